@@ -1,12 +1,12 @@
-"""A run between two steps, on disk: after an interrupt or a crash it continues from there.
+"""The state of a run between two steps, on disk, so that it can continue after an interrupt.
 
     home()/runs/<id>/checkpoint-<step>/state.safetensors    trained weights, optimizer, random state
                                        state.json           everything else
     home()/runs/<id>/source.json                            the experiment, where it has names
 
-A checkpoint is written next to the one before and takes its place when it is on the disk, so there
-is a whole one at any moment. Nothing is pickled. What follows from seed and step, such as the order
-of the records, is computed again.
+A checkpoint replaces the previous one only when it is complete on disk, so a whole one exists at
+any moment. Nothing is pickled. What follows from seed and step, such as the order of the records,
+is computed again.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ TENSORS, FACTS, SOURCE = "state.safetensors", "state.json", "source.json"
 
 
 class Checkpoints:
-    """Keeps the state of one run while it trains, and puts it back when the run continues.
+    """Writes the state of one run while it trains, and restores it when the run continues.
 
-    save_steps: steps between two checkpoints; 0: only when the run is interrupted. saved: the state
-    that `latest` has read, for a run that continues. resumed: whether it does; it may have had no
-    checkpoint. seconds, nbytes: what they cost so far.
+    save_steps: steps between two checkpoints; 0 writes one only on an interrupt. saved: the state
+    from `latest`. resumed: whether the run continues, possibly without a checkpoint.
+    seconds, nbytes: cost so far.
     """
 
     def __init__(self, run: Run, save_steps: int, saved: dict | None = None,
@@ -50,7 +50,7 @@ class Checkpoints:
         self.count, self.nbytes, self.seconds = 0, 0, 0.0
 
     def begin(self, update: loop.Update) -> loop.Start:
-        """Remember the Update of the run; where the run continues, put its state back."""
+        """Remember the Update of the run, and restore its state if the run continues."""
         self.update = update
         if self.saved is None:
             self.random = _random_state()
@@ -63,15 +63,15 @@ class Checkpoints:
         return loop.Start(**facts["start"], save_steps=self.save_steps)
 
     def after(self, row: Row):
-        """A row was recorded: note the random state, and write where it is time."""
+        """After a recorded row: note the random state, and write a checkpoint if one is due."""
         self.random = _random_state()
         if self.save_steps and row["step"] % self.save_steps == 0 and (
                 row["step"] < self.run.total_steps):
             self.write()
 
     def write(self) -> bool:
-        """Write a checkpoint of the last recorded step; False where weights and rows are not of
-        one step, as in the middle of a step, or where there is no room."""
+        """Write a checkpoint of the last recorded step. Returns False if weights and rows belong
+        to different steps (an interrupt within a step) or the disk is full."""
         update, rows = self.update, self.run.rows
         if update is None or not rows or update.is_stepping or update.steps != rows[-1]["step"]:
             return False
@@ -98,8 +98,8 @@ class Checkpoints:
         self.seconds += time.perf_counter() - began
         return True
 
-    def told(self) -> str | None:
-        """What the checkpoints cost, in a sentence; None where there was none."""
+    def cost(self) -> str | None:
+        """Size and time of the checkpoints as a sentence; None without checkpoints."""
         if not self.count:
             return None
         what = "a checkpoint" if self.count == 1 else f"{self.count} checkpoints"
@@ -107,7 +107,7 @@ class Checkpoints:
                 "part of the seconds of the run")
 
     def remove(self):
-        """The run has reached its end."""
+        """Delete the checkpoints of a run that is finished."""
         for place in self.folder.glob("checkpoint-*"):
             shutil.rmtree(place, ignore_errors=True)
 
@@ -145,7 +145,7 @@ def of_run(lab, run: Run, save_steps: int | None, stored: Run | None) -> Checkpo
 
 
 def latest(id: str) -> dict | None:
-    """The state in the newest whole checkpoint of a run, {"facts", "tensors"}; None without one."""
+    """The newest complete checkpoint of a run, {"facts", "tensors"}; None without one."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -159,7 +159,7 @@ def latest(id: str) -> dict | None:
 
 
 def _state(update, best, run) -> tuple[dict[str, torch.Tensor], dict]:
-    """All that the next step depends on and that does not follow from the Config."""
+    """Everything the next step depends on, except what follows from the Config."""
     names = {p: name for name, p in update.model.named_parameters() if p.requires_grad}
     tensors = {f"weight.{name}": p.detach() for p, name in names.items()}
     numbers: dict[str, dict] = {}
@@ -183,14 +183,14 @@ def _state(update, best, run) -> tuple[dict[str, torch.Tensor], dict]:
 
 
 def _restore(update, facts: dict, tensors: dict[str, torch.Tensor]):
-    """Put a state into a fresh Update, whose model has the weights that the run started from."""
+    """Restore a state into a fresh Update."""
     with torch.no_grad():
         for name, p in update.model.named_parameters():
             if not p.requires_grad:
                 continue
             if f"weight.{name}" not in tensors or tensors[f"weight.{name}"].shape != p.shape:
                 raise UserError(f"the checkpoint has no {name} of shape {tuple(p.shape)}; the run "
-                                "was made by another version of ftkit, make it anew")
+                                "is of another version of ftkit, so run it again from the start")
             p.copy_(tensors[f"weight.{name}"])
             start = f"optimizer.{name}/"
             state = {key.removeprefix(start): value.to(p.device) if value.ndim else value.clone()
@@ -204,7 +204,7 @@ def _restore(update, facts: dict, tensors: dict[str, torch.Tensor]):
 
 
 def restore_best(best, saved: dict):
-    """Put the best step so far into a fresh `training.Best`."""
+    """Restore the best step so far into a fresh `training.Best`."""
     facts = saved["facts"]["best"]
     best.value = math.inf if facts["value"] is None else facts["value"]
     best.step, best.worse = facts["step"], facts["worse"]
@@ -244,24 +244,24 @@ def _write_tensors(tensors: dict[str, torch.Tensor], path: Path):
 
 
 def keep_source(run: Run, source: dict | None):
-    """Write which experiment a run is of, so that the command line can build it again."""
+    """Store the arguments of the experiment, so that the command line can rebuild it."""
     if source is not None:
         with contextlib.suppress(OSError):
             files.write_whole(store.folder_of(run.id) / SOURCE, json.dumps(source))
 
 
 def source_of(id: str) -> dict:
-    """The arguments of the Experiment of a stored run; UserError where it has no names for them."""
+    """Arguments of the Experiment of a stored run; UserError if they are not names or files."""
     try:
         return json.loads((store.folder_of(id) / SOURCE).read_text("utf-8"))
     except (OSError, ValueError):
-        raise UserError(f"run {id} does not say what it read, as its records or its model were "
-                        "not files; in Python, build the same Experiment and call "
+        raise UserError(f"run {id} cannot be rebuilt from the command line, since its records or "
+                        "model were not files; in Python, build the same Experiment and call "
                         f"lab.resume({id!r})") from None
 
 
 def stored(id: str) -> Run:
-    """The stored run that is to continue; UserError for one that has reached its end."""
+    """The stored run to continue; UserError for a finished one."""
     run = store.load_run(id)
     if store.has_ended(run.id) and run.is_finished:
         raise UserError(f"run {run.id} has reached its end ({run.stopped or 'all steps'}); there "

@@ -1,7 +1,7 @@
-"""Runs of a sweep on the workers of a cluster, Dask's or Ray's, by their own futures.
+"""Runs of a sweep on the workers of a Dask or Ray cluster.
 
-A run is stored by the process that sent it to a worker, and a future is taken once, so no run is in
-the store twice. Both engines start the runs of a lost worker again on another one.
+The process that sent a run to a worker stores it, and each future is collected once, so no run is
+stored twice. Both engines restart the runs of a lost worker on another one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ftkit.memory_use import preflight
 
 
 class Dask:
-    """The client of this process. Its methods are what `train` needs of an engine."""
+    """Dask's client of this process, with the methods that `train` needs of an engine."""
 
     def __init__(self):
         try:
@@ -38,14 +38,14 @@ class Dask:
                             "Client('scheduler-address:8786')") from None
 
     def put(self, pickled: bytes):
-        """`pickled` on the cluster, once; as a task, so that it outlives the worker that has it."""
+        """Put `pickled` on the cluster; as a task, so that a lost worker does not lose it."""
         return self.client.submit(bytes, pickled, pure=False)
 
     def submit(self, *arguments):
         return self.client.submit(_train, *arguments, pure=False)
 
     def finished(self, futures: list, wait: bool) -> list:
-        """Those that have ended; with `wait` at least one."""
+        """The futures that have ended; `wait`: at least one."""
         if wait:
             self.module.wait(futures, return_when="FIRST_COMPLETED")
         return [future for future in futures if future.done()]
@@ -103,10 +103,10 @@ def _missing(name: str) -> UserError:
 
 
 def train(state: SweepState, backend: str):
-    """All runs that are left on the workers of a Dask or Ray cluster.
+    """Train the remaining runs on the workers of a Dask or Ray cluster.
 
-    An interrupt keeps every run that has ended by then and cancels the others. Raises UserError
-    where the engine is missing, has no cluster, or loses the workers of one run again and again.
+    An interrupt keeps every run that has ended and cancels the others. Raises UserError if the
+    engine is not installed, has no cluster, or repeatedly loses the workers of one run.
     """
     engine = ENGINES[backend]()
     try:
@@ -141,7 +141,7 @@ def train(state: SweepState, backend: str):
 
 
 def _collect(state: SweepState, engine, pending: dict, wait: bool):
-    """Take the runs that have ended out of `pending`."""
+    """Move the runs that have ended from `pending` to the sweep."""
     for future in engine.finished(list(pending), wait):
         i = pending.pop(future)
         try:
@@ -149,8 +149,8 @@ def _collect(state: SweepState, engine, pending: dict, wait: bool):
         except engine.lost as error:
             raise UserError(
                 f"the workers that trained run {i + 1} of {len(state.configs)} ({state.configs[i]})"
-                f" ended again and again ({type(error).__name__}); is their memory enough? What "
-                "has finished is in the store: the same call with resume=True continues") from None
+                f" ended repeatedly ({type(error).__name__}), perhaps for lack of memory. Finished "
+                "runs are in the store: the same call with resume=True continues") from None
         run.notes.append("trained on the cluster; its model was not sent back")
         state.add_remote(i, run)
         if state.remaining:
@@ -161,7 +161,7 @@ _one_at_a_time = threading.Lock()  # torch's random state belongs to the whole p
 
 
 def _train(pickled: bytes, config):
-    """One run on a worker: the Run without its model."""
+    """Train one run on a worker; returns the Run without its model."""
     with _one_at_a_time, side_by_side.with_threads(1):
         *_, run = _unpickled(pickled).iterate(config, Watch(live=False, store=False))
     run.model = run.tokenizer = run.experiment = None

@@ -1,4 +1,4 @@
-"""What made the difference? `compare`: runs side by side, with a guard against false causes.
+"""`compare`: what differs between runs and what it changed, with a guard against false causes.
 
     ft.compare(a, b)              lists what differs, and the effect if exactly one thing does
     ft.compare(a, b).repeat(3)    runs both with more seeds, for the band of seed noise
@@ -21,11 +21,11 @@ from ftkit.report.table import Table
 
 @dataclasses.dataclass(frozen=True)
 class Effect:
-    """What one change did to one measure, with the noise of the seeds.
+    """The effect of one change on one measure, with the noise of the seeds.
 
-    a, b: a value per seed. difference: mean of b less mean of a. band: half the width of the 95 %
-    interval around it (`ftkit.base.significance`), nan with fewer than two seeds on a side.
-    clear: whether the interval leaves out zero; None where there is no interval.
+    a, b: a value per seed. difference: mean of b minus mean of a. band: half the width of its 95 %
+    confidence interval (`ftkit.base.significance`), nan with fewer than two seeds on a side.
+    clear: whether the interval excludes zero; None without an interval.
     """
 
     measure: str
@@ -58,12 +58,12 @@ class Effect:
 
 
 class Comparison:
-    """What differs between two or more groups of runs and, where one thing does, what it did.
+    """What differs between two or more groups of runs, and its effect if it is one thing.
 
-    `.differs`: name → the values, one per group, of everything that is not the same.
-    `.cause`: the one field that differs, or None. `.effects`: measure → Effect, empty without a
-    cause. `.separating`: Config strings of runs that would separate several causes. `.pairs`
-    has the same for each group after the first. `.added`: the stored runs in each group that the
+    `.differs`: name → one value per group, for everything that differs. `.cause`: the only field
+    that differs, or None. `.effects`: measure → Effect, empty without a cause. `.separating`:
+    Config strings of runs that would separate several causes. `.pairs`: the same for each group
+    after the first. `.added`: the stored runs in each group that the
     caller did not pass. Draws itself; `.text` is the verdict.
     """
 
@@ -80,16 +80,16 @@ class Comparison:
         self.text += series.captions([run for group in groups for run in group])
 
     def repeat(self, seeds=3, lab=None) -> Comparison:
-        """The same comparison with more seeds: a number of seeds for each side, or a list of them.
+        """The same comparison with more seeds: a number of seeds per side, or a list of seeds.
 
-        Runs whose seed is there already are not run again. lab: the Experiment of runs that come
-        from the store; UserError where it is not the one they were made in.
+        Seeds that a side has already are not run again. lab: the Experiment of stored runs;
+        UserError if they were made in another one.
         """
         return Comparison([group + _repeats(group, seeds, lab) for group in self.groups],
                           self.names, self.added)
 
     def table(self) -> Table:
-        """What differs, and each effect, as rows."""
+        """A table of the differences and effects."""
         rows = [{"": f"differs: {name}"} | dict(zip(self.names, map(_shown, values), strict=True))
                 for name, values in self.differs.items()]
         for pair in self.pairs:
@@ -100,7 +100,7 @@ class Comparison:
         return Table(rows or [{"": "nothing differs"}])
 
     def picture(self):
-        """Each measure with a panel: a dot per seed, mean and spread, for every group."""
+        """A figure with a panel per measure: a dot per seed, mean and spread of every group."""
         from ftkit.report import style as fig
 
         shown = sorted({index for pair in self.pairs if pair.effects
@@ -141,8 +141,8 @@ class Comparison:
 
 
 class Pair:
-    """Group `index` against the group it can be compared with: the first, if more than one thing
-    differs between these and only one to another group, that one."""
+    """Group `index` compared with the first group; if several things differ between them, with
+    another group from which it differs in one thing only, if there is one."""
 
     def __init__(self, groups, names, index):
         self.index, self.base = index, 0
@@ -167,7 +167,7 @@ class Pair:
 
 
 def compare(a, b, *more, repeat: int | None = None, lab=None) -> Comparison:
-    """What differs between runs, and what it did, if exactly one thing differs.
+    """Compare runs: list what differs, and the effect if exactly one thing does.
 
     a, b, more: a Run, or a list of Runs that differ only in their seed; each is compared with
     `a`. Stored runs of the same config with other seeds join a single Run if every side then has
@@ -237,7 +237,7 @@ def _refusal(a, b, differs, separating) -> str:
         advice = f"Change one of {' and '.join(other)} at a time."
     else:
         advice = f"Run {runs} with the {' and '.join(other)} of {b} first."
-    return (f"{a} and {b} differ in {len(differs)} things, so no effect can be put down to one of "
+    return (f"{a} and {b} differ in {len(differs)} things, so no effect can be credited to one of "
             f"them: {listed}. {advice}")
 
 

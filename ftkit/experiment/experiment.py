@@ -1,4 +1,4 @@
-"""`Experiment`: the model, the data and the evaluation of a question; its runs vary a Config."""
+"""`Experiment`: the model, data and evaluation that runs with different Configs share."""
 
 from __future__ import annotations
 
@@ -35,20 +35,18 @@ _measured_starts: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
 class Experiment:
-    """A fine-tuning question: which model, on which records, watched on which probes.
+    """A fine-tuning question: a model, training records, and what to evaluate.
 
-    model: model name, folder, hub id, or a `(model, tokenizer)` pair (copied for every run), which
-    is how one run continues from another: `model=(run.model, run.tokenizer)`.
-    data, val, probes: sample names, files, tables or lists of records, as `ft.records` takes them;
-    `val` defaults to the validation split of a sample or a DatasetDict, else to a tenth of the
-    data. probes may be a dict of name → source; the loss on each is read during the run
-    (`<name>_loss`).
-    replay_from: where `Config.replay` takes its general records (a name, a file or records).
-    eval_records: at most this many records of `val` and of each probe are used, the same ones in
-    all runs.
-    metrics: name → function of (model, tokenizer) that gives a number, such as exact match; they
-    are measured with the losses and may be what early stopping watches.
-    Raises ValueError (DataError for bad records) before any model is loaded.
+    model: name, folder, hub id, or a `(model, tokenizer)` pair, which is copied for every run; to
+    continue from another run, pass `model=(run.model, run.tokenizer)`.
+    data, val, probes: sample names, files, tables or lists of records, as in `ft.records`. `val`
+    defaults to the validation split of a sample or DatasetDict, else to a tenth of the data.
+    probes may be a dict of name → source; each is evaluated during the run as `<name>_loss`.
+    replay_from: the source of general records for `Config.replay`.
+    eval_records: limit on the records of `val` and of each probe; all runs use the same ones.
+    metrics: name → function of (model, tokenizer) that returns a number, such as exact match.
+    They are measured with the losses, and early stopping can watch them.
+    Raises UserError (DataError for bad records) before any model is loaded.
     """
 
     CONFIG = Config  # the kind of Config that its runs take
@@ -126,8 +124,8 @@ class Experiment:
         return run
 
     def source(self) -> dict | None:
-        """The arguments that build this experiment again in another process, None where a model
-        or records have no name. Files get absolute paths."""
+        """Arguments that rebuild this experiment in another process, with absolute paths; None if
+        the model or some records are objects in memory."""
         if self.metrics or inputs.has_no_name(self._given):
             return None
         return inputs.absolute(self._given) | {"template": self.template,
@@ -138,11 +136,11 @@ class Experiment:
               halving: bool = False, resume: bool = False, **values) -> list[Run]:
         """One run for every combination: `lab.sweep(learning_rate=[1e-4, 1e-3], seed=range(3))`.
 
-        Returns the runs in the order of the grid. parallel: None runs small models side by side on
-        the cores of this machine, False never, True or a number (runs at a time) any model.
-        backend: "dask" or "ray", the workers of that cluster. halving: end the worse half early,
-        again and again, until one config is left. resume: take whole runs of the same question
-        from the store, without their models. An interrupt keeps what has finished. More in
+        Returns the runs in the order of the grid; an interrupt keeps the finished ones.
+        parallel: None runs small models side by side on the cores of this machine, False never,
+        True or a number (of runs at a time) any model. backend: "dask" or "ray" trains on that
+        cluster. halving: end the worse half early, repeatedly, until one config is left. resume:
+        reuse finished runs from the store, without their models. Details:
         `ftkit.experiment.sweep.sweep`.
         """
         from ftkit.experiment import sweep
@@ -151,8 +149,8 @@ class Experiment:
                            backend=backend, halving=halving, resume=resume)
 
     def fixed_settings(self) -> dict:
-        """What two runs must share before a difference between them can be put down to Config:
-        the model, hashes of the data that is trained on and watched, the template."""
+        """Settings that two runs must share so that Config can explain their difference: model,
+        hashes of training and evaluation data, template."""
         from ftkit.experiment import fingerprint
 
         again = self.replay_from
@@ -165,8 +163,7 @@ class Experiment:
                 else schema.compact(again).sha256}
 
     def show_batch(self, n: int = 2, config: Config | None = None):
-        """The first `n` training records as the model sees them; tokens that are trained
-        on are marked."""
+        """The first `n` training records as tokens; those that are trained on are marked."""
         config = config or Config()
         tokenizer = self.load_tokenizer()
         examples = encoding.encode_all(self.train[:n], tokenizer, loss_on=config.loss_on,
@@ -178,9 +175,9 @@ class Experiment:
         return (f"Experiment({self.model_name} on {self.train.name}: {len(self.train)} records, "
                 f"{len(self.val)} for validation, watching {watched})")
 
-    # ------------------------------------------------------ one run, for the modules that drive it
+    # ---------------------------------------------------- one run, for the modules that drive it
 
-    CAN_RESUME = True  # whether `training_rows` can begin in the middle
+    CAN_RESUME = True  # whether `training_rows` can start in the middle
 
     def iterate(self, config, watch: Watch, stored: Run | None = None):
         """A run as a generator: yields its Run before the first step, after each step, and at the
@@ -204,9 +201,9 @@ class Experiment:
         yield run
 
     def begin(self, config) -> tuple[Run, Prepared]:
-        """A Run before its first step, and what it will read; its model is made from torch's
-        random state, which is set to its seed. Raises UserError for a run that does not fit; in a
-        notebook one that can learn the same in smaller parts is made so (`preflight.fitted`)."""
+        """Make a Run and what it will read. Its model is made from torch's random state, seeded by
+        the Config. Raises UserError for a run that does not fit into memory; in a notebook,
+        `preflight.fitted` first tries smaller batches that learn the same."""
         import torch
 
         from ftkit.engine import loop
@@ -258,15 +255,14 @@ class Experiment:
         return loading.load_tokenizer(self.model) if isinstance(self.model, str) else self.model[1]
 
     def model_facts(self):
-        """Sizes of the model (`preflight.ModelFacts`), without loading it where it is on this
-        machine."""
+        """Sizes of the model (`preflight.ModelFacts`); loads it only if it is not on disk."""
         from ftkit.memory_use.preflight import ModelFacts
 
         return ModelFacts.of(self.model) or ModelFacts.of_loaded(
             self.fresh_model(self.CONFIG())[0])
 
     def fresh_model(self, config):
-        """(model, tokenizer): the weights that every run starts from; the caller may train them."""
+        """A (model, tokenizer) with the initial weights, which the caller may train."""
         if not isinstance(self.model, str):
             if config.method == "qlora":
                 raise UserError("qlora needs a model by name or folder, since its weights are "
@@ -287,7 +283,7 @@ class Experiment:
         return cache.fresh(self.model, loading.base_dtype(config) if narrow else None)
 
     def encode(self, tokenizer, config) -> Prepared:
-        """Records → examples: what is trained on, what is watched, and what was cut or skipped."""
+        """Turn the training and evaluation records into tokens."""
         options = {"max_length": config.max_length, "template": self.template}
         coded, evaluations = self._encoded(tokenizer, config.loss_on, options)
         examples = coded.examples
@@ -306,9 +302,9 @@ class Experiment:
         return Prepared(units, dict(evaluations), about)
 
     def _encoded(self, tokenizer, loss_on, options):
-        """The training records and what is watched, as tokens; the last answer is kept."""
+        """Training and evaluation records as tokens; the last result is cached."""
         watched = {"val": self.val, **self.probes}
-        # Loaded by name, it is another object for each run and for the check before it.
+        # A tokenizer loaded by name is a new object in every run, so the name is the key.
         coder = self.model if isinstance(self.model, str) else id(tokenizer)
         key = (loss_on, tuple(options.values()), self.eval_records, id(self.train), coder,
                *((name, id(records)) for name, records in watched.items()))
@@ -322,14 +318,14 @@ class Experiment:
             _encoded_records[self] = kept
         return kept[1:]
 
-    # --------------------- the objective: what preferences and rewards do in a way of their own
+    # ----------------------------------- the objective, which preferences and rewards override
 
     UNSUPPORTED: tuple[str, ...] = ()  # fields of Config that this objective cannot follow
     NEEDS_TOKEN_LOSSES = False  # whether a step needs the loss of each token, so all logits at once
 
     def training_rows(self, run, prepared, measure, begin=None):
-        """Trains `run.model`; yields a row after each step. measure: called for evaluations.
-        begin: as of `loop.train`; a run that continues begins in the middle."""
+        """Train `run.model`; yields a row after each step. measure: called at evaluations.
+        begin: see `loop.train`."""
         from ftkit.engine import loop
 
         return loop.train(run.model, prepared.units, run.config, run.total_steps, measure,
@@ -347,8 +343,8 @@ class Experiment:
         return losses
 
     def measure_start(self, run, prepared) -> dict[str, float]:
-        """What `measure` gives before the first step. It is kept: runs that differ only in how
-        they train start from the same model and need not measure it again."""
+        """`measure` before the first step, cached: runs that differ only in how they train start
+        from the same model."""
         import torch
 
         if type(self).measure is not Experiment.measure:
@@ -365,10 +361,10 @@ class Experiment:
         return dict(kept[1][key])
 
     def plotted_columns(self) -> tuple[str, ...] | None:
-        """The columns of the rows that the live figure draws; None for the losses."""
+        """Columns of the rows to draw in the live figure; None draws the losses."""
 
     def token_limits(self, config) -> tuple[int, int]:
-        """At most this many tokens in a forward pass of training, and in one sequence."""
+        """Most tokens in a forward pass of training, and in one sequence."""
         from ftkit.memory_use import preflight
 
         return preflight.longest(self.train, config), config.max_length
@@ -385,5 +381,5 @@ class Experiment:
         return list(prepared.evaluations.values())
 
     def keeps_reference(self, config) -> bool:
-        """Whether a second model stays in memory in addition to the one that is trained."""
+        """Whether a frozen copy of the model stays in memory during training."""
         return False

@@ -1,4 +1,4 @@
-"""The cost of a run before it is started: a stored run that answers already, seconds, bytes.
+"""The cost of a run before it starts: seconds, bytes, or a stored run with the result.
 
     forecast = Forecast(lab); forecast.load()
     forecast.recall(config); forecast.seconds(config); forecast.estimate_memory(config)
@@ -29,8 +29,8 @@ SETUP = 0.3  # seconds to copy the model and read the records
 
 @dataclasses.dataclass
 class Facts:
-    """What the time depends on besides Config: sizes of the model, tokens in a training record on
-    average, training records, tokens of all evaluation sets together."""
+    """What time depends on besides the Config. record_tokens: mean tokens of a training record.
+    records: training records. evaluation_tokens: tokens of all evaluation sets together."""
 
     model: preflight.ModelFacts
     record_tokens: float
@@ -45,16 +45,16 @@ class Facts:
 
 @dataclasses.dataclass
 class Memory:
-    """bytes: peak of the tensors of one step, None where it is not known. refused: why the run
-    will not start because it does not fit, else empty."""
+    """bytes: peak of the tensors of one step, None if unknown. refused: why the run does not fit
+    and will not start, else empty."""
 
     bytes: int | None = None
     refused: str = ""
 
 
 class Forecast:
-    """Forecasts for the runs of one Experiment. Until `load` has read the model and a few records,
-    which may take seconds, `facts` is None and so are the answers."""
+    """Forecasts for the runs of one Experiment. Answers are None until `load`, which may take
+    seconds, has set `facts`."""
 
     def __init__(self, lab):
         self.lab, self.ratio = lab, 1.0
@@ -65,7 +65,7 @@ class Forecast:
         self._fixed = plain(lab.fixed_settings())
 
     def load(self):
-        """Read what the forecasts need; slow things happen here."""
+        """Read the model's sizes, a few records, and the store. Slow."""
         lab, model, tokenizer = self.lab, self.lab.model_facts(), self.lab.load_tokenizer()
 
         def count_tokens(records):
@@ -82,14 +82,11 @@ class Forecast:
                                for records in (lab.val, *lab.probes.values())))
 
     def resolved(self, config: Config) -> Config | None:
-        """The Config as the run would store it; UserError where it asks for the impossible."""
+        """The Config as the run would store it; UserError for an impossible one."""
         return self.facts and self.facts.model.resolve(config)
 
     def recall(self, config: Config) -> Run | None:
-        """The newest finished run of the same model, data, probes and Config, or None.
-
-        Stored runs have no model. A run that was stopped manually does not count.
-        """
+        """The newest finished stored run of the same model, data, probes and Config, or None."""
         resolved = self.resolved(config)
         if resolved is None:
             return None
@@ -115,8 +112,8 @@ class Forecast:
         return loop.steps_in(config, max(1, round(units)))
 
     def seconds(self, config: Config) -> float | None:
-        """Seconds from start to end: steps at the speed of earlier runs like it on this machine
-        (else estimated from one matmul), evaluations as forward passes, and some for setup."""
+        """Seconds from start to end: steps at the speed of similar earlier runs on this machine
+        (or estimated from one matmul), evaluations as forward passes, and the setup."""
         steps, facts = self.steps(config), self.facts
         if facts is None or steps is None:
             return None
@@ -132,7 +129,7 @@ class Forecast:
                              + evaluations * facts.evaluation_tokens / forward_speed)
 
     def tokens_per_second(self, config: Config, facts: Facts) -> float:
-        """In training: the median of the last five runs like it here, else a rough guess."""
+        """Training speed: the median of the last five similar runs here, else a rough guess."""
         here = machine.describe()
         same = ("method", "precision", "gradient_checkpointing")
         speeds = [run.tokens_per_second for run in self.finished
@@ -145,18 +142,18 @@ class Forecast:
         return efficiency * matmul_flops() / (6 * facts.model.parameters)
 
     def learn(self, config: Config, took: float):
-        """Correct later forecasts by the seconds that a run took from start to end."""
+        """Correct later forecasts by the seconds that a whole run took."""
         expected = self.seconds(config)
         if expected and took > 0:
             self.ratio *= min(3.0, max(1 / 3, took / expected)) ** 0.5
 
     def memory(self, config: Config) -> Memory | None:
-        """What `estimate_memory` has found; None before."""
+        """The result of `estimate_memory`; None before it has run."""
         return self._memory.get(_memory_key(config))
 
     def estimate_memory(self, config: Config):
-        """Trace one step of `config` as `ft.memory` does, on records of the usual length, and ask
-        `preflight`. May take a second, so not in a callback."""
+        """Trace one step of `config` like `ft.memory`, on records of mean length, and run
+        `preflight`. May take a second, so do not call it in a callback."""
         key, resolved, facts = _memory_key(config), self.resolved(config), self.facts
         if key in self._memory or resolved is None or facts is None:
             return

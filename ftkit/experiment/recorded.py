@@ -1,8 +1,8 @@
-"""Recorded runs: what SmolLM2-135M did in the experiments of the lessons.
+"""Recorded runs of SmolLM2-135M for the experiments of the lessons.
 
     runs = ft.recorded("lora_vs_full")     # curves, scatter, table and compare take them
-    runs.arms["LoRA 0.001"]                # the Runs of one arm, one a seed
-    ft.recorded()                          # a table of all that there are
+    runs.arms["LoRA 0.001"]                # the Runs of one arm, one per seed
+    ft.recorded()                          # a table of all recorded experiments
 
 They are made by `make recorded` (`data_samples/recipe/recorded.py`) and stored as JSON in
 `data_samples/recorded`, without their models. `data_samples/recorded/README.md` is their card.
@@ -23,9 +23,8 @@ from ftkit.report.table import Table
 
 
 class RecordedRun(Run):
-    """A Run from a recorded experiment: `arm` is the arm it belongs to, `answers` a few records
-    with what the tuned model answered, `caption` when and how it was made. Its model was not
-    kept."""
+    """A Run of a recorded experiment, without its model. `arm`: the arm it belongs to. `answers`:
+    a few records with the tuned model's answers. `caption`: when and how it was made."""
 
     arm: str = ""
     caption: str = ""
@@ -44,9 +43,9 @@ class RecordedRun(Run):
 
 
 class Recorded(list):
-    """The runs of one recorded experiment: a list of RecordedRun, drawn with the names of its arms.
+    """The runs of one recorded experiment: a list of RecordedRun, shown by the names of its arms.
 
-    arms: label → runs, one a seed. base: measure → number of the untouched model. claim: the
+    arms: label → runs, one per seed. base: measure → number of the untouched model. claim: the
     lesson's main difference (`left`, `op`, `right`, `measure`, `text`, `beside`). card: model,
     weights, license, machine, versions. Also name, lesson, question, dates and caption.
     """
@@ -80,11 +79,11 @@ class Recorded(list):
 
     @property
     def seconds(self) -> float:
-        """Of all runs together, evaluations included."""
+        """Time of all runs together, including evaluations."""
         return sum(run.seconds for run in self)
 
     def values(self, arm: str, measure: str) -> dict[int, float]:
-        """Seed → the measure at the end of an arm's runs."""
+        """Seed → final measure of the runs of an arm."""
         return {run.config.seed: run.after[measure] for run in self.arms[arm]
                 if run.after.get(measure) is not None}
 
@@ -107,9 +106,9 @@ def names() -> list[str]:
 
 
 def recorded(name: str | None = None) -> Recorded | Table:
-    """The recorded runs of an experiment; without a name a table of all experiments.
+    """The recorded runs of an experiment; without a name, a table of all experiments.
 
-    Raises UserError for a name that was not recorded, and for a damaged file.
+    Raises UserError for an unknown name or a damaged file.
     """
     if name is None:
         return Table([_line(read(known)) for known in names()])

@@ -20,10 +20,10 @@ TRAINERS_DATA = "Trainer's data"  # the name of data that only the script of a T
 
 
 class DataInfo(TypedDict, total=False):
-    """What a run was trained on: counts of records, the hash of the training records, how many
-    were cut (truncated), left out (skipped), or added from general data (replayed).
+    """What a run was trained on: record counts and the hash of the training records.
 
-    held_still: `Experiment.fixed_settings`, what two runs must share to be compared.
+    truncated, skipped, replayed: records that were cut, left out, or added from general data.
+    held_still: `Experiment.fixed_settings`, which two runs must share to be compared.
     """
 
     name: Required[str]
@@ -38,11 +38,11 @@ class DataInfo(TypedDict, total=False):
 
 @dataclasses.dataclass
 class Prepared:
-    """What a run reads, as tokens.
+    """The tokens that a run reads.
 
-    units: what a batch is counted in, each a list of examples (one, or those of a packed row); an
-    objective may count in other things (`ftkit.experiment.preferences`). evaluations: name of the
-    measure, such as val_loss → examples. about: counts and hashes, as the Run has them.
+    units: lists of examples that a batch counts as one (a single example, or a packed row);
+    preference objectives use pairs or prompts. evaluations: measure, such as val_loss → examples.
+    about: `Run.data`.
     """
 
     units: Any
@@ -52,19 +52,18 @@ class Prepared:
 
 @dataclasses.dataclass
 class Run:
-    """What happened: one row per optimizer step, and the measures before and after.
+    """One training run: a row per optimizer step, and the measures before and after.
 
     `rows` are dicts with step, epoch, loss (mean over the labeled tokens of the step, nats),
     learning_rate, grad_norm (before clipping), tokens, seconds (since the first step began) and,
-    where the run was evaluated, val_loss and `<probe>_loss`. `before` and `after` have the keys
-    val_loss and `<probe>_loss`. `end` says how it ended; `stopped` is the reason
+    at evaluations, val_loss and `<probe>_loss`;
+    `before` and `after` have these keys too. `end` says how the run ended; `stopped` is the reason
     as a sentence, None for a run that reached its last step.
-    `activity` says what it is measuring at this moment, for who waits.
-    `samples`, where asked for, are dicts of step, prompt, reference and answer: what the model
-    answered to some validation records at each evaluation.
-    `model` and `tokenizer` are the tuned ones and `experiment` is where the run was made; they
-    last as long as the process, None for a run from the store. Models of older runs rest in a
-    temporary file when all together are large, and are read back when asked for (`shelf`).
+    `activity` is the measurement in progress, for progress displays.
+    `samples` are dicts of step, prompt, reference and answer: validation records answered at each
+    evaluation, if `sample` asked for it.
+    `model`, `tokenizer` and `experiment` last as long as the process and are None for a stored
+    run. Models of older runs are moved to temporary files when they need much memory (`shelf`).
     """
 
     id: str
@@ -102,13 +101,12 @@ class Run:
 
     @property
     def last_step(self) -> int:
-        """The step of the last row; a Trainer's run (`LiveCallback`) has no row for each step."""
+        """The step of the last row. A Trainer's run (`LiveCallback`) logs only some steps."""
         step = self.rows[-1].get("step") if self.rows else 0
         return int(step) if isinstance(step, int | float) and step == step else len(self.rows)
 
     def is_of(self, fixed_settings: dict) -> bool:
-        """Whether it was made by this version of ftkit in an experiment of these settings, given
-        as `plain(lab.fixed_settings())`."""
+        """Whether it has these settings (`plain(lab.fixed_settings())`) and this ftkit version."""
         return (self.data.get("held_still") == fixed_settings
                 and self.versions.get("ftkit") == machine.versions()["ftkit"])
 
@@ -118,7 +116,7 @@ class Run:
 
     @property
     def tokens_per_second(self) -> float:
-        """Tokens read in training, padding not counted, per second of training."""
+        """Training tokens per second, without padding."""
         return self.tokens / self.seconds if self.seconds else 0.0
 
     def plot(self, *keys):
@@ -147,18 +145,18 @@ class Run:
 
     @classmethod
     def from_dict(cls, saved: dict) -> Self:
-        """The Run that `to_dict` described (without its model)."""
+        """A Run, without its model, from `to_dict`. Damaged optional fields are dropped."""
         known = {f.name for f in dataclasses.fields(cls)}
         kept = {name: value for name, value in saved.items() if name in known}
         for name in ("before", "after"):
             kept[name] = numbers(saved.get(name))
         kept["rows"] = [numbers(row) for row in saved.get("history", [])]
-        for name, kind in PLAIN.items():  # what was damaged is left out, the rest is kept
+        for name, kind in PLAIN.items():
             if not isinstance(kept.get(name), kind):
                 kept.pop(name, None)
         kept["end"] = run_end.read(saved)
         if not (isinstance(saved.get("data"), dict) and isinstance(saved["model"], str)):
-            raise TypeError("no description of a run")
+            raise TypeError("not the JSON of a run")
         return cls(**{**kept, "config": Config.from_dict(saved["config"]),
                       "model_name": saved["model"], "model": None})
 
@@ -174,12 +172,12 @@ class Run:
             f"<td>{self.after[k]:.3f}</td><td>{self.change(k):+.3f}</td></tr>"
             for k in self.after if k in self.before
         )
-        share = self.trainable_parameters / max(1, self.total_parameters)
+        fraction = self.trainable_parameters / max(1, self.total_parameters)
         facts = [f"{len(self.rows)} steps in {self.seconds:.1f} s",
                  f"{self.tokens_per_second:,.0f} tokens/s",
                  f"{self.trainable_parameters:,} of {self.total_parameters:,} parameters "
-                 f"trained ({share:.1%})"] + ([f"stopped: {self.stopped}"] if self.stopped else [])
-        facts += self.notes
+                 f"trained ({fraction:.1%})"]
+        facts += [f"stopped: {self.stopped}"] * bool(self.stopped) + self.notes
         title = f"{self.model_name} · {self.data.get('name', '')} · {self.config}"
         return (f"<b>{to_html(title)}</b><table><tr><th></th><th>before</th><th>after</th>"
                 f"<th>change</th></tr>{cells}</table>{to_html('; '.join(facts))}")
@@ -194,7 +192,7 @@ PLAIN: dict[str, Any] = {
 
 
 def numbers(row) -> Row:
-    """Column → number of a row that was read back; nan for what JSON has no number for."""
+    """A stored row as column → number; values that are not numbers become nan."""
     if not isinstance(row, dict):
         return {}
     return {name: value if isinstance(value, int | float) else math.nan
@@ -202,7 +200,7 @@ def numbers(row) -> Row:
 
 
 def plain(value: Any) -> Any:
-    """`value` with nan and infinities as None, which JSON does not have."""
+    """`value` for JSON: nan and infinities become None."""
     if isinstance(value, dict):
         return {k: plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):

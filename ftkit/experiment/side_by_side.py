@@ -1,8 +1,8 @@
-"""Runs of a sweep side by side: each in a thread, with some of the cores.
+"""Runs of a sweep side by side: one thread per run, each with some of the cores.
 
-torch releases Python's lock while it computes, so two small models that train with one core each
-are done sooner than one after the other with both. The thread that called makes every model, from
-its seed and torch's random state, of which a process has only one, and it reports all rows.
+torch releases Python's lock while it computes, so two small models with one core each finish
+sooner than one after the other with both. The calling thread makes every model, since a process has
+only one torch random state, and it reports all rows.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from ftkit.experiment.watch import Watch
 
 
 class PausableRun:
-    """One run of a sweep, which can be paused after every step; any thread may take the next one.
+    """One run of a sweep that can pause after every step; any thread may take the next step.
 
-    run: None until it has begun. done: whether it has ended and is among the runs of the sweep.
+    run: None until it has begun. done: whether it has ended and is in `sweep.done`.
     """
 
     def __init__(self, sweep: SweepState, index: int):
@@ -38,7 +38,7 @@ class PausableRun:
         self.stop: Stop | None = None
 
     def begin(self) -> Run:
-        """Make its model, from torch's random state at its seed; not while another run draws."""
+        """Make its model from torch's seeded random state; not while another run draws numbers."""
         run, lab = self.run, self.sweep.lab
         if run is None:
             run, prepared = lab.begin(self.sweep.configs[self.index])
@@ -50,8 +50,8 @@ class PausableRun:
         return run
 
     def advance(self) -> Row | None:
-        """Take one step: its row, or None at the end. Raises KeyboardInterrupt where an interrupt
-        ended the run, which then has its last measures and is stored."""
+        """Take one step and return its row, or None at the end. Raises KeyboardInterrupt after an
+        interrupt has ended the run, which is then stored with its last measures."""
         run = self.begin()
         if next(self.steps, None) is not None:
             return run.rows[-1]
@@ -61,17 +61,15 @@ class PausableRun:
         return None
 
     def finish(self, end: End, sentence: str):
-        """End it here, if it has taken a step; it keeps its rows and its weights."""
+        """End a run that has taken a step; it keeps its rows and weights."""
         if self.run and self.run.rows and not self.done:
             self.stop = Stop(end, sentence)
             while self.advance():
                 pass
 
     def draws_random_numbers(self, threads: int) -> bool:
-        """Take the first step here: did it change torch's random state, which all runs share?
-
-        Dropout does, sampled answers do, and a metric of the user may.
-        """
+        """Take the first step and return whether it changed torch's random state, which all runs
+        share. Dropout and sampled answers do; a metric of the user may."""
         import torch
 
         self.begin()
@@ -85,9 +83,9 @@ class PausableRun:
 
 def advance_all(runs: list[PausableRun], workers: int,
                 pause: Callable[[PausableRun], bool] = lambda _: False):
-    """Take steps of all `runs`, `workers` of them at a time, until each is done or due to pause.
+    """Advance `runs`, `workers` at a time, until each is done or `pause` returns True for it.
 
-    After an interrupt or an error all stop; each can be finished or advanced again.
+    An interrupt or error stops all; each can be finished or advanced again.
     """
     runs = [run for run in runs if not run.done]
     if workers > 1:
@@ -101,7 +99,7 @@ def advance_all(runs: list[PausableRun], workers: int,
 
 
 def finish_interrupted(runs: list[PausableRun]):
-    """Finish the runs that have begun, keeping their rows."""
+    """End the runs that have begun; they keep their rows."""
     for one in runs:
         if one.run:
             one.finish(End.INTERRUPTED, f"interrupted after step {len(one.run.rows)} of "
@@ -110,7 +108,7 @@ def finish_interrupted(runs: list[PausableRun]):
 
 @contextlib.contextmanager
 def with_threads(count: int):
-    """Inside, torch computes with `count` threads."""
+    """Let torch use `count` threads inside the block."""
     import torch
 
     before = torch.get_num_threads()
@@ -155,7 +153,7 @@ def _run_threads(runs, workers, pause):
 
 
 def _work(run, pause, threads, stop_event, events):
-    """What a thread does: advances one run; each row, and at the end None, goes to `events`."""
+    """Advance one run in a thread; puts each row, and None at the end, into `events`."""
     import torch
 
     failure = None
@@ -185,8 +183,8 @@ def _set_random_state(state):
 
 
 def choose_workers(sweep: SweepState, runs: list[PausableRun], parallel: bool | int | None) -> int:
-    """How many runs go side by side; may take the first step of the first run to see whether it
-    draws random numbers. The number, or why it is 1, becomes a note of the sweep."""
+    """Number of runs to train side by side, at least 1; the reason for 1 becomes a note of the
+    sweep. May take the first step of the first run, to see whether it draws random numbers."""
     workers, reason = _allowed_workers(sweep, parallel, len(runs))
     if workers > 1:
         workers, reason = _fitting_workers(runs[0].begin(), workers, parallel)
@@ -203,7 +201,7 @@ def choose_workers(sweep: SweepState, runs: list[PausableRun], parallel: bool | 
 
 
 def _allowed_workers(sweep, parallel, count: int) -> tuple[int, str]:
-    """(how many of `count` runs may go side by side, why not more than one)."""
+    """(largest number of runs side by side, reason if it is 1)."""
     import torch
 
     if parallel is False or count < 2:
@@ -223,7 +221,7 @@ def _allowed_workers(sweep, parallel, count: int) -> tuple[int, str]:
 
 
 def _fitting_workers(first: Run, workers: int, parallel) -> tuple[int, str]:
-    """(how many runs like the first fit into memory side by side, why not more than one)."""
+    """(number of runs like the first that fit into memory, reason if it is 1)."""
     if parallel is None and first.total_parameters >= machine.SMALL:
         return 1, "one run of a model of this size uses all cores"
     needed, free = first.predicted_memory_bytes or 0, free_memory.available()

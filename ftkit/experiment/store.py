@@ -1,10 +1,10 @@
-"""Where runs are kept on disk: one folder for each, `home()/runs/<id>`, in plain JSON.
+"""The stored runs: a folder for each, `home()/runs/<id>`, with plain JSON.
 
-    run.json      written at the start: all of the Run but its rows
-    rows.jsonl    a line after each step: safe from a killed process when `Writer.row` returns, and
-                  from a power failure half a second later
-    result.json   written at the end, instead of run.json
-    checkpoint-*  of a run that was interrupted, see `checkpoints`; weights, where `out` failed
+    run.json      the Run without its rows, written at the start
+    rows.jsonl    a line per step; survives a killed process once `Writer.row` returns, and a power
+                  failure half a second later
+    result.json   the Run without its rows, written at the end
+    checkpoint-*  of an interrupted run, see `checkpoints`; weights, if `out` could not be written
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ftkit.base.errors import UserError
 from ftkit.base.run_end import End
 from ftkit.experiment.run import Row, Run, plain
 
-SYNC_SECONDS = 0.5  # of rows at most that a power failure may cost
+SYNC_SECONDS = 0.5  # a power failure loses at most the rows of this time
 
 
 def new_id() -> str:
@@ -33,12 +33,10 @@ def new_id() -> str:
 
 
 class Writer:
-    """Keeps a Run on disk while it happens, so that a killed process loses nothing that was shown.
+    """Writes a Run to disk while it trains, so that a killed process loses no row.
 
-    A disk that is full or read-only must not cost the learner the run in memory: the first
-    failure is reported on stderr and nothing more is written.
-
-    resumed: the run is in the store already and continues after the rows that it has.
+    If the disk is full or read-only, the first failure is reported on stderr, nothing more is
+    written, and the run continues in memory. resumed: append to a run that is stored already.
     """
 
     def __init__(self, run: Run, store: bool = True, resumed: bool = False):
@@ -61,8 +59,8 @@ class Writer:
         files.write_whole(self.folder / name, json.dumps(content, indent=1))
 
     def row(self, row: Row):
-        """Append one row; it outlives this process when this returns. The disk is waited for every
-        SYNC_SECONDS only: that takes up to 10 ms, and a step of a small model 40."""
+        """Append one row; when this returns, it survives a killed process. fsync takes up to 10 ms
+        against 40 ms for a step of a small model, so it is called only every SYNC_SECONDS."""
         if self.rows_file:
             self._try(lambda: self._append(self.rows_file, json.dumps(plain(row))))
 
@@ -74,13 +72,13 @@ class Writer:
             self.synced = time.monotonic()
 
     def finish(self):
-        """Write what is known only at the end."""
+        """Write result.json."""
         if file := self.rows_file:
             self._try(lambda: (os.fsync(file.fileno()), self._write("result.json", {})))
             self.close()
 
     def discard(self):
-        """Remove the run, which never began."""
+        """Remove a run that never started."""
         if self.rows_file:
             self.close()
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -106,7 +104,7 @@ class Writer:
 
 
 def add(run: Run):
-    """Store a whole Run that another machine made; its id is changed where it is taken."""
+    """Store a whole Run from another machine, under a new id if its id is taken."""
     while (_folder() / run.id).exists():
         run.id = new_id()
     Writer(run).finish()
@@ -118,19 +116,18 @@ def ids() -> list[str]:
 
 
 def has_ended(id: str) -> bool:
-    """Whether the whole run is on disk."""
+    """Whether the run has its result.json."""
     return (_folder() / id / "result.json").exists()
 
 
 def list_runs(limit: int | None = None) -> list[Run]:
-    """All stored runs, oldest first, or the newest `limit` of them; folders that cannot be read
-    are skipped."""
+    """All stored runs, or the newest `limit`, oldest first. Unreadable folders are skipped."""
     found = (run for run in map(read, reversed(ids())) if run is not None)
     return list(itertools.islice(found, limit))[::-1]
 
 
 def load_run(id: str) -> Run:
-    """One stored run by its id or an unambiguous beginning of it; UserError if none exists."""
+    """A stored run by its id or an unambiguous prefix; UserError if there is none."""
     matches = [name for name in ids() if name == id] or [
         name for name in ids() if id and name.startswith(id)]
     if len(matches) != 1:
@@ -143,7 +140,7 @@ def load_run(id: str) -> Run:
 
 
 def runs():
-    """The history as a pandas DataFrame: one line per stored run, newest last."""
+    """The stored runs as a pandas DataFrame, newest last."""
     import pandas as pd
 
     lines = []
@@ -158,14 +155,14 @@ def runs():
 
 
 def finished(fixed_settings: dict) -> list[Run]:
-    """The finished runs of the experiment with these settings (`Run.is_of`), oldest first."""
+    """Finished runs with these settings (`Run.is_of`), oldest first."""
     runs = (read(id, lambda run: run.is_of(fixed_settings)) for id in ids())
     return [run for run in runs if run is not None and run.is_finished]
 
 
 def read(id: str, wanted: Callable[[Run], bool] | None = None) -> Run | None:
-    """The stored run `id`, without its model; None where its folder cannot be read, or the run
-    without its rows is not wanted: then they are not read."""
+    """The stored run `id` without its model; None if its folder is unreadable, or if `wanted`
+    rejects the run, which is asked before the rows are read."""
     folder = _folder() / id
     try:
         path = folder / ("result.json" if has_ended(id) else "run.json")
@@ -175,7 +172,7 @@ def read(id: str, wanted: Callable[[Run], bool] | None = None) -> Run | None:
         saved = json.loads(path.read_text("utf-8"))
         if wanted and not wanted(Run.from_dict(saved | {"history": []})):
             return None
-        # Damaged is the line that was being written when the process died.
+        # A killed process may leave an incomplete last line, which is skipped.
         saved["history"] = json_lines.read(rows) if rows.exists() else []
         return Run.from_dict(saved)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -203,7 +200,7 @@ def _move(folder: Path, target: Path) -> bool:
 
 
 def folder_of(id: str) -> Path:
-    """The folder of a run, whether it is there or not."""
+    """The folder of a run, which may not exist."""
     return _folder() / id
 
 

@@ -1,4 +1,4 @@
-"""Stored runs, chosen and sorted by what they are: for the table of the panel and `ftkit runs`.
+"""Filters and sorts stored runs, for the panel's table and `ftkit runs`.
 
     chosen = [run for run in list_runs() if where("method=lora val_loss<0.5")(facts(run))]
     ordered(list_of_facts, "-val_loss")
@@ -19,8 +19,8 @@ _TESTS: dict[str, Callable] = {
 
 
 def facts(run, note: dict | None = None) -> dict:
-    """What one can ask of a run: id, model, data, every field of its Config, steps, seconds,
-    stopped, its final measures; and the name, the note and hidden of `annotations`."""
+    """Names and values to filter by: id, model, data, every Config field, steps, seconds, end,
+    stopped, the final measures; and name, note and hidden from `annotations`."""
     known = {"id": run.id, "model": run.model_name, "data": str(run.data.get("name")),
              **run.config.to_dict(), "steps": run.last_step, "seconds": run.seconds,
              "end": str(run.end), "stopped": run.stopped or "", **run.after}
@@ -28,10 +28,10 @@ def facts(run, note: dict | None = None) -> dict:
 
 
 def where(text: str) -> Callable[[dict], bool]:
-    """A test of facts: all terms of the text must hold, without regard to case.
+    """A predicate on facts that holds if all terms of the text do, ignoring case.
 
-    A term is `name=value`, `!=`, `<`, `<=`, `>`, `>=`, or a word that occurs in any of the facts.
-    Raises UserError for a comparison of size with what is not a number.
+    A term is `name=value` (or !=, <, <=, >, >=), or a word that occurs in any text fact. Raises
+    UserError if <, <=, > or >= is followed by something other than a number.
     """
     tests = [_term(term) for term in text.split()]
     return lambda known: all(test(known) for test in tests)
@@ -70,7 +70,7 @@ def _number(value) -> float | None:
 
 
 def ordered(entries: list[dict], by: str) -> list[dict]:
-    """Facts in the order of one of them; `-name` puts the largest first. Those without it are last.
+    """Sort facts by one name; `-name` sorts in descending order. Facts without it are last.
 
     Raises UserError for a name that no run has.
     """
@@ -85,7 +85,7 @@ def ordered(entries: list[dict], by: str) -> list[dict]:
 
 
 def _key(value):
-    """Numbers before text; None for what is missing or nan."""
+    """Sort key: numbers before text; None for a missing value or nan."""
     if value is None or value == "":
         return None
     number = _number(value)
@@ -95,7 +95,7 @@ def _key(value):
 
 
 def check_names(text: str, entries: list[dict]):
-    """UserError for a name in the terms of `where` that none of these runs has."""
+    """UserError for a name in a `where` text that none of these runs has."""
     known = {key for entry in entries for key in entry}
     for term in text.split():
         match = _TERM.fullmatch(term)

@@ -16,7 +16,7 @@ from ftkit.experiment.side_by_side import PausableRun
 
 
 def run_rounds(sweep, runs: list[PausableRun], parallel):
-    """Start all runs and halve them, seeds of one config together, until one config is left."""
+    """Start all runs and halve them until one config is left; its seeds are kept together."""
     groups: dict[str, list[PausableRun]] = {}
     for run in runs:
         groups.setdefault(str(sweep.configs[run.index].but(seed=0)), []).append(run)
@@ -49,20 +49,20 @@ def run_rounds(sweep, runs: list[PausableRun], parallel):
 
 
 def _comparison_step(paused: PausableRun, fraction: float) -> int:
-    """The step of the first evaluation at or after this fraction of the run."""
+    """Step of the first evaluation at or after this fraction of the run."""
     run = paused.begin()
     every = run.config.eval_steps or max(1, run.total_steps // 10)
     return min(run.total_steps, math.ceil(math.ceil(fraction * run.total_steps) / every) * every)
 
 
 def _is_due(paused: PausableRun, fraction: float) -> bool:
-    """Whether a run has reached the evaluation at which it waits for the others."""
+    """Whether a run has reached the evaluation at which runs are compared."""
     rows = paused.begin().rows
     return bool(rows) and rows[-1]["step"] >= _comparison_step(paused, fraction)
 
 
 def _loss_at(paused: PausableRun, fraction: float) -> float:
-    """val_loss there; the last one of a run that ended before; inf once it has diverged."""
+    """val_loss at that step, or the last one before; inf for a run that diverged."""
     run, step = paused.begin(), _comparison_step(paused, fraction)
     losses = [row["val_loss"] for row in run.rows if "val_loss" in row and row["step"] <= step]
     diverged = run.end is End.DIVERGED and run.rows[-1]["step"] <= step
@@ -70,7 +70,7 @@ def _loss_at(paused: PausableRun, fraction: float) -> float:
 
 
 def _check_evaluations(paused: PausableRun, fraction: float):
-    """UserError for a run that would be evaluated at its end only."""
+    """UserError for a run that is evaluated only at its end."""
     run = paused.begin()
     if not paused.done and _comparison_step(paused, fraction) >= run.total_steps:
         raise UserError("halving needs a val_loss during the run, and this run is evaluated only "
@@ -78,7 +78,7 @@ def _check_evaluations(paused: PausableRun, fraction: float):
 
 
 def _check_memory(sweep):
-    """UserError where the paused models would not fit."""
+    """UserError if the paused models do not fit into memory."""
     model, _ = sweep.lab.fresh_model(sweep.configs[0])
     weights = sum(p.nbytes for p in model.parameters())
     needed = sum(weights * (3 if config.method == "full" else 1) for config in sweep.configs)

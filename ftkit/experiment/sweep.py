@@ -2,8 +2,8 @@
 
     runs = lab.sweep(base, learning_rate=[1e-4, 1e-3], seed=range(3)); runs.how
 
-On two cores, two small models at a time with one core each are done sooner than one after
-the other with both; SmolLM2-135M gains nothing, and a stack of models trained as one is slower.
+On two cores, two small models at a time with one core each finish sooner than one after the other
+with both. SmolLM2-135M gains nothing, and a stack of models trained as one is slower.
 """
 
 from __future__ import annotations
@@ -19,20 +19,19 @@ def sweep(lab, config, values: dict, *, on_row=None, parallel=None, backend=None
           resume=False) -> Sweep:
     """One run for every combination of `values` (field → list), in the order of the grid.
 
-    on_row: called with each row; rows of runs that go side by side are interleaved.
-    parallel: None runs small models on CPU side by side, one for each thread; False
-    never; True or a number of runs at a time any model that fits. The runs share the threads, and
-    sums in another order make a difference in the last digits only. Steps that draw random
-    numbers (dropout, sampled answers) go one after the other, and `how` says so.
-    backend: "dask" or "ray" run on that cluster. A lost worker's runs are run again. Runs from a
-    cluster are returned without their models.
-    halving: successive halving (Jamieson and Talwalkar 2016, arXiv 1502.07943). All runs start;
-    at 1/8, 1/4, 1/2 of the steps (for eight) the worse half by val_loss is ended early, seeds
-    counting together. `stopped` of those says so. A run that starts slowly can lose what it
-    would have won later.
-    resume: take runs that the store has whole (same model, data, probes, config) from there;
-    their `.model` is None. Off by default, so that a cell that is run again trains again.
-    An interrupt keeps what has finished, prints how to continue and returns it.
+    on_row: called with each row; rows of runs side by side are interleaved.
+    parallel: None trains small models on a CPU side by side, one per thread; False never does;
+    True or a number (of runs at a time) does so for any model that fits. Runs share the threads;
+    another order of summation changes the last digits only. Runs whose steps draw random numbers
+    (dropout, sampled answers) are trained one after the other, and `how` says so.
+    backend: "dask" or "ray" trains on that cluster. Runs of a lost worker are run again. The runs
+    are returned without their models.
+    halving: successive halving (Jamieson and Talwalkar 2016, arXiv 1502.07943). All runs start; at
+    1/8, 1/4, 1/2 of the steps (for eight) the worse half by val_loss is ended early, seeds counted
+    together. A run that starts slowly can lose although it would have won later.
+    resume: take finished runs of the same model, data, probes and Config from the store, without
+    their models. Off by default, so that a cell that is run again trains again.
+    An interrupt keeps and returns the finished runs and prints how to continue.
     Raises UserError before any run for an unknown field or a bad value.
     """
     values = {name: _values(name, given) for name, given in values.items()}
@@ -60,7 +59,7 @@ def sweep(lab, config, values: dict, *, on_row=None, parallel=None, backend=None
 
 
 def _values(name: str, given) -> list:
-    """The values of one field as a list of plain Python values, also of a single one."""
+    """The values of one field, or its single value, as a list of plain Python values."""
     is_single = isinstance(given, str) or not hasattr(given, "__iter__")
     values: list = [given] if is_single else list(given)
     if not values:
@@ -69,8 +68,8 @@ def _values(name: str, given) -> list:
 
 
 def _train_here(state: SweepState, method, parallel):
-    """The runs on this machine, by `method`. Torch's random state is left as it was, and no run
-    half done."""
+    """Train the runs on this machine by `method`. Restores torch's random state, and ends the
+    runs that an interrupt leaves half done."""
     import torch
 
     runs = [side_by_side.PausableRun(state, i) for i in range(len(state.configs))]
@@ -83,7 +82,7 @@ def _train_here(state: SweepState, method, parallel):
 
 
 def _train_all(state: SweepState, runs: list[side_by_side.PausableRun], parallel):
-    """Every run to its end, one after the other or side by side."""
+    """Train every run to its end, one after the other or side by side."""
     remaining = [run for run in runs if not run.done]
     workers = side_by_side.choose_workers(state, remaining, parallel)
     last = len(remaining) % workers  # they share all threads, once the others have ended

@@ -1,4 +1,4 @@
-"""The state of a sweep: which runs are left, which are done, and the progress that it shows."""
+"""The state of a sweep: its remaining and finished runs, and the progress display."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ftkit.report.table import table
 
 
 class Sweep(list[Run]):
-    """The runs in the order of their grid; `.how` says how they were run. Displays as a table."""
+    """The runs in the order of the grid, shown as a table; `.how` says how they were run."""
 
     how = ""
 
@@ -25,8 +25,8 @@ class Sweep(list[Run]):
 
 
 class SweepState:
-    """lab: the Experiment. configs, grid: the Config of each run, and the fields in which they
-    differ. done: index → Run that has ended. notes: how the runs are made, for `Sweep.how`."""
+    """lab: the Experiment. configs, grid: the Config of each run, and its fields of the grid.
+    done: index → finished Run. notes: how the runs are made, for `Sweep.how`."""
 
     def __init__(self, lab, configs: list, grid: list[dict], on_row: Callable | None):
         self.lab, self.configs, self.grid, self.on_row = lab, configs, grid, on_row
@@ -34,8 +34,8 @@ class SweepState:
         self.notes: list[str] = []
         self.interrupted = False
         self.began = time.perf_counter()
-        self.stored = 0  # runs that were taken from the store
-        self.fractions: dict[int, float] = {}  # index → how much of the run is done
+        self.stored = 0  # runs taken from the store
+        self.fractions: dict[int, float] = {}  # index → fraction of the run that is done
         self.progress = _Progress(len(configs))
 
     @property
@@ -43,7 +43,7 @@ class SweepState:
         return [i for i in range(len(self.configs)) if i not in self.done]
 
     def show_run(self, index: int, step: str = ""):
-        """Show run `index` as the one that is training."""
+        """Show run `index` as the current one."""
         fields = ", ".join(f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}"
                            for k, v in self.grid[index].items())
         begun = sum(part for i, part in self.fractions.items() if i not in self.done)
@@ -52,7 +52,7 @@ class SweepState:
                       + step)
 
     def report_row(self, paused, row: Row):
-        """Show a new row of a PausableRun, and hand it to the caller's `on_row`."""
+        """Show a new row of a PausableRun and pass it to `on_row`."""
         total = paused.run.total_steps
         self.fractions[paused.index] = row["step"] / total
         self.show_run(paused.index, f" · step {row['step']} of {total}")
@@ -60,7 +60,7 @@ class SweepState:
             self.on_row(row)
 
     def take_stored(self):
-        """Take the runs that the store has whole, of the same experiment, config and version."""
+        """Take finished runs of the same experiment, config and version from the store."""
         fixed = plain(self.lab.fixed_settings())
         finished = store.finished(fixed)
         if not finished:
@@ -75,7 +75,7 @@ class SweepState:
             self.notes.append(f"{self.stored} from the store (without their models)")
 
     def add_remote(self, index: int, run: Run):
-        """A whole run from another machine: stored here, so that none is stored twice."""
+        """Store a whole run from another machine; workers do not, so none is stored twice."""
         run.experiment = self.lab
         store.add(run)
         self.done[index] = run
@@ -84,7 +84,7 @@ class SweepState:
                 self.on_row(row)
 
     def result(self) -> Sweep:
-        """The runs that have ended; prints how they were run."""
+        """Return the runs that have ended; prints how they were run."""
         runs = Sweep(self.done[i] for i in sorted(self.done))
         interrupted = [r for r in runs if r.end is End.INTERRUPTED]
         is_cut = self.interrupted or bool(interrupted)
@@ -101,7 +101,7 @@ class SweepState:
 
 
 class _Progress:
-    """Runs left and time left, in one place of the cell or in one line of the terminal."""
+    """Remaining runs and time, in one output of the cell or one line of the terminal."""
 
     def __init__(self, total: int):
         from ftkit.report import live
@@ -112,7 +112,7 @@ class _Progress:
         self.bar = progress_bar.Bar("sweep", quiet=quiet)
 
     def __call__(self, done: int, stored: int, begun: float, text: str):
-        """begun: the parts of the runs that are not done, in runs."""
+        """begun: progress of the unfinished runs, as a number of runs."""
         now, left = time.perf_counter(), self.total - done
         if now - self.drawn < 0.2 or not left:
             return
@@ -127,7 +127,7 @@ class _Progress:
         self._display(text, trained / to_train)
 
     def close(self, text: str, must_print: bool):
-        """Show the last text; on stderr where there is no cell to show it in."""
+        """Show the last text, outside a notebook on stderr."""
         self._display(text)
         if must_print or not self.bar.quiet:
             self.bar.close()

@@ -1,4 +1,4 @@
-"""One run while it happens: its steps, what is recorded of them, and when it stops."""
+"""The course of one run: its steps, what is recorded, and when it stops."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from ftkit.experiment.watch import Watch
 
 
 class Training:
-    """Trains the model of a Run as its Config says. `steps` is a generator, so that whoever drives
-    it can pause between two steps; that time does not count.
+    """Trains the model of a Run. `steps` is a generator, so a caller can pause between steps;
+    pauses do not count as training time.
 
     lab: the Experiment, which gives the rows (`training_rows`) and the measures (`measure`).
     """
@@ -48,7 +48,7 @@ class Training:
         self.writer = Writer(run, watch.store, checkpoints is not None and checkpoints.resumed)
 
     def steps(self) -> Iterator[Run]:
-        """Yields the Run after each step; an interrupt ends it early and is noted there."""
+        """Yield the Run after each step; an interrupt ends it early."""
         run = self.run
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
@@ -93,7 +93,7 @@ class Training:
             self.checkpoints.write()
 
     def _check_start(self):
-        """UserError for a model that gives no number before anything was trained."""
+        """UserError for a model whose loss is not finite before the first step."""
         for name, value in self.run.before.items():
             if name.endswith("_loss") and not math.isfinite(value):
                 self.writer.discard()
@@ -102,8 +102,8 @@ class Training:
                                 "another model")
 
     def measure(self, losses_of: Callable | None = None) -> Row:
-        """The evaluation losses and the user's metrics, of the model as it is now. losses_of: what
-        gives the losses, `Experiment.measure` by default."""
+        """The evaluation losses and the user's metrics of the current model. losses_of: replaces
+        `Experiment.measure`."""
         with loop.autocast(self.device, self.run.config.precision):
             losses = (losses_of or self.lab.measure)(self.run, self.prepared)
         if self.asked:
@@ -127,7 +127,7 @@ class Training:
     def _record(self, row: Row):
         row["seconds"] -= self.paused_seconds
         self.run.rows.append(row)
-        began = time.perf_counter()  # waiting for the disk is no training
+        began = time.perf_counter()  # time spent on the disk is not training time
         self.writer.row(row)
         self._keep_answers(int(row["step"]))
         if self.checkpoints is not None:
@@ -137,7 +137,7 @@ class Training:
             callback(row)
 
     def _keep_answers(self, step: int):
-        """What the model answered at the evaluation that was just made, if there was one."""
+        """Store the answers of the last evaluation, if there was one."""
         for record, answer in zip(self.asked, self.answered, strict=False):
             self.run.samples.append({"step": step, "prompt": schema.prompt_of(record),
                                      "reference": encoding.answer(record), "answer": answer})
@@ -160,7 +160,7 @@ class Training:
                     f"stopped manually after step {step} of {total}") if asked else None
 
     def _finish(self):
-        """What is known only at the end: the last measures, totals, peak memory."""
+        """Record the final measures, totals and peak memory."""
         run, last = self.run, self.run.rows[-1] if self.run.rows else {}
         measured_last = run.before and run.before.keys() <= last.keys() and not self.best.weights
         try:
@@ -180,7 +180,7 @@ class Training:
         if self.checkpoints is not None:
             if run.is_finished:
                 self.checkpoints.remove()
-            if cost := self.checkpoints.told():
+            if cost := self.checkpoints.cost():
                 run.notes.append(cost)
         shelf.finished(run)
         self.writer.finish()
@@ -191,7 +191,7 @@ class Training:
 class Best:
     """Watches a measure for early stopping and keeps the trainable weights of the best step.
 
-    As in transformers, a name that ends in loss is better when it falls, any other when it rises.
+    As in transformers, a measure whose name ends in "loss" should fall, any other should rise.
     """
 
     def __init__(self, model, patience: int | None, metric: str = "val_loss"):
@@ -201,13 +201,13 @@ class Best:
         self.weights: dict[str, torch.Tensor] | None = None
 
     def check(self, measured: list[str]):
-        """UserError where early stopping would watch what is never measured."""
+        """UserError if the run does not measure what early stopping watches."""
         if self.patience is not None and self.metric not in measured:
             raise UserError(f"metric_for_best_model is {self.metric!r}, which this run does not "
                             f"measure; it measures {', '.join(measured) or 'nothing'}")
 
     def is_exhausted(self, row: Row) -> bool:
-        """True when `patience` evaluations in a row, this one included, were no better."""
+        """Whether `patience` evaluations in a row, including this one, brought no improvement."""
         if self.patience is None or self.metric not in row:
             return False
         if self.sign * row[self.metric] < self.value:
@@ -227,7 +227,7 @@ class Best:
 
 
 def _peak(device) -> int | None:
-    """Peak bytes of the allocator on CUDA; on CPU of the whole process since it started."""
+    """Peak bytes: on CUDA of the allocator, on CPU of the process since its start."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     try:

@@ -110,7 +110,7 @@ def test_two_causes_are_refused_and_the_runs_that_separate_them_are_named():
     found = ft.compare(a, b)
     assert found.cause is None and found.effects == {}
     assert set(found.differs) == {"learning_rate", "batch_size"}
-    assert "no effect can be put down to one of them" in found.text
+    assert "no effect can be credited to one of them" in found.text
     assert [ft.Config.from_string(text) for text in found.separating] == [
         a.config.but(learning_rate=1e-2), a.config.but(batch_size=8)] or [
         ft.Config.from_string(text) for text in found.separating] == [

@@ -22,7 +22,7 @@ PYTEST := $(QUIETLY) $(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-r
 LESSONS := --nbval-lax --nbval-current-env --nbval-cell-timeout=300
 
 .DEFAULT_GOAL := help
-.PHONY: recorded help lab quick test test-all smollm2 unit lessons seeds browser notebooks check style types bench \
+.PHONY: recorded help lab quick core test test-all smollm2 unit lessons seeds browser notebooks check style types bench \
   sweeps scale lowest panel effects budgets fresh memory-report gpu fuzz breakages dist lock site playground clean
 
 help:  ## list what can be done
@@ -35,6 +35,13 @@ lab: $(READY)  ## install what is missing and open the lessons in JupyterLab
 
 quick: check  ## the inner loop, at most a minute: style, types, rooms, tests that need no torch
 	$(PYTEST) -m "quick and not heavy" $(ARGS)
+
+# The trainer by itself, without lessons, panel, interview, memory and processes of their own.
+CORE := $(addprefix tests/,base data model engine evaluate) $(addprefix tests/experiment/test_, \
+  comparison.py ends.py experiment.py mitigations.py requests.py run.py store_query.py)
+
+core: $(READY)-test  ## data, model, training and evaluation: at most two minutes
+	$(PYTEST) -m "not seeds and not slow and not smollm2" $(CORE) $(ARGS)
 
 test: check  ## everything that guards the code, but the pages in a browser: 12 to 15 minutes
 	$(PYTEST) -m "not seeds and not slow" $(LESSONS) tests notebooks $(ARGS)
@@ -88,14 +95,13 @@ scale: $(READY)-test  ## sweeps on real clusters of this machine, Dask and Ray, 
 # another. Left out are tests that take many minutes, and those that limit the address space, which
 # the CUDA libraries of that torch fill.
 LOWEST := .venv-lowest
-CORE := tests/base tests/data tests/model tests/engine tests/evaluate tests/cli/test_commands.py \
-  tests/notebook/test_to_script.py tests/notebook/test_scripts_repeat_runs.py \
-  tests/memory_use/test_footprint.py \
-  tests/experiment/test_experiment.py tests/experiment/test_preferences.py
+ALSO_LOWEST := tests/cli/test_commands.py tests/notebook/test_to_script.py \
+  tests/notebook/test_scripts_repeat_runs.py tests/memory_use/test_footprint.py \
+  tests/experiment/test_preferences.py
 
 lowest: $(LOWEST)/.ready  ## the core tests on the lowest versions that pyproject.toml states
 	$(QUIETLY) $(LOWEST)/bin/python -m pytest -n $(JOBS) --dist loadfile \
-	  -m "not slow and not seeds and not smollm2" $(CORE) $(ARGS)
+	  -m "not slow and not seeds and not smollm2" $(CORE) $(ALSO_LOWEST) $(ARGS)
 
 $(LOWEST)/.ready: pyproject.toml | $(PY)
 	$(PY) -m venv --clear $(LOWEST)
@@ -125,7 +131,7 @@ gpu: $(READY)-test  ## on a CUDA device: tests, lessons, memory, speed (ARGS="me
 fuzz: $(READY)-test  ## 100,000 random inputs for each parser of outside input, some minutes
 	$(QUIETLY) $(PY) tests/fuzz.py $(or $(ARGS),100000)
 
-breakages: $(READY)-test  ## break one line in each of ten rooms; a test must fail each time
+breakages: $(READY)-test  ## break one line of code after another; a test must fail each time
 	$(QUIETLY) $(PY) tests/breakages.py $(ARGS)
 
 # The words behind `recorded` are names of experiments and not targets.

@@ -1,8 +1,8 @@
 """Break a line of code in each room and see a test fail: `python tests/breakages.py [ROOM...]`.
 
 Each breakage is applied alone, in a temporary copy of the clone, and the test file that should
-catch it runs there, in the tier of `make test`, up to its first failure. Exit status 1 where a
-breakage was not caught, or where its line is not in the code any more.
+catch it runs there, in the tier of `make test`, up to its first failure. Exit status 1 if a
+breakage was not caught, or if its line is no longer in the code.
 """
 
 from __future__ import annotations
@@ -76,6 +76,43 @@ BREAKAGES = [
              "claim_holds and states"),
     Breakage("the command line answers a wrong request with exit status 1",
              "cli/main.py", r"= 0, 1, 2, 3, 130", "= 0, 1, 1, 3, 130", "cli/test_commands.py"),
+    Breakage("the degrees of freedom are Welch's own, with no limit",
+             "base/significance.py", r"min\((int\(welch \+ 1e-9\)), 2 \* \(min\(sizes\) - 1\)\)",
+             r"\1", "base/test_significance.py"),
+    Breakage("a diverged run's curve does not show where it ended",
+             "report/series.py", r"(pairs\.append\(\(to_float\(last\[x\]\)), math\.nan", r"\1, 0.0",
+             "report/test_plots.py", "diverge"),
+    Breakage("wrong answers are shifted by 1, so that some keep their own",
+             "data/split_and_corrupt.py", r"shift = max\(.*\)$", "shift = 1",
+             "data/test_schema.py", "wrong_answers"),
+    Breakage("the mask of a chat ignores weight 0",
+             "data/templates.py", r"\(answer, schema\.is_trained\(.*\)\)\]", "(answer, True)]",
+             "data/test_encoding.py"),
+    Breakage("the weights of a blend are swapped",
+             "model/merge.py", r"(other\.data\.to\(parameter\)), weight", r"\1, 1 - weight",
+             "model/test_merge.py"),
+    Breakage("a fetched model of another hash is accepted",
+             "model/download.py", r"digest\.hexdigest\(\) != GGUF_SHA256", "not digest.hexdigest()",
+             "model/test_download.py", "another_hash"),
+    Breakage("a sliding window lets a token see one key too many",
+             "engine/attention_kernels.py", r"- i < window", "- i <= window",
+             "engine/test_packed_loss.py", "window"),
+    Breakage("position ids count tokens of the row, not of the sequence",
+             "engine/packed_batch.py", r"positions\.append\(position\)",
+             "positions.append(len(ids) - 1)", "engine/test_packed_loss.py", "equal"),
+    Breakage("every seed shuffles alike",
+             "engine/loop.py", r'Random\(f"\{seed\}/\{epoch\}"\)', 'Random(f"{epoch}")',
+             "engine/test_loop.py", "seed"),
+    Breakage("McNemar's tail leaves out the observed count",
+             "evaluate/metrics.py", r"range\(few \+ 1\)", "range(few)",
+             "evaluate/test_metrics.py"),
+    Breakage("the memory of a GPU forgets the part that its allocator cannot use",
+             "memory_use/model_shapes.py", r"CONTEXT \+ \(1 \+ SLACK\) \* peak", "CONTEXT + peak",
+             "memory_use/test_verdict.py"),
+    Breakage("early stopping never resets its patience",
+             "experiment/training.py", r"(int\(row\[.step.\]\)), 0$",
+             r"\1, self.worse",
+             "experiment/test_mitigations.py", "early_stopping"),
 ]
 
 

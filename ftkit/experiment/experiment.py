@@ -231,7 +231,7 @@ class Experiment:
                   experiment=self, machine=machine.describe(), versions=machine.versions())
         run.trainable_parameters, run.total_parameters = loading.count(model)
         unread = ("the records are preference pairs, and this run is trained on `chosen` only; "
-                  "ftkit.experiment.preferences.DPO learns from both"
+                  "ftkit.inside.preferences.DPO learns from both"
                   if self.train.kind == "preference" and self.CONFIG is Config else None)
         for note in (smaller, rounding.rounding_note(model, config), unread):
             if note:

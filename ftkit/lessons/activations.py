@@ -47,8 +47,10 @@ def saved_bytes(model, forward: Callable[[], object],
 
 
 def kept(model, ids: torch.Tensor) -> dict[str, int]:
-    """Bytes saved for the backward pass of the model's loss on `ids` (texts, tokens), by part:
-    the kind of layer that saves a tensor first, or the loss outside of all layers."""
+    """Bytes saved for the backward pass of the loss on `ids` (texts, tokens), by kind of layer.
+
+    A tensor counts for the layer that saves it first; outside all layers, for the loss.
+    """
     open_parts, hooks = ["loss"], []
     for name, module in model.named_modules():
         kind = KINDS.get(name.rpartition(".")[2])

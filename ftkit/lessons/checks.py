@@ -90,7 +90,7 @@ def check(name: str, candidate) -> Verdict:
 
 
 def working(name: str, candidate):
-    """The learner's function if it solves the exercise, else the package's, for later cells.
+    """The learner's function if it solves the exercise, else the shown solution, for later cells.
 
     Prints and logs nothing. Raises UserError for an unknown exercise.
     """
@@ -175,7 +175,7 @@ class _Calls:
 
 
 def _explain(error: Exception, check_solution, candidate, calls: _Calls | None) -> str:
-    """The message for an exception: the learner's line, or what the check could not use."""
+    """The message for an exception, with the learner's line or the value the check rejected."""
     python = f"{type(error).__name__}: {error}"
     if lines := _own_lines(error, check_solution):
         if "NoneType" in str(error) and (silent := _silent_methods(candidate)):
@@ -195,7 +195,7 @@ def _explain(error: Exception, check_solution, candidate, calls: _Calls | None) 
 
 
 def _own_lines(error: Exception, check_solution) -> list[int]:
-    """Lines of the learner's own code that the exception passed, the deepest last."""
+    """Traceback lines in the learner's own code, the deepest last."""
     others = [machine.package(), *(Path(sysconfig.get_path(name)) for name in (
         "stdlib", "purelib", "platlib"))]
     frames = [(frame.f_code.co_filename, line)
@@ -206,7 +206,7 @@ def _own_lines(error: Exception, check_solution) -> list[int]:
 
 
 def _describe(value) -> str:
-    """A value by its type and shape, or the value itself where it is short."""
+    """A short value as it is, a long one by type and shape."""
     if hasattr(value, "shape") and hasattr(value, "dtype"):
         kind = "a tensor" if type(value).__module__.startswith("torch") else "an array"
         return f"{kind} of shape {tuple(value.shape)} and type {value.dtype}"
@@ -227,8 +227,8 @@ _NO_WORK = {"RESUME", "NOP", "PUSH_NULL", "PRECALL", "CALL", "POP_TOP", "RETURN_
 
 
 def _is_stub(candidate) -> bool:
-    """Whether a function only has a docstring, `...`, `pass`, a returned None or `...`, or
-    `raise NotImplementedError`; seen in its bytecode, which exists where its source does not."""
+    """Whether a function has no body yet: a docstring, `...`, `pass`, `return None`, `return ...`
+    or `raise NotImplementedError`. Reads the bytecode, since a notebook may have no source."""
     if not isinstance(candidate, types.FunctionType):
         return False
     constants, names = [], []
@@ -253,14 +253,14 @@ def _methods(candidate) -> dict[str, types.FunctionType]:
 
 
 def _still_to_write(candidate: type) -> str:
-    """Names of the methods of a class that are stubs; its own name where it has no methods."""
+    """Names of a class's stub methods; the name of the class if it has no methods."""
     methods = _methods(candidate)
     empty = [f"`{name}`" for name, method in methods.items() if _is_stub(method)]
     return ", ".join(empty) if methods else f"`{candidate.__name__}`"
 
 
 def _silent_methods(candidate) -> list[str]:
-    """Methods that do something and return nothing, in which a `return` may be missing."""
+    """Methods without a return value, where a `return` may be missing."""
     return [f"`{name}`" for name, method in _methods(candidate).items()
             if not name.startswith("__") and not _returns_a_value(method)]
 

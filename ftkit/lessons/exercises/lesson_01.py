@@ -13,8 +13,7 @@ X, Y = ((1.0, 2.0), (3.0, -1.0), (-2.0, 1.0)), (1.0, -2.0, 4.0)  # one pair for 
 
 
 def _toy():
-    """A model with two weights whose loss is a square error, plain gradient descent, and the
-    number of times that the optimizer stepped."""
+    """A model with two weights and a squared loss, its SGD optimizer, and a count of the steps."""
     import torch
 
     class Toy(torch.nn.Module):
@@ -49,7 +48,7 @@ def _train(step, max_grad_norm: float):
 
 
 def _reference(zero: bool = True, clip: str = "norm"):
-    """A training step that is right, or that has one mistake."""
+    """A correct training step, or one with the given mistake."""
     import torch
 
     def step(model, batch, optimizer, max_grad_norm):

@@ -34,7 +34,7 @@ def _values(rule: Callable[[int], float], total: int) -> list[float]:
 
 
 def _after(warmup: int, rule: Callable[[int], float], total: int) -> list[float]:
-    """Right in the warm-up to a peak of 0.8, then `rule`."""
+    """The correct warm-up to a peak of 0.8, followed by `rule`."""
     return _values(lambda step: 0.8 * step / warmup if step <= warmup else rule(step), total)
 
 

@@ -73,7 +73,7 @@ def _(chunked_loss):
 
 
 def _Rows(vocabulary: int):
-    """A mode that notes the most rows of logits that one operation made."""
+    """Records the largest number of rows of logits that one operation returned."""
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
 

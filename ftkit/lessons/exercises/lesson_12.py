@@ -41,7 +41,7 @@ def _multiple(x: float, unit: float) -> float:
 
 
 def _neighbor(x: float, way: int) -> float:
-    """The next number of bf16 after a positive one of bf16, down (-1) or up (1)."""
+    """The neighbor of a positive bf16 number, below (-1) or above (1)."""
     import math
 
     return x + way * 2.0 ** (math.floor(math.log2(x)) - 7)

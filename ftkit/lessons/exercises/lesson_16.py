@@ -8,7 +8,7 @@ from ftkit.lessons.checks import exercise
 
 
 def _replay_mistake(n_old: int) -> str:
-    """The message for a wrong number of old records; 90 new ones, a fraction of 0.25."""
+    """The message for a wrong number of old records among 90 new ones (expected: 0.25)."""
     return {
         22: "the fraction is of the mixture, not of the new records: 22 of 112 is 20 %; solve "
             "n_old / (n_new + n_old) = fraction for n_old",

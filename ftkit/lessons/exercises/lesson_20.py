@@ -14,7 +14,7 @@ def _(dpo_loss):
     reference = torch.tensor([[-3.0, -2.0], [-5.0, -9.0]])
 
     def loss_of(change, beta):
-        """The loss where the policy differs from the reference by `change`, (2, pairs)."""
+        """The loss when the policy differs from the reference by `change` (2, pairs)."""
         return float(dpo_loss(reference + torch.tensor(change), reference, beta))
 
     start = dpo_loss(reference, reference, 0.1)
@@ -86,7 +86,7 @@ def _(grpo_loss):
     mask = torch.tensor([[1.0, 1, 1, 1], [1.0, 1, 0, 0]])
 
     def slope(change, advantages):
-        """Loss and its gradient where each log-probability has changed by `change`."""
+        """Loss and gradient when each log-probability has changed by `change`."""
         policy = (old + torch.tensor(change)).requires_grad_()
         loss = grpo_loss(policy, old, mask, torch.tensor(advantages))
         if getattr(loss, "ndim", 1):
@@ -122,7 +122,7 @@ def _(grpo_loss):
 
 
 def _clipping(slope):
-    """What is wrong with the clip of a loss that is right at a ratio of 1, or None."""
+    """The mistake in the clipping of a loss that is correct at a ratio of 1, or None."""
     loss, grad = slope(1.0, [1.0, 1.0])
     if grad is not None and grad.abs().max() > 1e-6:
         return ("a token is e times as likely as when it was drawn and is still pushed up: "

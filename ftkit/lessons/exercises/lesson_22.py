@@ -41,7 +41,7 @@ def _(decide):
 
 
 def _interval_message(ends, a, b, case) -> str | None:
-    """What is wrong with an interval, by the mistake that gives it."""
+    """The message for a wrong interval, which names the mistake if it is a usual one."""
     differences = [y - x for x, y in zip(a, b, strict=True)]
     n, (low, high) = len(a), _interval(differences)
     if all(near(e, x, 1e-2) or abs(e - x) < 1e-3 for e, x in zip(ends, (low, high), strict=True)):
@@ -142,7 +142,8 @@ def _(experiment):
 
 
 def _one_change(a, b) -> str | None:
-    """A message unless exactly one setting differs; a method may bring its own learning rate."""
+    """None if exactly one setting differs (a method may have its own learning rate), else a
+    message."""
     from ftkit.experiment import fingerprint
 
     for name, side in (("a", a), ("b", b)):

@@ -20,13 +20,13 @@ from ftkit.base import machine
 from ftkit.base.formatting import gb
 from ftkit.model import download, loading
 
-# Bytes per parameter in training (weights, gradients, the two moments of AdamW), and a fifth more
-# for the activations of a short batch: full in fp32; LoRA on fp32; QLoRA at 4.13 bits.
+# Bytes per parameter in training (weights, gradients, both moments of AdamW) plus 20 % for the
+# activations of a short batch. full and LoRA in fp32; QLoRA at 4.13 bits.
 BYTES_PER_PARAMETER = {"full": 16 * 1.2, "lora": 4 * 1.2, "qlora": 0.55 * 1.2}
 
 
 class Check(TypedDict):
-    """state: ok, note (works, but worth knowing) or bad (something will fail; see `advice`)."""
+    """state: ok, note (works, but read it) or bad (something will fail; see `advice`)."""
 
     name: str
     state: str
@@ -53,7 +53,7 @@ def examine() -> dict:
 
 
 def report(result: dict) -> str:
-    """The results for a reader, a line for each check."""
+    """The results as text, a line per check."""
     labels = {"ok": "ok  ", "note": "note", "bad": "BAD "}
     width = max(len(check["name"]) for check in result["checks"])
     lines = []
@@ -80,7 +80,7 @@ def _python() -> Check:
 
 
 def _packages() -> list[Check]:
-    """Each package that ftkit requires, and whether its version is in the required range."""
+    """Check the version of each package that ftkit requires."""
     from packaging.requirements import Requirement
 
     try:
@@ -105,7 +105,7 @@ def _packages() -> list[Check]:
 
 
 def _jupyter() -> list[Check]:
-    """The kernel that JupyterLab will start, and known problems of its version."""
+    """Check the kernel that JupyterLab will start, and known problems of its version."""
     checks = []
     try:
         from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel

@@ -1,7 +1,7 @@
 """`ftkit lab`: the learner's own copy of the lessons, opened in JupyterLab.
 
-A file that the learner has changed is never overwritten: next to the lessons is a list of the
-hashes of the files as copied, and only a file that still has its hash is updated. Next to a changed
+A file that the learner has changed is never overwritten: the folder has a list of the hashes of the
+copied files, and only a file with an unchanged hash is updated. Next to a changed
 lesson that uses names of ftkit which are gone, the new lesson is put as `NN_name.new.ipynb`.
 """
 

@@ -1,6 +1,6 @@
 """`ftkit runs`: the stored runs as a table that fits the terminal.
 
-What all runs have in common is one line above the table; a column is only what differs.
+Settings that all runs share are in a line above the table.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ ROWS = 20  # of a list without --limit
 
 
 def chosen(runs: list, where: str | None, sort: str | None, limit: int | None) -> list:
-    """The runs for which `where` holds, sorted by `sort` (newest last), at most `limit` of them:
-    the newest, or the first of the sorted ones. Raises UserError for an unknown name."""
+    """The runs that match `where`, sorted by `sort` (default: newest last). `limit` keeps the
+    newest, or the first of the sorted ones. Raises UserError for an unknown name."""
     notes = annotations.read()
     known = {run.id: store_query.facts(run, notes.get(run.id)) for run in runs}
     entries = list(known.values())
@@ -33,7 +33,7 @@ def chosen(runs: list, where: str | None, sort: str | None, limit: int | None) -
 
 
 def text(runs: list, left_out: int, columns: int | None) -> str:
-    """The table, with what all runs share above it."""
+    """The table, below a line with the shared settings."""
     notes = annotations.read()
     settings = [series.settings_of(run) for run in runs]
     same = {name: value for name, value in settings[0].items()
@@ -67,7 +67,7 @@ def _change(run, key: str) -> str:
 
 
 def check_limit(ids: list, *options):
-    """UserError where single runs are asked for together with what chooses from the list."""
+    """UserError for run ids together with options that filter the list."""
     if ids and any(option is not None for option in options):
         raise UserError("--where, --sort and --limit choose from the list of all runs; leave them "
                         "out where ids are given")

@@ -1,4 +1,4 @@
-"""The `ftkit` command: calls the package, and prints.
+"""The `ftkit` command: calls the package and prints the results.
 
 Progress goes to stderr and results to stdout, with --json as exactly one JSON object. Exit status:
 0 done; 2 a mistake of the user (a UserError, or a path that cannot be used), reported in one
@@ -80,7 +80,7 @@ def _report_error(error: Exception, args) -> int:
 
 
 def _is_named(path, args) -> bool:
-    """Whether the command line names this path, or a folder above it."""
+    """Whether the command line names this path or a folder above it."""
     given = {str(at_home(word)) for value in vars(args).values()
              for word in (value if isinstance(value, list) else [value]) if isinstance(word, str)}
     return path is not None and not given.isdisjoint(map(str, (Path(path), *Path(path).parents)))
@@ -96,14 +96,14 @@ def _report(sentence: str, status: int) -> int:
 
 
 def _print(args, data: dict, text: str):
-    """The result of a command: `data` as JSON if asked for, else `text`."""
+    """Print the result of a command: `data` with --json, else `text`."""
     print(json.dumps(data) if args.json
           else terminal_text.wrapped(formatting.printable(text), terminal_text.width()))
 
 
 @contextlib.contextmanager
 def _library_output_on_stderr():
-    """stdout is for the result alone."""
+    """Redirect stdout to stderr, since stdout is for the result alone."""
     with contextlib.redirect_stdout(sys.stderr):
         yield
 
@@ -197,7 +197,7 @@ def _run(args) -> int:
 
 
 def _experiment(args):
-    """The Experiment of the options, or that of the run to resume."""
+    """The Experiment of the options, or of the run to resume."""
     from ftkit.experiment.experiment import Experiment
 
     if args.resume:
@@ -210,9 +210,11 @@ def _experiment(args):
 
 
 class _EndAfterThisStep:
-    """SIGTERM, which containers and clusters send before they kill: the run ends after its step, so
-    that its weights are those of a whole step and are saved. Before the first step, and for a
-    second signal, it is an interrupt. Called as `stop` of a run; run: the Run, once it has begun.
+    """Handles SIGTERM, which containers and clusters send before they kill a process.
+
+    As the `stop` callback of a run it ends the run after its step, so its weights can be saved.
+    Before the first step, and on a second signal, SIGTERM acts like Ctrl-C. run: the Run, once it
+    has begun.
     """
 
     def __init__(self):
@@ -239,7 +241,7 @@ class _EndAfterThisStep:
 
 
 def _stored_run(args, experiment, config):
-    """The newest finished run of this request, or None; a run on several ranks is made anew."""
+    """The newest finished run of this request, or None; never for a run on several ranks."""
     if args.torchrun or args.ranks or args.zero:
         return None
     from ftkit.experiment import store
@@ -254,13 +256,13 @@ def _stored_run(args, experiment, config):
 
 
 def _train_on_ranks(args, experiment, config) -> tuple[dict, str]:
-    """The run on several processes, or as a folder for torchrun: its data and text."""
+    """Train on several processes, or write a folder for torchrun; returns data and text."""
     if args.out:
-        raise options.UsageError("--out does not go with --ranks or --torchrun; `train.py --save` "
-                                 "of the folder that --torchrun writes keeps the tuned model")
+        raise options.UsageError("--out cannot be combined with --ranks or --torchrun; `train.py "
+                                 "--save` in the folder of --torchrun keeps the tuned model")
     if args.sample or args.save_steps or args.log:
-        raise options.UsageError("--sample, --save-steps and --log do not go with --ranks or "
-                                 "--torchrun; leave them out")
+        raise options.UsageError("--sample, --save-steps and --log cannot be combined with --ranks "
+                                 "or --torchrun; leave them out")
     if args.zero and not args.ranks:
         raise options.UsageError(f"--zero {args.zero} needs --ranks: among how many processes?")
     from ftkit.distributed import launch
@@ -277,7 +279,7 @@ def _train_on_ranks(args, experiment, config) -> tuple[dict, str]:
 
 
 def _download_smollm2(args):
-    """Download it if it is not here, once the data is known to be good."""
+    """Download SmolLM2 if needed, after checking the data."""
     from ftkit.data import schema
     from ftkit.model import download
 
@@ -287,7 +289,7 @@ def _download_smollm2(args):
 
 
 def _run_report(run, log: str | None = None) -> str:
-    """A finished run for a reader: its settings, a small table, one sentence."""
+    """A finished run as text: settings, a small table, a summary."""
     from ftkit.experiment import trackers
 
     fraction = run.trainable_parameters / max(1, run.total_parameters)
@@ -309,7 +311,7 @@ def _run_report(run, log: str | None = None) -> str:
 
 
 def _samples(run) -> list[str]:
-    """Each question with its reference and the answers before and after the run, as a table."""
+    """A table of questions with references and the answers before and after the run."""
     if not run.samples:
         return []
     first, last = run.samples[0]["step"], run.samples[-1]["step"]
@@ -322,7 +324,7 @@ def _samples(run) -> list[str]:
 
 
 def _short(run) -> list[str]:
-    """A hint for a run that ended before it could learn, such as one epoch of a small file."""
+    """A hint for a run of fewer than ten steps, such as one epoch of a small file."""
     if run.stopped or run.config.max_steps or run.last_step >= 10:
         return []
     return [f"only {_count(run.last_step, 'step')}; --epochs 20 or --max-steps 50 trains longer"]
@@ -345,7 +347,7 @@ def _memory(args) -> int:
     traces = itertools.count(1)
 
     def progress(change: dict):
-        """Seconds for each step of a large model, of which --gpu traces about ten."""
+        """Report each traced step: a large model takes seconds each, and --gpu about ten."""
         if bar.terminal and not args.formula:
             text = f"step {next(traces)} of {args.model} (--formula: at once)" + "".join(
                 f", {name} {value}" for name, value in change.items())
@@ -397,7 +399,7 @@ def _count(n: int, what: str) -> str:
 
 
 def _audit_report(result: dict, file: str) -> Iterable[str]:
-    """The lines about a checked file; at most 20 of each list."""
+    """Lines of the report on a checked file, with at most 20 errors and warnings each."""
     yield ", ".join([
         _count(result["rows"], "row"), _count(len(result["errors"]), "error"),
         _count(len(result["warnings"]), "warning"), _count(result["duplicates"], "duplicate"),

@@ -18,7 +18,7 @@ from ftkit.base.errors import UserError
 from ftkit.cli import terminal_text
 
 METAVARS = {int: "N", float: "X", bool: "true|false"}
-ZERO_STAGES = ("0 nothing, 1 optimizer states, 2 gradients as well, 3 parameters as well "
+ZERO_STAGES = ("0 none, 1 optimizer states, 2 gradients too, 3 parameters too "
                "(default: {default})")
 
 
@@ -27,7 +27,7 @@ class UsageError(UserError):
 
 
 class _Help(argparse.HelpFormatter):
-    """Bold headings on a terminal, and no line that ends inside `./ftkit-lessons`."""
+    """Bold headings on a terminal; lines are not broken at hyphens, as in `./ftkit-lessons`."""
 
     def start_section(self, heading):
         super().start_section(heading and terminal_text.colored(heading, terminal_text.BOLD))
@@ -37,13 +37,13 @@ class _Help(argparse.HelpFormatter):
 
 
 class _Parser(argparse.ArgumentParser):
-    """argparse that raises UsageError, with the nearest name that exists."""
+    """An ArgumentParser that raises UsageError and suggests the nearest known name."""
 
     def __init__(self, **options):
         super().__init__(allow_abbrev=False, formatter_class=_Help, **options)
 
     def parse_args(self, args=None, namespace=None):
-        # argparse takes `--sort -val_loss` for two options.
+        # argparse reads `--sort -val_loss` as two options.
         words = list(sys.argv[1:] if args is None else args)
         for place in reversed(range(len(words) - 1)):
             if words[place] == "--sort" and re.match(r"-[a-z]", words[place + 1]):
@@ -72,15 +72,14 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(f"{message}{hint} see `{self.prog} --help`")
 
     def parse_known_args(self, args=None, namespace=None):
-        # The parser of the whole command does not know the options of this one, so it is too late
-        # to report an unknown option there.
+        # The top parser does not know the options of a command and cannot suggest one.
         parsed, unknown = super().parse_known_args(args, namespace)
         if unknown:
             self.error(f"unrecognized arguments: {' '.join(unknown)}")
         return parsed, unknown
 
 
-# What people ask for that has another name here, or none.
+# Commands that people expect, and what to use instead.
 ELSEWHERE = {
     "interview": "`ftkit drill --interview` is the mock interview",
     "mock": "`ftkit drill --interview` is the mock interview",
@@ -108,7 +107,7 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
 
 
 def whole_number(low: int, high: int | None = None) -> Callable[[str], int]:
-    """The type of an option that is a whole number from `low` to `high`."""
+    """An argparse type: a whole number from `low` to `high`."""
     def convert(text: str) -> int:
         try:
             number = int(text)
@@ -180,35 +179,33 @@ def _run(commands):
         help="validation records (default: the sample's, else a tenth of the data)")
     groups["Evaluation"].add_argument(
         "--probe", action="append", metavar="NAME|FILE", dest="probes",
-        help="extra evaluation records, whose loss is watched during the run (repeatable; default: "
-             "general; none: no such records)")
+        help="extra evaluation records; their loss is measured during the run (repeatable; "
+             "default: general; none: no extra records)")
     groups["Evaluation"].add_argument(
         "--sample", metavar="N", default=0, type=whole_number(0, 1000),
         help="answer N validation records at each evaluation and show the answers (default: 0)")
     add("--template", metavar="NAME|TEXT",
-        help="how a record becomes text: auto, chat, plain, alpaca, or a text with {instruction}, "
-             "{input} and {output} (default: the model's own)")
+        help="template that turns a record into text: auto, chat, plain, alpaca, or a text with "
+             "{instruction}, {input} and {output} (default: the model's own)")
     _config_options(groups)
     add = groups["System"].add_argument
     add("--ranks", metavar="N", type=whole_number(1, 64),
         help="divide the run among N processes of this machine")
     add("--zero", metavar="STAGE", type=whole_number(0, 3),
-        help="what the ranks divide: " + ZERO_STAGES.format(default=3))
+        help="which states the ranks divide: " + ZERO_STAGES.format(default=3))
     add("--torchrun", metavar="DIR",
-        help="train nothing, but write a folder that torchrun starts on any number of machines")
+        help="do not train; write a folder that torchrun can start on any number of machines")
     add("--out", metavar="DIR", help="save the adapter or model in this folder")
     add("--save-steps", metavar="N", default=0, type=whole_number(0),
-        help="steps between checkpoints, from which --resume continues; a checkpoint has the "
-             "trained weights and the optimizer's state (default: 0, only where the run is "
-             "interrupted)")
+        help="steps between checkpoints for --resume; a checkpoint holds the trained weights and "
+             "the optimizer's state (default: 0, only on an interrupt)")
     add("--resume", metavar="ID",
-        help="continue a run that was interrupted or killed; only --out, --save-steps, --sample, "
-             "--log, --quiet and --json go with it")
+        help="continue a run that was interrupted or killed; can be combined only with --out, "
+             "--save-steps, --sample, --log, --quiet and --json")
     add("--again", action="store_true",
-        help="train even if the same run is stored; without it the stored run is reported")
+        help="train even if the same run is stored (default: report the stored run)")
     add("--log", metavar="NAME",
-        help="write the rows for another tool too: tensorboard or trackio (pip install "
-             "'ftkit[NAME]')")
+        help="also log to tensorboard or trackio (pip install 'ftkit[NAME]')")
     add("--quiet", action="store_true", help="no progress bar")
 
 
@@ -262,24 +259,24 @@ def _memory(commands):
     add = groups["System"].add_argument
     add("--gpu", metavar="NAME|SIZE",
         help="does it fit this GPU, such as \"RTX 4090\" or 24GB? Exit status 0: yes, 3: no; also "
-             "the largest batch and length, and what would make it fit")
+             "reports the largest batch and length, and changes that would make it fit")
     add("--trainer", default="ftkit", metavar="NAME",
         help="whose step: ftkit (default), or hf for the one of transformers' Trainer")
     add("--objective", metavar="NAME", help="sft (default), dpo or grpo")
     add("--gpus", default=1, metavar="N", type=whole_number(1, 2**20),
         help="number of GPUs (default: 1)")
     add("--zero", default=0, metavar="STAGE", type=whole_number(0, 3),
-        help="what the GPUs divide: " + ZERO_STAGES.format(default=0))
+        help="which states the GPUs divide: " + ZERO_STAGES.format(default=0))
     add("--offload", action="store_true", help="keep optimizer states in the host's memory")
     add("--device", metavar="NAME",
         help="cpu or cuda (default: this machine's for a model that is here, else cuda)")
     add("--attention", metavar="NAME",
         help="sdpa or eager: the attention of transformers on padded batches, instead of ftkit's")
     add("--logits", metavar="N", type=whole_number(1),
-        help="most logits that the loss holds at a time")
+        help="largest number of logits that the loss computes at a time")
     add("--formula", action="store_true",
-        help="the closed form alone, in well under a second: no step is traced, and activations "
-             "are the usual estimate")
+        help="use the closed formula only, which takes well under a second: no step is traced, and "
+             "activations are a rough estimate")
     add("--measure", action="store_true",
         help="also measure one real step on this machine (tiny, smollm2 or a folder)")
 
@@ -342,7 +339,7 @@ def _groups(parser: _Parser) -> dict:
 
 
 def _config_options(groups: dict):
-    """Add an option for each field of Config; one that is not given is missing in the namespace."""
+    """Add an option per field of Config; the namespace lacks the options that are not given."""
     for group, names in grouped(Config).items():
         for name in names:
             field, kind = fields_of(Config)[name], kinds_of(Config)[name].type
@@ -362,16 +359,16 @@ GO_WITH_RESUME = {"command", "resume", "out", "save_steps", "sample", "log", "qu
 
 
 def check_resume(args: argparse.Namespace):
-    """UsageError for options together with --resume that would make another run of it."""
+    """UsageError for options that would change the run that --resume continues."""
     usual = vars(parser().parse_args(["run"]))
     for name, value in vars(args).items():
         if name not in GO_WITH_RESUME and value != usual.get(name):
             option = "--" + {"probes": "probe"}.get(name, name).replace("_", "-")
-            raise UsageError(f"{option} does not go with --resume, which continues the run as "
-                             f"it was; leave {option} out, or start a new run")
+            raise UsageError(f"{option} cannot be combined with --resume, which continues the "
+                             f"same run; leave {option} out, or start a new run")
 
 
 def config(args: argparse.Namespace) -> Config:
-    """The Config that the options ask for."""
+    """The Config of the options."""
     return Config(**{name: getattr(args, name) for name in fields_of(Config)
                      if hasattr(args, name)})

@@ -1,7 +1,7 @@
-"""Text for a terminal: wrapped at words to its width, and with color where the user wants it.
+"""Text for a terminal: wrapped to its width, and colored.
 
-A pipe or a file gets the text as it is, so that `grep` finds whole lines; COLUMNS sets a width
-there, too. NO_COLOR (https://no-color.org) turns color off.
+A pipe or a file gets unwrapped lines, so that `grep` finds whole ones, unless COLUMNS sets a width.
+NO_COLOR (https://no-color.org) turns color off.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ BOLD, RED, END = "\033[1m", "\033[31m", "\033[0m"
 
 
 def width(stream=None) -> int | None:
-    """Columns to print in; None for a pipe or a file, which has no end of the line."""
+    """Columns of the stream (default: stdout); None for a pipe or a file."""
     stream = stream or sys.stdout
     asked = os.environ.get("COLUMNS", "")
     if asked.isdecimal() and int(asked):
@@ -27,15 +27,15 @@ def width(stream=None) -> int | None:
 
 
 def colored(text: str, color: str, stream=None) -> str:
-    """The text in this color, on a terminal without NO_COLOR."""
+    """The text in this color if the stream is a terminal and NO_COLOR is unset."""
     if not is_terminal(stream or sys.stdout) or os.environ.get("NO_COLOR"):
         return text
     return f"{color}{text}{END}"
 
 
 def wrapped(text: str, columns: int | None) -> str:
-    """The text with lines of at most this length, broken at words. Lines of a table, which have
-    two spaces or more between their cells, are left as they are."""
+    """The text with lines of at most this length. Lines of a table, recognized by two or more
+    spaces between cells, are not wrapped."""
     if columns is None:
         return text
     return "\n".join(_wrapped_line(line, columns) for line in text.split("\n"))
@@ -49,5 +49,5 @@ def _wrapped_line(line: str, columns: int) -> str:
 
 
 def is_terminal(stream) -> bool:
-    """Whether somebody reads the stream on a screen."""
+    """Whether the stream is a terminal."""
     return bool(getattr(stream, "isatty", None)) and stream.isatty()

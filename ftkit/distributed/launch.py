@@ -1,5 +1,5 @@
-"""Real ranks: start N processes on this machine, divide the states of training among them, measure
-what each holds and sends; or write the same run as a script for `torchrun` on any machines.
+"""Real ranks: train in N processes of this machine with divided states, and measure what each
+holds and sends; or export the run as a script for `torchrun` on any machines.
 
     two = launch.train(lab, config, ranks=2, zero=3)      # a RankRun: bytes, traffic, curve
     launch.train(lab, config, ranks=2, zero=(0, 1, 2, 3)) # one start, stage → RankRun
@@ -34,8 +34,8 @@ from ftkit.memory_use import formula
 from ftkit.report.table import Table, table
 
 SCRIPT = machine.package() / "distributed" / "train_script.py"
-IMPORTS = 2e8  # bytes of its own of a process that has imported torch and transformers
-# A rank ends when the process that started it does, however that ended: no orphans.
+IMPORTS = 2e8  # private bytes of a process that has imported torch and transformers
+# A rank ends with the process that started it, so that none is left behind.
 _CHILD = """
 import os, runpy, sys, threading, time
 def watch(parent):
@@ -61,14 +61,16 @@ use_cpu: false
 
 
 class RankDied(RuntimeError):
-    """A rank ended before its work was done; the others were stopped."""
+    """A rank ended before its work was done, and the others were stopped."""
 
 
 @dataclasses.dataclass
 class RankRun:
-    """One run on N ranks. `bytes[rank]` has parameters (as they are between forward and backward),
-    gradients (before the update) and optimizer (after it); `traffic[rank]` the bytes of one
-    step's collectives by kind. `.run` holds the common curve as a Run, `.losses` its losses.
+    """One run on N ranks.
+
+    `bytes[rank]`: bytes of parameters (between forward and backward), gradients (before the update)
+    and optimizer (after it). `traffic[rank]`: bytes of one step's collectives by kind. `.run`: the
+    common curve as a Run; `.losses`: its losses.
     """
 
     zero: int
@@ -86,7 +88,7 @@ class RankRun:
 
     @property
     def sent(self) -> list[int]:
-        """Bytes that each rank's collectives moved in one step, as the ZeRO paper counts."""
+        """Bytes that each rank's collectives moved in one step, counted like the ZeRO paper."""
         return [sum(kinds.values()) for kinds in self.traffic]
 
     @property
@@ -95,13 +97,13 @@ class RankRun:
 
     @property
     def _gathered(self) -> int:
-        """Bytes of an element of gathered parameters: FSDP2 gathers them in bf16 for bf16."""
+        """Bytes per gathered parameter; FSDP2 gathers in bf16 if precision is bf16."""
         mixed = self.run.config.precision == "bf16" and "FSDP2" in self.engine
         return 2 if mixed else self._size
 
     def formula(self) -> dict:
-        """Bytes per rank by part, as the ZeRO paper has it; parameters as they are gathered where a
-        rank keeps them whole."""
+        """Bytes per rank by part, from the ZeRO paper's formula. Parameters that a rank keeps
+        whole count in the precision in which they are gathered."""
         size = self._size
         return formula.zero_states(
             self.parameters["total"], self.ranks, self.zero,
@@ -109,21 +111,21 @@ class RankRun:
             optimizer=2 * size, trainable=self.parameters["trainable"])
 
     def formula_moved(self) -> float:
-        """Bytes that a rank moves in a step by the paper's count: gathered parameters and summed
-        gradients, each in its own precision."""
+        """Bytes that a rank moves in a step, from the paper's formula: gathered parameters and
+        reduced gradients, each in its own precision."""
         trainable = self.parameters["trainable"]
         elements = zero_simulator.volume(self.parameters["total"], self.zero, trainable)
         return (elements - trainable) * self._gathered + trainable * self._size
 
     def to_dict(self) -> dict:
-        """Ready for JSON: the Run's own fields, and what each rank held and moved."""
+        """A dict for JSON: the fields of the Run, and the bytes and traffic of each rank."""
         return self.run.to_dict() | {
             "zero": self.zero, "ranks": self.ranks, "engine": self.engine, "device": self.device,
             "bytes_per_rank": self.bytes, "formula_bytes": self.formula(),
             "traffic_per_rank": self.traffic}
 
     def table(self) -> Table:
-        """Measured bytes of each rank next to the formula."""
+        """Measured bytes of each rank, and those of the formula."""
         rows = [{"rank": rank, **held, "sum": sum(held.values()), "moved in a step": sent}
                 for rank, (held, sent) in enumerate(zip(self.bytes, self.sent, strict=True))]
         expected = {part: round(size) for part, size in self.formula().items()}
@@ -143,14 +145,14 @@ class RankRun:
 
 def train(lab, config: Config | None = None, ranks: int = 2, zero: int | tuple = 3, *,
           engine: str = "torch", port: int | None = None, timeout: float = 600, **changes):
-    """Run `config` of an Experiment on `ranks` processes of this machine; fresh weights, the same
-    batches as `lab.run`, each divided among the ranks.
+    """Train `config` on `ranks` processes of this machine, with fresh weights and the batches of
+    `lab.run`, each divided among the ranks.
 
-    zero: 0 (DDP), 1 (ZeroRedundancyOptimizer), 2 or 3 (FSDP2) gives a RankRun; several give a
-    dict stage → RankRun. engine: "torch" or "deepspeed" (stages 1 to 3). On GPUs (nccl) where
-    there is one for each rank, else on the CPU (gloo). port: where ranks meet; by default any
-    that is free. timeout: seconds. Raises UserError for what cannot be asked, RankDied with the
-    rank's own last words when one dies; no process is left behind either way.
+    zero: 0 (DDP), 1 (ZeroRedundancyOptimizer), 2 or 3 (FSDP2) returns a RankRun; several return a
+    dict stage → RankRun. engine: "torch" or "deepspeed" (stages 1 to 3). Uses GPUs (nccl) if there
+    is one per rank, else the CPU (gloo). port: where the ranks meet, by default a free one.
+    timeout: seconds. Raises UserError for a request that ranks cannot follow, and RankDied with the
+    last output of a rank that died. No process is left behind.
     """
     stages = zero if isinstance(zero, tuple | list) else (zero,)
     _accept(ranks, stages, engine)
@@ -167,12 +169,12 @@ def train(lab, config: Config | None = None, ranks: int = 2, zero: int | tuple =
 
 def export(lab, config: Config | None = None, folder: str | Path = "exported",
            ranks: int | None = None, **changes) -> Path:
-    """Write an Experiment and a Config as a folder that trains without ftkit, under torchrun.
+    """Write a folder that trains an Experiment's `config` under torchrun, without ftkit.
 
     It holds train.py (plain torch: DDP, ZeroRedundancyOptimizer, FSDP2 or DeepSpeed), the model,
-    the tokenized records and the plan of batches and learning rates, so that any number of ranks
-    gives the curve that `lab.run(config)` gives. ranks: the script then refuses another number.
-    accelerate.yaml is for `accelerate launch --config_file`, instead of torchrun.
+    the tokenized records, and a plan of batches and learning rates, so any number of ranks gives
+    the curve of `lab.run(config)`. ranks: the script refuses any other number. accelerate.yaml is
+    for `accelerate launch --config_file` instead of torchrun.
     Raises UserError for a folder in use and for a Config that the script cannot follow.
     """
     folder = export_folder.new_folder(folder)
@@ -226,7 +228,7 @@ def _write(lab, config, folder, ranks, copy, **changes) -> export_folder.Written
 
 
 def _fits(config, counts, ranks, stages):
-    """ValueError where not even the states of the ranks have room: the system would kill one."""
+    """UserError if the states of the ranks do not fit, since the system would kill a rank."""
     if machine.device() == "cuda":
         return
     trainable, total = counts
@@ -261,10 +263,10 @@ def _read(folder: Path, stage: int, config, lab, about) -> RankRun:
 
 def start(folder: str | Path, ranks: int, *options: str, port: int | None = None,
           timeout: float = 600, script: Path = SCRIPT):
-    """Run `script` on `ranks` processes of this machine and wait for all of them.
+    """Run `script` in `ranks` processes of this machine and wait for them.
 
-    They get the environment that torchrun gives (RANK, WORLD_SIZE, MASTER_PORT ...). The first to
-    fail, an interrupt or the timeout stops all. Raises UserError for a port that is taken.
+    They get torchrun's environment (RANK, WORLD_SIZE, MASTER_PORT ...). A failed rank, an
+    interrupt or the timeout stops all. Raises UserError for a port in use.
     """
     meeting_port = port if port is not None else ports.free_port()
     if port is not None and not ports.is_free(port):

@@ -1,17 +1,17 @@
 """Fine-tune one model on N processes, with nothing but torch and transformers.
 
     torchrun --nproc-per-node 4 train.py                    # one machine, 4 ranks, ZeRO-3 (FSDP2)
-    torchrun --nproc-per-node 4 train.py --zero 1           # another way to share the states
+    torchrun --nproc-per-node 4 train.py --zero 1           # divide the states in another way
     torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint HOST:29500 \\
         train.py --ranks 16                                 # on each of two machines
 
-`--zero` is 0 (DDP: every rank holds everything), 1 (ZeroRedundancyOptimizer: optimizer states
-shared), 2 (FSDP2, parameters whole between forward and backward), 3 (FSDP2, parameters gathered
-layer by layer). `--engine deepspeed` takes stages 1 to 3 from DeepSpeed, where it is installed.
+`--zero` is 0 (DDP: every rank holds everything), 1 (ZeroRedundancyOptimizer: optimizer states are
+divided), 2 (FSDP2, parameters whole between forward and backward), 3 (FSDP2, parameters gathered
+layer by layer). `--engine deepspeed` uses DeepSpeed for stages 1 to 3, if it is installed.
 
-The folder of this file holds what to do: settings.json, steps.jsonl (for each optimizer step the
-learning rate and the rows of each batch), data/train.jsonl (token ids and labels of each row),
-data/*_loss.jsonl (what is watched), model/ and perhaps adapter/. Rank 0 writes result/.
+The folder of this file holds settings.json, steps.jsonl (learning rate and batches of each
+optimizer step), data/train.jsonl (token ids and labels of each row), data/*_loss.jsonl (evaluation
+sets), model/ and, for PEFT, adapter/. Rank 0 writes result/.
 """
 
 from __future__ import annotations
@@ -69,9 +69,9 @@ def refuse(why: str):
 
 
 def join(asked: int | None, engine: str) -> torch.device:
-    """Join the group of ranks, made sure that it is the one that was asked for."""
+    """Join the process group; refuse if its size is not the one requested."""
     if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
-        refuse("no rank and world size in the environment; start it with "
+        refuse("no RANK and WORLD_SIZE in the environment; start it with "
                "`torchrun --nproc-per-node N train.py` (N may be 1)")
     world, local = int(os.environ["WORLD_SIZE"]), int(os.environ.get("LOCAL_RANK", 0))
     if asked and asked != world:
@@ -92,7 +92,7 @@ def join(asked: int | None, engine: str) -> torch.device:
 
 
 def same_everywhere(path: Path, device):
-    """Stop when machines hold different copies of the plan: the ranks would wait for each other."""
+    """Refuse if machines have different plans, since their ranks would wait for each other."""
     total = sum(path.read_bytes())
     sums = torch.tensor([total, -total], device=device)
     dist.all_reduce(sums, dist.ReduceOp.MAX)
@@ -104,7 +104,7 @@ def same_everywhere(path: Path, device):
 
 
 def load(folder: Path, settings: dict, device):
-    """The model as every rank starts it, its parameters in the precision they are trained in."""
+    """The initial model of every rank, in the precision of training."""
     import transformers
 
     where = settings["model"] or str(folder / "model")
@@ -131,7 +131,7 @@ def load(folder: Path, settings: dict, device):
 
 
 def checkpoint(model, use_reentrant: bool = False):
-    """Have the layers of a model compute their activations again in the backward pass."""
+    """Recompute the activations of each layer in the backward pass."""
     # transformers 5 begins with one name and ends with the other.
     enable = getattr(model, "activation_checkpointing_enable", None)
     (enable or model.gradient_checkpointing_enable)({"use_reentrant": use_reentrant})
@@ -142,7 +142,7 @@ def lines(path: Path) -> list[dict]:
 
 
 def padded(rows: list[dict], device) -> dict:
-    """Rows as one batch (B, T): ids, attention mask, labels (-100 where there is no loss)."""
+    """Rows as one padded batch (B, T): ids, attention mask, labels (-100: no loss)."""
     longest = max(len(row["input_ids"]) for row in rows)
 
     def filled(values, filler):
@@ -154,7 +154,7 @@ def padded(rows: list[dict], device) -> dict:
 
 
 def labeled(rows: list[dict]) -> int:
-    """Labels that count; the first never does, since nothing comes before it."""
+    """Number of supervised labels; the first token has no prediction and never counts."""
     return sum(label != -100 for row in rows for label in row["labels"][1:])
 
 
@@ -169,16 +169,16 @@ def loss_sum(model, rows: list[dict], device, precision: str):
                            ignore_index=-100, reduction="sum")
 
 
-def share(rows: list) -> list:
+def of_this_rank(rows: list) -> list:
     """This rank's part of a batch."""
     return rows[dist.get_rank()::dist.get_world_size()]
 
 
-# ------------------------------------------------------------------------- sharing the states
+# ------------------------------------------------------------------------- dividing the states
 
 
 def shard(model, stage: int, settings: dict, device):
-    """(what to call, optimizer, name of the engine): the states divided among the ranks."""
+    """Divide the states among the ranks; returns (module to call, optimizer, engine name)."""
     options = {"betas": (0.9, 0.999), "eps": 1e-8, "fused": device.type == "cuda"}
     if stage < 2:
         from torch.nn.parallel import DistributedDataParallel
@@ -210,7 +210,7 @@ def shard(model, stage: int, settings: dict, device):
 
 
 def deepspeed(model, stage: int, settings: dict, device):
-    """The same from DeepSpeed, with one bucket that holds a tenth of the model."""
+    """Like `shard`, by DeepSpeed, with buckets of a tenth of the model."""
     import deepspeed
 
     if stage == 0:
@@ -237,7 +237,7 @@ def groups(model, settings) -> list[dict]:
 
 
 def clip(params, limit: float) -> float:
-    """Scale the gradients so that their norm over all ranks is at most `limit`; returns it."""
+    """Clip the gradients to a norm of `limit` over all ranks; returns the norm before."""
     grads = [p.grad for p in params if p.grad is not None]
     square = torch.zeros((), dtype=torch.float64, device=local(params[0]).device)
     for grad in grads:
@@ -252,7 +252,7 @@ def clip(params, limit: float) -> float:
 
 
 def local(tensor):
-    """What this rank itself holds of a tensor."""
+    """The part of a tensor that this rank holds."""
     return tensor.to_local() if hasattr(tensor, "to_local") else tensor
 
 
@@ -260,7 +260,7 @@ def local(tensor):
 
 
 def train(folder, settings, stage, engine, device, out, save) -> dict:
-    """Run the plan; returns what this rank held, what it sent, and the common curve."""
+    """Run the plan; returns this rank's bytes and traffic, and the common curve."""
     torch.manual_seed(settings["seed"])
     model = load(folder, settings, device)
     numbers = {"trainable": sum(p.numel() for p in model.parameters() if p.requires_grad),
@@ -280,10 +280,10 @@ def train(folder, settings, stage, engine, device, out, save) -> dict:
         traffic.bytes = {}
         with traffic:
             for place, batch in enumerate(batches, 1):
-                mine = share(batch)
+                mine = of_this_rank(batch)
                 sync(called, place == len(batches), engine)
-                # A batch smaller than the world leaves a rank without a row; it must still take
-                # part in every collective, so it reads one that counts nothing.
+                # If a batch is smaller than the world, a rank has no row. It must still take part
+                # in every collective, so it reads one with weight 0.
                 loss = loss_sum(called, mine or batch[:1], device, precision) * bool(mine)
                 total += loss.detach()
                 note(held, parameters=model.parameters())
@@ -334,7 +334,7 @@ def update(called, optimizer, model, settings, engine) -> float:
 
 @torch.no_grad()
 def evaluate(called, watched, device, precision) -> dict:
-    """Mean loss over the labeled tokens of each watched set, its rows divided among the ranks."""
+    """Mean loss over the labeled tokens of each evaluation set, divided among the ranks."""
     found = {}
     called.eval()
     for name, rows in watched.items():
@@ -342,7 +342,7 @@ def evaluate(called, watched, device, precision) -> dict:
         by_length = sorted(rows, key=lambda row: len(row["input_ids"]))
         for start in range(0, len(rows), 32):
             batch = by_length[start : start + 32]
-            mine = share(batch)
+            mine = of_this_rank(batch)
             total += loss_sum(called, mine or batch[:1], device, precision) * bool(mine)
         dist.all_reduce(total)
         found[name] = float(total) / max(1, labeled(rows))
@@ -351,7 +351,7 @@ def evaluate(called, watched, device, precision) -> dict:
 
 
 def keep(model, folder, where, stage):
-    """The tuned model (or adapter), whole, written by rank 0."""
+    """Gather the tuned model or adapter and let rank 0 write it."""
     state = None
     if stage >= 2:
         from torch.distributed.checkpoint.state_dict import (
@@ -372,22 +372,22 @@ def keep(model, folder, where, stage):
 
 
 def note(held: dict, **parts):
-    """Bytes that this rank holds of some tensors, the largest seen so far."""
+    """Record the largest number of bytes that this rank has held of some tensors."""
     for part, tensors in parts.items():
         size = sum(local(t).numel() * local(t).element_size() for t in tensors)
         held[part] = max(held.get(part, 0), size)
 
 
 def optimizer_tensors(optimizer) -> list:
-    """AdamW's two averages that this rank keeps."""
+    """The AdamW states of this rank."""
     inner = getattr(optimizer, "optim", None) or getattr(optimizer, "optimizer", optimizer)
     return [value for state in inner.state.values() for value in state.values()
             if torch.is_tensor(value) and value.ndim]
 
 
 class Traffic(TorchDispatchMode):
-    """Bytes that collectives move, for each kind, as the ZeRO paper counts them: an all-gather by
-    its output, a reduce-scatter by its input, an all-reduce as both of them."""
+    """Counts the bytes of collectives by kind like the ZeRO paper: an all-gather by its output, a
+    reduce-scatter by its input, an all-reduce as both."""
 
     def __init__(self):
         super().__init__()

@@ -1,9 +1,9 @@
 """The losses of preference tuning: one function each, on log-probabilities, without a model.
 
-policy, reference: (2, pairs), the summed log-probabilities (nats) of the chosen and of the rejected
-answers under the model that is trained and under the one that it started from. lengths: (2, pairs),
-supervised tokens of these answers. Each loss of pairs returns (loss, rewards): a scalar, and the
-implicit rewards (2, pairs), whose difference is the margin.
+policy, reference: (2, pairs), summed log-probabilities (nats) of the chosen and rejected answers
+under the trained and the initial model. lengths: (2, pairs), supervised tokens of these answers.
+Each loss of pairs returns (loss, rewards): a scalar, and the implicit rewards (2, pairs), whose
+difference is the margin.
 
 Names, formulas and defaults are TRL's, with which the tests compare: `DPOTrainer` (sigmoid, ipo,
 sft), `KTOTrainer`, `ORPOTrainer`, `CPOTrainer` (simpo, without its cpo_alpha) and `GRPOTrainer`.
@@ -25,8 +25,8 @@ def sigmoid(policy, reference, beta: float):
 
 def ipo(policy, reference, lengths, beta: float):
     """IPO, Azar et al. 2023 (arXiv 2310.12036), eq. 17: the gap of the log ratios is regressed on
-    1 / (2 beta), so that it does not grow without bound. Log ratios are means over tokens, as TRL
-    has it from the authors; beta is the paper's tau."""
+    1 / (2 beta), so that it does not grow without bound. Log ratios are means over tokens, as in
+    TRL on the authors' advice; beta is the paper's tau."""
     ratios = policy - reference
     gap = ratios / lengths
     return (gap[0] - gap[1] - 1 / (2 * beta)).square().mean(), beta * ratios
@@ -88,7 +88,7 @@ def of_pairs(config, policy, reference, lengths, kl=None) -> tuple[torch.Tensor,
 
 
 def measures(policy, rewards) -> dict[str, float]:
-    """What a row records of the pairs of a batch; see `of_pairs`."""
+    """Measures of the pairs of a batch; see `of_pairs`."""
     margins = rewards[0] - rewards[1]
     seen = {"accuracy": (margins > 0).float().mean(), "margin": margins.mean(),
             "chosen": policy[0].mean(), "rejected": policy[1].mean()}
@@ -99,11 +99,11 @@ def measures(policy, rewards) -> dict[str, float]:
 
 
 def advantages(rewards: torch.Tensor, scale_rewards: str = "group") -> torch.Tensor:
-    """How much better than its group each answer was; rewards: (groups, answers).
+    """How much better each answer was than its group; rewards: (groups, answers).
 
-    scale_rewards: divided by the standard deviation of the "group" (a group in which all agree gets
-    zeros) or of the "batch"; "none" as Dr. GRPO has it, Liu et al. 2025 (arXiv 2503.20783). With
-    "none", RLOO's leave-one-out advantage (arXiv 2402.14740) is n / (n - 1) times this one.
+    scale_rewards: "group" or "batch" divides by that standard deviation (a group of equal rewards
+    gets zeros); "none" follows Dr. GRPO, Liu et al. 2025 (arXiv 2503.20783). RLOO's leave-one-out
+    advantage (arXiv 2402.14740) is n / (n - 1) times that of "none".
     """
     centered = rewards - rewards.mean(1, keepdim=True)
     if scale_rewards == "none":
@@ -113,8 +113,8 @@ def advantages(rewards: torch.Tensor, scale_rewards: str = "group") -> torch.Ten
 
 
 def importance_ratio(policy, old, mask, level: str = "token") -> torch.Tensor:
-    """Probability now over that when the answer was drawn: of each token, (answers, tokens), or at
-    level "sequence" the geometric mean over an answer, (answers, 1): GSPO, Zheng et al. 2025
+    """Current probability divided by the one at sampling: per token, (answers, tokens); at level
+    "sequence" the geometric mean over an answer, (answers, 1), as in GSPO, Zheng et al. 2025
     (arXiv 2507.18071), whose clip range is near 3e-4."""
     change = policy - old
     if level == "sequence":
@@ -123,7 +123,7 @@ def importance_ratio(policy, old, mask, level: str = "token") -> torch.Tensor:
 
 
 def clip_range(config) -> tuple[float, float]:
-    """The ratios beyond which a gain in that direction has no gradient."""
+    """Lower and upper ratio beyond which a gain in that direction has no gradient."""
     high = config.epsilon if config.epsilon_high is None else config.epsilon_high
     return 1 - config.epsilon, 1 + high
 

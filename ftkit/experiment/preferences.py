@@ -40,8 +40,8 @@ __all__ = ["DPO", "GRPO", "DPOConfig", "GRPOConfig", "advantages", "dpo_loss", "
 
 
 def log_probs(model, examples: list[dict]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Log-probability of every labeled token, (examples, most of one), and a mask of the same
-    shape that is 0 behind the last one of each example."""
+    """Log-probabilities of the labeled tokens, (examples, most labeled tokens), and a mask of the
+    same shape that is 0 in the padding."""
     device = next(model.parameters()).device
     order = sorted(range(len(examples)), key=lambda i: -len(examples[i]["input_ids"]))
     losses = packed_loss.token_losses(model, packed_batch.pack(examples, device))
@@ -60,13 +60,13 @@ def dpo_loss(policy, reference, beta: float) -> tuple[torch.Tensor, dict]:
 
 
 def exact(answer: str, record: dict) -> float:
-    """The reward that can be checked: 1 where the answer is the reference, else 0."""
+    """A verifiable reward: 1 if the answer equals the reference, else 0."""
     return float(scoring.is_right(answer, record))
 
 
 def sample(model, tokenizer, prompts: list[list[int]], max_new_tokens: int,
            temperature: float = 1.0) -> tuple[list[str], list[dict]]:
-    """An answer drawn to each prompt, as text and as an example whose labels are the answer."""
+    """Sample an answer to each prompt, as text and as an example with the answer as labels."""
     ends = sorted(encoding.eos_ids(tokenizer, model))
     drawn = generation.generate(model, prompts, max_new_tokens, ends, temperature=temperature)
     texts = [tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in drawn]
@@ -76,8 +76,8 @@ def sample(model, tokenizer, prompts: list[list[int]], max_new_tokens: int,
 
 @torch.no_grad()
 def kl(model, reference, tokenizer, records: list[dict], max_new_tokens: int = 24) -> float:
-    """KL of the model to the reference in nats per answer, from one answer of the model to each
-    record. Draws with torch's generator."""
+    """KL of the model to the reference in nats per answer, estimated from one sampled answer per
+    record. Uses torch's random state."""
     _, examples = sample(model, tokenizer, encoding.prompts(records, tokenizer), max_new_tokens)
     with evaluating(model), evaluating(reference):
         (policy, mask), (other, _) = (log_probs(m, examples) for m in (model, reference))
@@ -88,7 +88,7 @@ def kl(model, reference, tokenizer, records: list[dict], max_new_tokens: int = 2
 
 
 class Objective(Experiment):
-    """An Experiment whose steps are not the mean loss of labeled tokens."""
+    """An Experiment with a loss other than the mean over labeled tokens."""
 
     UNSUPPORTED = flagged(Config, "sft_only")
     NEEDS_TOKEN_LOSSES = True
@@ -113,16 +113,16 @@ class Objective(Experiment):
                               len(prepared.units), measure)
 
     def gradients(self, run, prepared, scaler) -> Callable[[], Row]:
-        """A function that adds the gradients of the next step to those of the model and returns
-        the loss, what else is recorded of the step, and its tokens."""
+        """A function that adds the gradients of the next step to the model's and returns the row
+        of the step: its loss, tokens and other measures."""
         raise NotImplementedError
 
 
 @dataclasses.dataclass
 class PairSet:
-    """pairs: (chosen, rejected) as examples. others: as `mismatched` returns them, for KTO only.
-    reference, reference_of_others: what the untouched model gives them, as `DPO._scores`, once a
-    run has begun; None where the loss needs no reference."""
+    """pairs: (chosen, rejected) as examples. others: from `mismatched`, for KTO only.
+    reference, reference_of_others: `DPO._scores` of both under the initial model, set when a run
+    begins; None if the loss needs no reference."""
 
     pairs: list[tuple[dict, dict]]
     others: list[tuple[dict, dict]] = dataclasses.field(default_factory=list)
@@ -132,7 +132,7 @@ class PairSet:
 
 @dataclasses.dataclass
 class Pairs(Prepared):
-    """units: the pairs of `train`; `val`: those of the validation records."""
+    """units: the training pairs. val: the validation pairs."""
 
     train: PairSet = dataclasses.field(default_factory=lambda: PairSet([]))
     val: PairSet = dataclasses.field(default_factory=lambda: PairSet([]))
@@ -140,7 +140,7 @@ class Pairs(Prepared):
 
 @dataclasses.dataclass
 class Prompts(Prepared):
-    """prompts: token ids of each question. max_answer_tokens: length of a drawn answer at most."""
+    """prompts: token ids of each question. max_answer_tokens: limit for a sampled answer."""
 
     prompts: list[list[int]] = dataclasses.field(default_factory=list)
     max_answer_tokens: int = 0
@@ -149,10 +149,9 @@ class Prompts(Prepared):
 class DPO(Objective):
     """An Experiment on preference records; runs take a DPOConfig, whose loss_type names the loss.
 
-    Its rows have that loss, accuracy (fraction of pairs whose chosen answer has the larger implicit
-    reward), margin, the mean log-probability of both answers and their mean lengths in tokens;
-    `val_` is put before those of the validation pairs. The reference is the model that the run
-    starts from.
+    Its rows have the loss, accuracy (fraction of pairs whose chosen answer has the larger implicit
+    reward), margin, and the mean log-probabilities and lengths (tokens) of both answers; measures
+    of the validation pairs start with `val_`. The reference is the initial model of the run.
     """
 
     CONFIG = DPOConfig
@@ -191,7 +190,7 @@ class DPO(Objective):
         return run, prepared
 
     def _score_reference(self, run, prepared):
-        # As long as the model is untouched it is its own reference.
+        # Before the first step the model is its own reference.
         if run.config.loss_type not in losses.WITHOUT_REFERENCE:
             with torch.no_grad(), evaluating(run.model):
                 for each in (prepared.train, prepared.val):
@@ -201,8 +200,8 @@ class DPO(Objective):
 
     @staticmethod
     def _scores(run, pairs) -> tuple[torch.Tensor, torch.Tensor]:
-        """Summed log-probabilities of the chosen and the rejected answers, and their lengths in
-        tokens; both (2, pairs)."""
+        """Summed log-probabilities of the chosen and rejected answers, and their lengths in tokens;
+        both (2, pairs)."""
         model, parts = run.model, []
         with loop.autocast(next(model.parameters()).device, run.config.precision):
             for at in range(0, len(pairs), run.config.batch_size):
@@ -213,7 +212,7 @@ class DPO(Objective):
         return sums, lengths
 
     def _loss(self, run, data: PairSet, indices) -> tuple[torch.Tensor, dict]:
-        """The loss and the measures of some pairs, as `preference_losses.of_pairs`."""
+        """Loss and measures of some pairs; see `preference_losses.of_pairs`."""
         kl = reference = None
         if data.others and data.reference_of_others is not None:
             with torch.no_grad():
@@ -255,14 +254,14 @@ class DPO(Objective):
 
 
 def mismatched(pairs, max_length: int | None) -> list[tuple[dict, dict]]:
-    """Each prompt with the two answers of the pair before it, the first with those of the last.
+    """Pair each prompt with the previous pair's answers, wrapping around.
 
-    KTO's estimate of the KL needs answers that do not belong to their prompts. UserError where
-    there is a single pair.
+    KTO estimates the KL from answers that do not belong to their prompts. UserError for a single
+    pair.
     """
     if len(pairs) < 2:
-        raise UserError("loss_type kto estimates a KL from answers to other questions and there is "
-                        "only one pair of them; give at least two, or another loss_type")
+        raise UserError("loss_type kto estimates a KL from answers to other questions, but there "
+                        "is only one pair; give at least two, or another loss_type")
 
     def joined(example, other):
         start, at = _answer_start(example), _answer_start(other)
@@ -278,9 +277,9 @@ def _answer_start(example) -> int:
 
 
 def pair_examples(records, tokenizer, **options) -> list[tuple[dict, dict]]:
-    """(chosen, rejected) of preference records as examples; options as of `encoding.encode_all`.
+    """Preference records as (chosen, rejected) examples; options: see `encoding.encode_all`.
 
-    DataError names pairs whose two sides are the same tokens, as they can teach nothing.
+    DataError names pairs whose two sides have the same tokens, which teach nothing.
     """
     chosen = encoding.encode_all(records, tokenizer, **options).examples
     swapped = [record | {"chosen": record["rejected"]} for record in records]
@@ -298,10 +297,10 @@ def pair_examples(records, tokenizer, **options) -> list[tuple[dict, dict]]:
 class GRPO(Objective):
     """An Experiment with a reward; runs take a GRPOConfig.
 
-    reward: a function of an answer (text) and its record that gives a number. Its rows have the
-    mean reward, the fraction of dead groups (all rewards equal, so no gradient), the mean length of
-    an answer in tokens, the fraction of clipped tokens, and with beta the KL to the reference in
-    nats per answer. `loss` does not measure success: it starts near 0 in every batch.
+    reward: a function of an answer (text) and its record that returns a number. Its rows have the
+    mean reward, the fraction of dead groups (all rewards equal, so no gradient), the mean answer
+    length in tokens, the fraction of clipped tokens, and with beta the KL to the reference in nats
+    per answer. `loss` does not measure success: it starts near 0 in every batch.
     """
 
     CONFIG = GRPOConfig
@@ -318,7 +317,7 @@ class GRPO(Objective):
         prepared = super().encode(tokenizer, config)
         references = [encoding.answer(record) for record in self.train]
         longest = max(map(len, tokenizer(references, add_special_tokens=False)["input_ids"]))
-        # Of the units only the number counts: each question is used for num_iterations steps.
+        # Only the number of units is used: each question serves num_iterations steps.
         return Prompts(range(len(self.train) * config.num_iterations), prepared.evaluations,
                        prepared.about, encoding.prompts(self.train, tokenizer, self.template),
                        config.max_completion_length or longest + 4)

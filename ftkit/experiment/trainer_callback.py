@@ -1,4 +1,4 @@
-"""`LiveCallback`: our live figure for people who train with transformers' Trainer or TRL.
+"""`LiveCallback`: ftkit's live figure for training with transformers' Trainer or TRL.
 
     trainer = SFTTrainer(..., callbacks=[ft.LiveCallback()]); trainer.train()
 """
@@ -29,16 +29,15 @@ COLUMN_OF = {"loss": "loss", "grad_norm": "grad_norm", "learning_rate": "learnin
 
 
 class LiveCallback(TrainerCallback):
-    """Loss, evaluation losses and learning rate while a Trainer trains, drawn from what it logs.
+    """Draws loss, evaluation losses and learning rate from the logs of a Trainer.
 
-    In a notebook the figure grows in the cell that called `train()` and stays there. Elsewhere
-    nothing is shown; at the end `curves.png` and its sentence, `curves.txt`, are left in
-    `args.output_dir`, or in `out`. A point is drawn each `logging_steps`; the loss of a point is
-    Trainer's mean over these steps, and `eval_loss` (here val_loss) its mean of batch means.
-    `.run` is what happened as a Run, for `ft.curves` and `ft.table`. With `store` it is kept like
-    the runs of an Experiment: the table of the what-if lab and `ftkit runs` list it, also where the
-    training is interrupted or killed. Drawing costs at most 5 % of the time and never stops the
-    training.
+    In a notebook the figure grows in the cell that called `train()`. Elsewhere, `curves.png` and
+    its description `curves.txt` are written to `out`, by default `args.output_dir`, at the end.
+    There is a point every `logging_steps`; its loss is Trainer's mean over these steps, and
+    `eval_loss` (here val_loss) is Trainer's mean of batch means.
+    `.run` is the training as a Run, for `ft.curves` and `ft.table`. store: keep it like the runs of
+    an Experiment, even if the training is killed; `ftkit runs` lists it. Drawing takes at most 5 %
+    of the time and never stops the training.
     """
 
     def __init__(self, title: str = "", out: str | Path | None = None, store: bool = True):
@@ -73,7 +72,7 @@ class LiveCallback(TrainerCallback):
         if self.run.rows and self.run.rows[-1]["step"] == row["step"]:
             self.run.rows[-1] |= row
         elif row["step"]:
-            self._store_last_row()  # Trainer has said all of it
+            self._store_last_row()  # it is complete now
             self.run.rows.append(row)
         if self.live:
             self.live.add(row)
@@ -112,7 +111,7 @@ class LiveCallback(TrainerCallback):
 
 
 def _row(logs: dict) -> dict:
-    """Trainer's log in the names of our rows; the totals it logs at the end are left out."""
+    """A log of Trainer as a row of a Run; its totals at the end give an empty row."""
     row = {column: formatting.to_float(logs[key])
            for key, column in COLUMN_OF.items() if key in logs}
     for key, value in logs.items():  # eval_loss, and eval_<name>_loss for several data sets

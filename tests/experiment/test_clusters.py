@@ -134,5 +134,5 @@ def test_what_a_run_raises_on_a_worker_is_raised_here(backend):
 @pytest.mark.slow
 def test_a_run_that_ends_every_worker_is_named_and_the_next_step_said(backend, tmp_path):
     lab = make_lab(metrics={"dies": dies(tmp_path / "flag", 99)})
-    with pytest.raises(ValueError, match="run 1 of 1 .* again and again .*resume=True"):
+    with pytest.raises(ValueError, match="run 1 of 1 .* ended repeatedly .*resume=True"):
         lab.sweep(SHORT, backend=backend, seed=[0])

@@ -308,8 +308,6 @@ def _drill(commands):
                             "(default: cards.jsonl in your ftkit home)")
     drill.add_argument("--suspended", action="store_true", help="list the suspended cards")
     drill.add_argument("--resume", metavar="CARD", help="ask a suspended card again")
-    drill.add_argument("--fit", action="store_true",
-                       help="fit the schedule (FSRS) to your own reviews, from 640 on")
     drill.add_argument("--export", metavar="FILE", help="write the cards: .csv for Anki, or .json")
     drill.add_argument("--cheat-sheet", metavar="FILE",
                        help="write a page to print (HTML), its numbers computed now")

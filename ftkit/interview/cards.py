@@ -5,7 +5,7 @@
 The log, `home()/drill.jsonl`, has one line for each review. A line is on disk before `add` returns,
 so a crash loses nothing that was acknowledged, and no line is ever changed: a review that is undone
 gets a line that says so, a suspended card too. When a card is due follows by replaying its reviews
-through the `fsrs` package, without its random fuzz (`fsrs_fit` has its parameters).
+through the `fsrs` package with its default parameters and without its random fuzz.
 
 A learner's own cards are lines of `home()/cards.jsonl`:
 
@@ -26,7 +26,7 @@ from pathlib import Path
 from ftkit.base import append_log, json_lines, machine, messages
 from ftkit.base.errors import UserError
 from ftkit.base.formatting import cell, clean, to_html
-from ftkit.interview import bank, fsrs_fit, number_answer
+from ftkit.interview import bank, number_answer
 from ftkit.lessons import progress_log
 
 RATINGS = {1: "again", 2: "hard", 3: "good", 4: "easy"}
@@ -97,7 +97,7 @@ class Store:
 
     def due(self) -> dict:
         """Key of a card → fsrs.Card after all its reviews."""
-        return replay(self.reviews(), fsrs_fit.parameters())
+        return replay(self.reviews())
 
 
 def _is_entry(entry: dict) -> bool:
@@ -115,12 +115,11 @@ def _is_entry(entry: dict) -> bool:
         return False
 
 
-def replay(reviews: list[dict], parameters: list[float] | None = None) -> dict:
-    """Key of a card → fsrs.Card, by giving each review to the scheduler of the fsrs package.
-    parameters: of FSRS; None for those of the package."""
-    from fsrs import Card, Rating
+def replay(reviews: list[dict]) -> dict:
+    """Key of a card → fsrs.Card after these reviews, which are in order of time."""
+    from fsrs import Card, Rating, Scheduler
 
-    scheduler, schedule = fsrs_fit.scheduler(parameters), {}
+    scheduler, schedule = Scheduler(enable_fuzzing=False), {}
     for review in reviews:
         key, at = review["card"], datetime.fromisoformat(review["at"]).astimezone(UTC)
         card = schedule.get(key) or Card(card_id=zlib.crc32(key.encode()), due=at)

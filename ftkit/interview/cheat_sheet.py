@@ -92,14 +92,14 @@ def _item(question: bank.Question, known: dict, trains: bool) -> str:
 
 
 def _formula(asked: bank.AskedNumber) -> str:
-    """The formula of a number with its value; as text where it is long, or a program rather than
-    algebra."""
+    """The formula of a number with its value; plain text if it is long or not algebra."""
+    text = _escape(number_answer.formula(asked))
+    if len(asked["formula"]) > LONG:
+        return text
     try:
         shown = formulas.mathml(asked["formula"], words=True)
-        if len(formulas.plain(asked["formula"], words=True)) > LONG:
-            shown = to_html(formulas.plain(asked["formula"], words=True))
-    except UserError:
-        return _escape(number_answer.formula(asked))
+    except ValueError:
+        return text
     return f"{shown} = {_escape(number_answer.exact(asked['answer']))} {_escape(asked['unit'])}"
 
 

@@ -10,6 +10,7 @@ import re
 
 from ftkit.base.errors import UserError
 from ftkit.base.formatting import clean, number
+from ftkit.interview import formulas
 from ftkit.interview.bank import AskedNumber
 
 BYTES = {"b": 1, "byte": 1, "bytes": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12, "pb": 1e15,
@@ -73,7 +74,7 @@ def exact(right: float) -> str:
 
 def formula(asked: AskedNumber) -> str:
     """The formula of a number that a card asks for, with its value: `heads · tokens^2 = 4.29`."""
-    text = asked["formula"].replace("**", "^").replace("*", "·").replace("_", " ")
+    text = formulas.plain(asked["formula"]).replace("_", " ")
     return f"{text} = {exact(asked['answer'])} {asked['unit']}".strip()
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ftkit.base import quiet
 from ftkit.base.errors import UserError
-from ftkit.interview import bank, cards, fsrs_fit, mock_terminal, rubrics, session
+from ftkit.interview import bank, cards, mock_terminal, rubrics, session
 from ftkit.interview.console import Ask, read_line, say
 from ftkit.lessons import predictions
 
@@ -62,10 +62,6 @@ def drill(level=None, topic=None, new: int = 10, store: cards.Store | None = Non
     say("", f"{session.count_cards(practice.done)} done, {practice.right} of them known."
         + (f" {practice.progress().partition('. ')[2]}" if practice.over else ""))
     say(*_calibration())
-    reviews = len(fsrs_fit.usable(practice.store.reviews()))
-    if reviews >= fsrs_fit.ENOUGH and fsrs_fit.parameters() is None:
-        say(f"You have {reviews} reviews of cards that you had seen on an earlier day: `ftkit "
-            "drill --fit` fits the schedule to your memory.")
     return practice
 
 
@@ -208,8 +204,6 @@ def main(args) -> int:
     elif args.resume:
         session.resume(args.resume, cards.Store())
         say(f"{args.resume} is asked again when it is due.")
-    elif args.fit:
-        say(fsrs_fit.fit(cards.Store().reviews()))
     elif args.export:
         n = cards.export(args.export, args.level, args.topic, own=args.cards)
         print(f"{n} cards in {Path(args.export).resolve()}", file=sys.stderr)

@@ -16,7 +16,7 @@ import pytest
 from helpers import ROOT, start
 
 import ftkit as ft
-from ftkit.interview import bank, cards, cheat_sheet, flashcards, formulas, fsrs_fit, terminal
+from ftkit.interview import bank, cards, cheat_sheet, flashcards, formulas, terminal
 from ftkit.interview.proofs import core, registry
 from ftkit.interview.session import Session, parse_confidence
 from ftkit.lessons import progress_log
@@ -449,40 +449,6 @@ def test_every_line_of_a_drill_fits_into_80_columns(home):
     assert max(len(line) for line in lines) < 80 and len(lines) > 40
 
 
-def reviews_of(forgets: float, n=800):
-    """A log in which a card is known unless more days than `forgets` have passed."""
-    at, reviews, seen = datetime(2026, 1, 1, tzinfo=UTC), [], {}
-    for index in range(n):
-        card = f"card-{index % 70}"
-        days = 1 + (index * 7919) % 11
-        at = seen.get(card, at) + timedelta(days=days)
-        rating = 3 if card not in seen or days <= forgets else 1
-        seen[card] = at
-        reviews.append({"id": str(index), "card": card, "rating": rating, "at": at.isoformat()})
-    return sorted(reviews, key=lambda review: review["at"])
-
-
-def test_few_reviews_are_not_fitted(ftkit, home):
-    status, _, err = ftkit("drill", "--fit")
-    assert status == 2 and "you have 0 reviews" in err and "640 are needed" in err
-
-
-@pytest.mark.heavy  # the optimizer of fsrs uses torch
-def test_fitted_parameters_are_used_only_if_they_predict_newer_reviews_better(home):
-    reviews = reviews_of(forgets=4)
-    said = fsrs_fit.fit(reviews)
-    since = len(reviews) - int(re.search(r"newest (\d+) reviews", said)[1])
-    fitted = fsrs_fit.parameters()
-    assert "predict better" in said and fitted is not None
-    assert fsrs_fit.log_loss(reviews, fitted, since) < fsrs_fit.log_loss(reviews, None, since)
-    store = cards.Store()
-    store.add("a", 3, datetime(2026, 1, 1, tzinfo=UTC))
-    store.add("a", 3, datetime(2026, 1, 3, tzinfo=UTC))
-    assert store.due()["a"].stability != cards.replay(store.reviews())["a"].stability
-    (home / "fsrs.json").write_text('{"parameters": [1, 2]}')
-    assert fsrs_fit.parameters() is None
-
-
 def test_the_end_of_the_input_ends_the_drill(home):
     done = start("drill", input="")
     assert done.returncode == 0 and "0 cards done" in done.stdout and done.stderr == ""
@@ -520,20 +486,23 @@ def test_the_numbers_of_the_cheat_sheet_are_computed(tmp_path, home):
     assert page.count("<section") == 2 and "<mfrac>" in page and "lesson 09" in page
 
 
-def test_a_formula_is_shown_as_mathml_with_its_text():
-    made = formulas.mathml("y = alpha / r * sqrt(d_in - (a - b)) ** 2")
-    for part in ("<mfrac><mrow><mi>α</mi></mrow><mrow><mi>r</mi></mrow></mfrac>", "<msqrt>",
-                 "<msub><mi>d</mi><mtext>in</mtext></msub>", "<msup>",
-                 "<mo>(</mo><mi>a</mi><mo>−</mo><mi>b</mi><mo>)</mo>"):
+@pytest.mark.parametrize("formula, words, tex", [
+    ("y = alpha / r * sqrt(d_in - (a - b))", False,
+     r"y = \frac{\alpha \cdot \sqrt{d_{\text{in}} - \left(a - b\right)}}{r}"),
+    ("a / (b * lam)", False, r"\frac{a}{b \cdot \lambda}"),
+    ("kv_heads * 1e9 ** x", True, r"\text{kv heads} \cdot 10^{9^{\text{x}}}"),
+    ("n * k ** (1 / T)", False, r"n \cdot k^{\frac{1}{T}}")])
+def test_a_formula_is_set_as_tex(formula, words, tex):
+    assert formulas.tex(formula, words) == tex
+
+
+def test_a_formula_is_mathml_with_its_text_as_alternative():
+    made = formulas.mathml("y = alpha / r * sqrt(x) ** 2")
+    for part in ("<mfrac>", "<msqrt>", "<msup>", "&#x003B1;"):
         assert part in made
-    assert 'alttext="y = α / r · √(d_in − (a − b))^2"' in made
-    assert formulas.plain("a / (b * c)") == "a / (b · c)"
-    assert formulas.plain("kv_heads * 2", words=True) == "kv heads · 2"
-    assert formulas.plain("N * 16 / 1e9") == "N · 16 / 10⁹"
-    assert "<mn>10⁹</mn>" in formulas.mathml("1e9")
-    assert "<script" not in formulas.mathml("a") and "&" not in formulas.plain("a - b")
-    for wrong in ("a +", "[a]", "a if b else c"):
-        with pytest.raises(ValueError):
+    assert 'alttext="y = alpha / r · sqrt(x) ^ 2"' in made
+    for wrong in ("a +", "[a]", "sum(x for x in range(n))"):
+        with pytest.raises(ValueError, match="cannot be shown as a formula"):
             formulas.mathml(wrong)
 
 

@@ -2,13 +2,13 @@
 
     questions(level="mid", topic=["LoRA", "memory"]); topics(); find("states-7b")
 
-A question has an id, a level, a topic, the number of its lesson, the question itself, an answer
-with its conditions, the same in `short`, follow-ups with their answers, common wrong answers with
-the reason why each is wrong, sources, and either proofs (a claim and the name of the function that
-computes it, see `proofs`) or a rubric for what only a person can judge. `measured_here` says what
-the proofs show on the embedded model of 2M parameters, which an answer in an interview would not.
+A question has an id, a level, a topic, a lesson number, the question itself, a full answer and a
+short one, follow-ups with answers, common wrong answers with reasons, and sources. It also has
+proofs (each a claim and the name of the function that computes it, see `proofs`), or a rubric if
+only a person can judge the answer. `measured_here` is what the proofs show on the embedded model
+(2M parameters); an answer in an interview leaves that out.
 
-Its card asks for recall (say it, then look), unless it has a `number` or a `choice`.
+A card with a `number` or a `choice` is judged. All others ask for recall: say it, then look.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ Names = str | Iterable[str] | None  # several may be separated by commas; None m
 
 
 class StatedClaim(TypedDict):
-    """An entry of "proofs". A claim with op "==" has a number, which the proof named by `proof`
-    must meet within that fraction."""
+    """An entry of "proofs". If op is "==", the result of `proof` must equal `number` up to the
+    relative error `within`."""
 
     proof: str
     says: str
@@ -41,8 +41,8 @@ class StatedClaim(TypedDict):
 
 
 class AskedNumber(TypedDict):
-    """The number that a card asks for: `formula`, an expression in the names of `givens` (which
-    the card shows), has the value `answer`; an answer within that fraction of it is right."""
+    """The number that a card asks for. The card shows `givens`; `formula`, an expression in their
+    names, has the value `answer`. within: the relative error that is still right."""
 
     ask: str
     givens: dict[str, float]
@@ -112,6 +112,14 @@ def questions(level: Names = None, topic: Names = None) -> list[Question]:
     return [q for q in everything() if q.level in levels and q.topic in chosen]
 
 
+@functools.cache
+def prepared(round: str) -> dict[str, dict[str, Any]]:
+    """Id → a line of `rounds.jsonl`: the prompt of a coding exercise, or a whole design or story
+    task with the commands and the arithmetic that verify its numbers."""
+    lines = json_lines.read(machine.package() / "interview" / "rounds.jsonl", damaged="raise")
+    return {line["id"]: line for line in lines if line["round"] == round}
+
+
 def take_turns(chosen: Iterable[Question]) -> list[Question]:
     """The questions reordered so that their topics take turns, each in its own order."""
     by_topic: dict[str, list[Question]] = {}
@@ -132,9 +140,9 @@ def find(id: str) -> Question:
 
 
 def names(what: str, given: Names, known) -> list[str]:
-    """The given names as they are spelled in `known`, all of them where none is given.
+    """The given names in the spelling of `known`; all of `known` if none is given.
 
-    what: "level" or "topic", for the UserError that another name raises.
+    Raises UserError for an unknown name. what: "level" or "topic", for its message.
     """
     if not given:
         return list(known)

@@ -3,16 +3,15 @@
     talk = Talk(level="mid", questions=6); talk.task; talk.keep("my answer"); talk.score({0, 2})
     talk.skip(); talk.leave_round(); talk.report()
 
-The rounds are concept (questions of the bank), coding (exercises of the lessons, judged by
-running them), design (a problem of 35 minutes and more) and story (what you have done).
-`interview_widget` shows it in a notebook, `terminal` in a terminal. What is answered is kept in
-`home()/interviews/TIME/answers.md`, next to the report.
+The rounds are concept (questions of the bank), coding (exercises of the lessons, judged by running
+the code), design (a problem of 35 minutes or more) and story (your own experience).
+`interview_widget` shows an interview in a notebook, `mock_terminal` in a terminal. Answers are kept
+in `home()/interviews/TIME/answers.md`, next to the report.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import random
 import re
 import secrets
@@ -21,7 +20,7 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from ftkit.base import json_lines, machine
+from ftkit.base import machine
 from ftkit.base.errors import UserError
 from ftkit.base.formatting import clean, to_html
 from ftkit.interview import bank, cards, coding, rubrics
@@ -37,8 +36,11 @@ CODING_POINTS = (Point(3, "The code passes the check"), Point(1, "Within the tim
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """One question of an interview. minutes: its clock. points: its rubric. model: the paragraphs
-    of the model answer. cards: questions of the bank to do again. stub: the code to complete."""
+    """One question of an interview.
+
+    minutes: its clock. points: its rubric. model: the paragraphs of the model answer. cards: ids in
+    the bank to repeat after a weak answer. stub: the code to complete.
+    """
 
     round: str
     id: str
@@ -51,14 +53,6 @@ class Task:
     cards: tuple[str, ...]
     follow_ups: tuple[dict[str, str], ...] = ()
     stub: str = ""
-
-
-@functools.cache
-def prepared() -> dict[str, dict]:
-    """Id → a design or story task as `rounds.jsonl` has it, with the commands and the arithmetic
-    that its numbers are checked by."""
-    lines = json_lines.read(machine.package() / "interview" / "rounds.jsonl", damaged="raise")
-    return {line["id"]: line for line in lines}
 
 
 def _concept(question: bank.Question) -> Task:
@@ -85,9 +79,9 @@ def _prepared(line: dict) -> Task:
 class Talk:
     """The tasks of an interview, its clocks and the scores so far.
 
-    level, topic: of the concept questions. questions: how many of them. minutes: of the whole
-    interview; after them no further question is asked (None: the clocks of all questions
-    together). rounds: names of ROUNDS. Raises UserError for what cannot be used.
+    level, topic, questions: which concept questions, and how many. minutes: time limit of the
+    interview (default: the sum of all clocks); the current question may still be answered. rounds:
+    names of ROUNDS (default: all). Raises UserError for an argument that cannot be used.
     """
 
     def __init__(self, level=None, topic=None, minutes: float | None = None, questions: int = 6,
@@ -113,10 +107,9 @@ class Talk:
         if not pool and "concept" in self.rounds:
             cards.deck(level, topic, own=None)  # raises, and says what exists
         tasks = {"concept": [_concept(q) for q in draw_questions(pool, questions, rng)],
-                 "coding": [_coding(rng.choice(coding.NAMES))]}
+                 "coding": [_coding(rng.choice(list(coding.statements())))]}
         for name in ("design", "story"):
-            lines = [line for line in prepared().values() if line["round"] == name]
-            tasks[name] = [_prepared(rng.choice(lines))]
+            tasks[name] = [_prepared(rng.choice(list(bank.prepared(name).values())))]
         return [task for name in ROUNDS if name in self.rounds for task in tasks[name]]
 
     def start(self):
@@ -131,25 +124,22 @@ class Talk:
 
     @property
     def task(self) -> Task | None:
-        """The task being asked; None when all are over or the time is."""
+        """The current task; None when all are done or the time is up."""
         done = len(self.results)
         return None if done == len(self.tasks) or self.seconds_left() <= 0 else self.tasks[done]
 
     def current(self) -> Task:
-        """The task that is scored next, also where the time of the interview is over.
-
-        Raises UserError when all are over.
-        """
+        """The next task to score, even after the time is up. Raises UserError when all are done."""
         if len(self.results) == len(self.tasks):
             raise UserError("the interview is over; `report` writes its report")
         return self.tasks[len(self.results)]
 
     def seconds_left(self) -> float:
-        """Seconds until the time of the interview is over; 0 afterwards."""
+        """Seconds left of the interview, at least 0."""
         return max(0.0, 60 * self.minutes - (self.clock() - self.started))
 
     def seconds_for_task(self) -> float:
-        """Seconds that the clock of the current question still has; negative beyond it."""
+        """Seconds left on the clock of the current question; negative when it has run out."""
         return 60 * self.current().minutes - (self.clock() - self.asked)
 
     def clock_line(self) -> str:
@@ -172,7 +162,7 @@ class Talk:
     answer = ""  # to the current question
 
     def code_file(self) -> Path:
-        """The file in which the current coding task is written; made with its stub if needed."""
+        """The file for the code of the current task; created with the stub if it does not exist."""
         task = self.current()
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"{task.id}.py"
@@ -181,38 +171,38 @@ class Talk:
         return path
 
     def score(self, points: Iterable[int], follow_ups: list[bool] | None = None):
-        """Score the current question: the indices (from 0) of the points of its rubric that the
-        answer had, and for each follow-up whether it went well.
+        """Score the current question.
 
-        Raises UserError for a point that does not exist.
+        points: indices (from 0) of the rubric's points that the answer covered. follow_ups: for
+        each one asked, whether it went well. Raises UserError for a point that does not exist.
         """
         task, said = self.current(), set(points)
         bad = [p for p in said if p not in range(len(task.points))]
         if bad:
             raise UserError(f"point {bad[0]!r} does not exist; there are {len(task.points)}")
-        share = rubrics.score(task.points, said)
+        score = rubrics.score(task.points, said)
         if follow_ups:
-            share = 0.7 * share + 0.3 * sum(follow_ups) / len(follow_ups)
-        self._finish(share, [p.text for i, p in enumerate(task.points) if i not in said])
+            score = 0.7 * score + 0.3 * sum(follow_ups) / len(follow_ups)
+        self._finish(score, [p.text for i, p in enumerate(task.points) if i not in said])
         progress_log.add("interview", question=task.id, round=task.round, topic=task.topic,
-                         share=share)
-        if share < WEAK:
+                         score=score)
+        if score < WEAK:
             for card in task.cards:  # due at once
                 self.store.add(card, 1, topic=bank.find(card).topic, source="interview")
 
     def skip(self):
-        """Leave the current question out; it is not counted, and the report names it."""
+        """Skip the current question: the report names it, the score ignores it."""
         self._finish(None, [])
 
     def leave_round(self, name: str | None = None):
-        """Leave out what is left of a round, by default of the current one."""
+        """Skip the rest of a round (default: the current one)."""
         name = name or self.current().round
         while len(self.results) < len(self.tasks) and self.current().round == name:
             self.skip()
 
-    def _finish(self, share: float | None, missed: list[str]):
+    def _finish(self, score: float | None, missed: list[str]):
         seconds = self.clock() - self.asked
-        self.results.append({"task": self.current(), "share": share, "missed": missed,
+        self.results.append({"task": self.current(), "score": score, "missed": missed,
                              "answer": self.answer, "seconds": seconds})
         self.answer, self.asked = "", self.clock()
 
@@ -220,20 +210,20 @@ class Talk:
 
     def scored(self) -> list[dict]:
         """The results of the questions that were not skipped."""
-        return [result for result in self.results if result["share"] is not None]
+        return [result for result in self.results if result["score"] is not None]
 
     def summary(self) -> dict:
         """Mean scores (0 to 1) by round and topic; strengths and gaps, from three questions on;
         the cards and lessons to do."""
-        weak = [r["task"] for r in self.scored() if r["share"] < STRONG]
-        topics = {topic: shares for topic, shares in self._by("topic").items()
-                  if len(shares) >= ENOUGH}
-        means = {topic: sum(shares) / len(shares) for topic, shares in topics.items()}
-        shares = [r["share"] for r in self.scored()]
+        weak = [r["task"] for r in self.scored() if r["score"] < STRONG]
+        topics = {topic: scores for topic, scores in self._by("topic").items()
+                  if len(scores) >= ENOUGH}
+        means = {topic: sum(scores) / len(scores) for topic, scores in topics.items()}
+        scores = [r["score"] for r in self.scored()]
         return {
             "rounds": {name: sum(s) / len(s) for name, s in self._by("round").items()},
-            "score": sum(shares) / max(1, len(shares)),
-            "asked": len(shares), "planned": len(self.tasks),
+            "score": sum(scores) / max(1, len(scores)),
+            "asked": len(scores), "planned": len(self.tasks),
             "strengths": [topic for topic, mean in means.items() if mean >= STRONG],
             "gaps": [topic for topic, mean in means.items() if mean < WEAK],
             "cards": list(dict.fromkeys(card for task in weak for card in task.cards)),
@@ -243,18 +233,18 @@ class Talk:
     def _by(self, field: str) -> dict[str, list[float]]:
         found: dict[str, list[float]] = {}
         for result in self.scored():
-            found.setdefault(getattr(result["task"], field), []).append(result["share"])
+            found.setdefault(getattr(result["task"], field), []).append(result["score"])
         return found
 
     def lines(self) -> list[str]:
         """The report in plain lines."""
         facts = self.summary()
         few = f"none named: fewer than {ENOUGH} questions on each topic"
-        enough = any(len(shares) >= ENOUGH for shares in self._by("topic").values())
+        enough = any(len(scores) >= ENOUGH for scores in self._by("topic").values())
         skipped = len(self.results) - facts["asked"]
         lines = [f"{facts['score']:.0%} over {facts['asked']} of {facts['planned']} questions"
                  + (f", {skipped} skipped" if skipped else ""),
-                 *(f"Round {name}: {share:.0%}" for name, share in facts["rounds"].items()),
+                 *(f"Round {name}: {score:.0%}" for name, score in facts["rounds"].items()),
                  "Strengths: " + (", ".join(facts["strengths"]) or ("none" if enough else few)),
                  "Gaps: " + (", ".join(facts["gaps"]) or ("none" if enough else few))]
         if facts["cards"]:
@@ -277,7 +267,7 @@ class Talk:
 
 
 def format_clock(seconds: float) -> str:
-    """What a clock has left: `2:05 left`, or `0:10 over`."""
+    """`2:05 left`, or `0:10 over` for negative seconds."""
     whole = abs(int(seconds))
     return f"{whole // 60}:{whole % 60:02} {'left' if seconds >= 0 else 'over'}"
 
@@ -308,9 +298,9 @@ def _list(lines: list[str]) -> str:
 
 def _section(result: dict) -> str:
     """One question of the report as HTML: score, own answer, what was not said, model answer."""
-    task, share = result["task"], result["share"]
+    task, score = result["task"], result["score"]
     took = f"{int(result['seconds']) // 60}:{int(result['seconds']) % 60:02} of {task.minutes} min"
-    facts = [task.round, "skipped" if share is None else f"{share:.0%}", took, task.topic]
+    facts = [task.round, "skipped" if score is None else f"{score:.0%}", took, task.topic]
     parts = [f"<h3>{_escape(task.prompt)}</h3><p>{_escape(' · '.join(facts))}</p>"]
     if result["answer"]:
         parts.append("<h4>Your answer</h4>" + _block(task, result["answer"].split("\n")))

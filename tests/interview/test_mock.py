@@ -21,8 +21,8 @@ from ftkit.lessons import progress_log
 from ftkit.notebook import widgets
 
 pytestmark = pytest.mark.quick
-LINES = mock.prepared().values()
-DESIGNS = [line for line in LINES if line["round"] == "design"]
+DESIGNS = list(bank.prepared("design").values())
+LINES = [*DESIGNS, *bank.prepared("story").values()]
 
 
 @pytest.fixture(autouse=True)
@@ -104,7 +104,7 @@ def test_ftkit_memory_gives_the_numbers_of_a_design(command, gigabytes):
 
 
 @pytest.mark.heavy  # the checks import torch
-@pytest.mark.parametrize("name", coding.NAMES)
+@pytest.mark.parametrize("name", coding.statements())
 def test_a_coding_task_is_solved_by_its_solution_and_not_by_its_stub(name, tmp_path, capsys):
     task = coding.tasks()[name]
     assert f"def {name}(" in task.stub and "ft.check" not in task.stub and task.statement
@@ -235,7 +235,7 @@ def test_the_coding_round_runs_the_file_until_it_is_right(home, capsys):
     talk = mock_terminal.interview(rounds="coding", ask=ask)
     said = capsys.readouterr().out
     assert "not solved yet" in said and "A solution:" in said
-    assert [r["share"] for r in talk.results] == [1.0]
+    assert [r["score"] for r in talk.results] == [1.0]
     assert progress_log.entries()[-1]["round"] == "coding"
 
 
@@ -353,7 +353,7 @@ def test_the_coding_round_in_the_notebook_runs_the_code(home):
     talk.answer.value = talk.task.model[0]
     key(talk, "g")
     assert "✓" in talk.comment.lines[0] and talk.solution.code == talk.task.model[0]
-    assert talk.talk.results[0]["share"] == 1.0
+    assert talk.talk.results[0]["score"] == 1.0
     key(talk, "g")
     key(talk, "q")
     assert "1 of 2 questions" in talk.report.children[0].lines[0]

@@ -1,4 +1,4 @@
-"""The content of the bank: what public lists ask, how cards ask, and the language of its texts."""
+"""The content of the bank: what public lists ask, how cards ask, and what texts may not say."""
 
 import json
 import math
@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 
 import pytest
-from helpers import ROOT
 
 from ftkit.interview import bank, cards
 from ftkit.interview.session import Session
@@ -117,17 +116,8 @@ def test_a_choice_has_three_wrong_options_of_its_own_alike_in_length(question):
     assert max(map(len, options)) <= 1.6 * min(map(len, options))
 
 
-# ----------------------------------------------------------------------------- language
+# -------------------------------------------------------------------------------- texts
 
-BANNED = re.compile(
-    r"carr(y|ies) (no )?loss|\b(is|are) told\b|\bby heart\b|\bwhat (is held still|may vary)\b|"
-    r"\breading on\b|\bhalf way\b|\bso many [a-z]+s\b|\breckless\b|\bbends the\b|\bis none\b|"
-    r"\bgo(es)? on\b|\bstands beside\b|\blies (above|below)\b|\bdear\b|\bthe rate\b", re.I)
-BRITISH = re.compile(
-    r"\b\w+isations?\b|\b(optimi|normali|regulari|initiali|tokeni|generali|summari|memori|reali|"
-    r"minimi|maximi|utili|penali|standardi|speciali)s(e|es|ed|er|ing)\b|\b(colour|behaviour|favour|"
-    r"neighbour|labelled|unlabelled|modell\w+|licence|judgement|programme)s?\b|"
-    r"\bdistil\b", re.I)
 TOY = re.compile(r"embedded model|\bin our runs\b|\bwe found\b|\btoy\b", re.I)
 
 
@@ -140,33 +130,17 @@ def texts(question: bank.Question) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("question", QUESTIONS, ids=lambda q: q.id)
-def test_the_texts_are_in_the_language_of_the_field(question):
-    for field, text in texts(question).items():
-        for pattern in (BANNED, BRITISH):
-            assert not (found := pattern.search(text)), f"{field}: {found[0]!r} in {text}"
-
-
-@pytest.mark.parametrize("question", QUESTIONS, ids=lambda q: q.id)
 def test_results_of_the_small_model_are_not_in_the_answer(question):
     for field, text in texts(question).items():
         assert field == "measured_here" or not TOY.search(text), field
 
 
-def test_lora_and_forgetting_are_stated_alike_everywhere():
+@pytest.mark.parametrize("id", ["lora-forgets", "choose-strategy"])
+def test_lora_and_forgetting_are_stated_alike(id):
     """Biderman et al.: learns less, forgets less; at equal loss it may vanish or reverse."""
-    for id in ("lora-forgets", "choose-strategy"):
-        question = bank.find(id)
-        text = f"{question.answer} {question.short}"
-        assert re.search(r"learns less and forgets less", text)
-        assert "may vanish or reverse" in text
-        assert all(word in text for word in ("rank", "learning rate", "distance"))
-        assert any("2405.09673" in source for source in question.sources)
-        assert any("LoRA Without Regret" in source for source in question.sources)
-    for path in ("notebooks/src/02_lora.py", "notebooks/src/03_the_peft_family.py",
-                 "notebooks/src/16_catastrophic_forgetting.py",
-                 "ftkit/lessons/exercises/lesson_21.py"):
-        text = re.sub(r"[\s#\"*]+", " ", (ROOT / path).read_text("utf-8"))
-        said = r"learns less and forgets less.{,300}the difference may vanish or reverse"
-        assert re.search(said, text), path
-    readme = (ROOT / "README.md").read_text("utf-8")
-    assert "it forgets no less" not in readme
+    question = bank.find(id)
+    text = f"{question.answer} {question.short}"
+    assert "learns less and forgets less" in text and "may vanish or reverse" in text
+    assert all(word in text for word in ("rank", "learning rate", "distance"))
+    for source in ("2405.09673", "LoRA Without Regret"):
+        assert any(source in cited for cited in question.sources)

@@ -3,9 +3,9 @@
     store = Store(); store.add("states-7b", rating=3); store.due()["states-7b"]
 
 The log, `home()/drill.jsonl`, has one line for each review. A line is on disk before `add` returns,
-so a crash loses nothing that was acknowledged, and no line is ever changed: a review that is undone
-gets a line that says so, a suspended card too. When a card is due follows by replaying its reviews
-through the `fsrs` package with its default parameters and without its random fuzz.
+so a crash loses no acknowledged review. Lines are never changed: undoing a review or suspending a
+card appends a line. Due dates are computed by replaying the reviews with the `fsrs` package (its
+default parameters, without random fuzz).
 
 A learner's own cards are lines of `home()/cards.jsonl`:
 
@@ -57,7 +57,7 @@ class Store:
         self._append(review["card"], at, undo=review["id"])
 
     def suspend(self, card: str, suspended: bool = True, at: datetime | None = None):
-        """Ask a card no more, or (suspended=False) ask it again."""
+        """Suspend a card, or bring it back (suspended=False)."""
         self._append(card, at, suspended=suspended)
 
     def _append(self, card: str, at: datetime | None, **facts) -> dict:
@@ -83,8 +83,7 @@ class Store:
         return sorted(unique.values(), key=lambda entry: entry["at"])
 
     def reviews(self) -> list[dict]:
-        """Every review that was not undone, by time; damaged lines are left out and reported
-        once."""
+        """Every review that was not undone, by time."""
         entries = self._entries()
         undone = {entry.get("undo") for entry in entries}
         return [entry for entry in entries if "rating" in entry and entry["id"] not in undone]
@@ -163,12 +162,12 @@ class FlashCard:
 
 
 def deck(level=None, topic=None, own: str | Path | None = None) -> list[FlashCard]:
-    """Cards of the learner's own misses, the learner's own cards, then the bank's that they do not
-    replace, of these levels and topics; the topics take turns.
+    """The cards of these levels and topics: the learner's misses, own cards, cards of the bank.
 
-    topic: as in the bank, "your misses", "your cards", or a topic of these. own: the file of own
-    cards (default: `home()/cards.jsonl`). Raises UserError for an unknown level or topic, and if
-    no card is left.
+    An own card replaces the card of the bank with the same id. Topics of the bank take turns.
+    topic: of the bank or of an own card, "your misses" or "your cards". own: the file of own cards
+    (default: `home()/cards.jsonl`). Raises UserError for an unknown level or topic, and if no card
+    fits.
     """
     mine = own_cards(own)
     known = dict.fromkeys([*bank.topics(), MISSES, OWN, *(card.topic for card in mine)])
@@ -204,11 +203,11 @@ def _why_empty(levels: list[str], topics: list[str]) -> str:
 
 
 def own_cards(path: str | Path | None = None) -> list[FlashCard]:
-    """The learner's own cards: JSON Lines with "front", "back" and, if wanted, "topic" and "level".
-    A line with the "id" of a card of the bank takes its place, and keeps its front if it has none.
+    """The learner's own cards: JSON Lines with "front", "back" and optional "topic" and "level".
 
-    path: default `home()/cards.jsonl`, which need not exist. Raises UserError, with the line, for
-    a line that is not such a card, and for a named file that does not exist.
+    A line with the "id" of a card of the bank replaces that card; its "front" is optional. path:
+    default `home()/cards.jsonl`, which need not exist. Raises UserError for a line that is not a
+    card, with its number, and for a file that cannot be read.
     """
     file = Path(path) if path else machine.home() / "cards.jsonl"
     if path is None and not file.exists():
@@ -297,11 +296,11 @@ def _attempt(entry: dict) -> FlashCard | None:
 
 def export(path: str | Path, level=None, topic=None, store: Store | None = None,
            own: str | Path | None = None) -> int:
-    """Write the deck (see `deck`) to a .json file, or to a .csv file that Anki imports; returns how
-    many cards.
+    """Write the deck (see `deck`) to a .csv file for Anki or to a .json file; returns the number
+    of cards.
 
-    CSV: front, whole back, tags, text escaped as HTML; its first lines give Anki the format. JSON:
-    the cards with their schedule and reviews. Raises UserError for another file type.
+    CSV: front, whole back and tags, escaped as HTML, after the header lines that Anki reads. JSON:
+    the cards with due dates, and all reviews. Raises UserError for another file type.
     """
     path, flashes = Path(path), deck(level, topic, own)
     store = store or Store()

@@ -36,8 +36,8 @@ h2{{margin:0 0 .2em}}p{{margin:.2em 0}}section.dense{{font-size:6.3pt;line-heigh
 def write(path: Path, level=None, topic=None, trains: bool = False) -> int:
     """Write the sheet as HTML (print it to PDF); returns how many questions are on it.
 
-    Numbers are what the proofs compute now; trains: also those that fine-tune the embedded model
-    (a minute or two). Raises RuntimeError if a claim does not hold here.
+    The proofs compute the numbers anew. trains: also those that fine-tune the embedded model (a
+    minute or two). Raises RuntimeError if a claim does not hold here.
     """
     known, chosen = core.load(), bank.questions(level, topic)
     if not chosen:

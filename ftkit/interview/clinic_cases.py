@@ -18,33 +18,26 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from ftkit.base.errors import UserError
 from ftkit.base.formatting import number
+from ftkit.data import encoding, schema
+from ftkit.engine import generation
+from ftkit.evaluate import scoring
 from ftkit.interview import clinic
 from ftkit.lessons.bugs import pipeline, zoo
+from ftkit.lessons.bugs.bugs import BUGS, Bug
+from ftkit.lessons.bugs.causes import Cause, find
 
 TINY = "a short run of the embedded model (2M parameters), made for this case"
 ARITHMETIC = "arithmetic: no model was run; the numbers follow from the config"
 
 
 @dataclasses.dataclass(frozen=True)
-class Cause:
-    """title: a phrase. decides: the reading that separates it from other causes, and how. remedy:
-    what to do. lesson: where it is treated. also: another cause → why it is true as well here."""
-
-    title: str
-    decides: str
-    remedy: str
-    lesson: str
-    make: Callable[[random.Random], Sent]
-    also: dict[str, str] = dataclasses.field(default_factory=dict)
-
-
-@dataclasses.dataclass(frozen=True)
 class Sent:
-    """What a colleague sends. records: two of the training records. answers: (asked, answered).
-    log: rows. readings: what can be asked for, name → what it reads. made: where the log comes
-    from."""
+    """What a colleague sends, and what can be asked for.
+
+    records: two training records. answers: three pairs (prompt, answer). log: rows. readings:
+    name → text. made: where the log comes from.
+    """
 
     complaint: str
     config: str
@@ -55,13 +48,21 @@ class Sent:
     made: str = TINY
 
 
-CAUSES: dict[str, Cause] = {}
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Story(Cause):
+    """A cause with a function that makes its cases."""
+
+    send: Callable[[random.Random], Sent]
 
 
-def _cause(name: str, title: str, decides: str, remedy: str, lesson: str, **also: str):
+CAUSES: dict[str, Cause] = {**clinic.SETTINGS, **BUGS}
+
+
+def _cause(name: str, title: str, sign: str, remedy: str, lesson: str, **also: str):
     """Register a function that makes a case of this cause."""
     def register(function):
-        CAUSES[name] = Cause(title, decides, remedy, lesson, function, also)
+        CAUSES[name] = Story(name=name, title=title, sign=sign, remedy=remedy, lesson=lesson,
+                             also=also, send=function)
         return function
 
     return register
@@ -69,33 +70,29 @@ def _cause(name: str, title: str, decides: str, remedy: str, lesson: str, **also
 
 def make(name: str, seed: int) -> Sent:
     """A case of this cause; the same seed gives the same case."""
-    if name not in CAUSES:
-        raise UserError(f"no cause is called {name!r}; there are {', '.join(CAUSES)}")
-    return CAUSES[name].make(random.Random(f"{name}/{seed}"))
+    cause, rng = find(name, CAUSES), random.Random(f"{name}/{seed}")
+    if isinstance(cause, clinic.Setting):
+        return _setting(cause, rng)
+    return _bug(cause, rng) if isinstance(cause, Bug) else cause.send(rng)
 
 
 # ------------------------------------------------------------------------------- parts of a case
 
 
 def _shown(records, rng) -> tuple[str, ...]:
-    from ftkit.data import encoding, schema
-
     return tuple(f"{schema.prompt_of(record)} → {encoding.answer(record)}"
                  for record in rng.sample(list(records), 2))
 
 
 def _answered(model, tokenizer, records, rng, tokens: int = 16) -> tuple[tuple[str, str], ...]:
-    from ftkit.data import schema
-    from ftkit.evaluate import scoring
-
     some = rng.sample(list(records), 3)
     said = scoring.answers(model, tokenizer, some, max_new_tokens=tokens)
     return tuple((schema.prompt_of(r), text) for r, text in zip(some, said, strict=True))
 
 
 def _thin(rows, *keys: str, count: int = 8) -> tuple[dict, ...]:
-    """At most about `count` rows, the first and the last among them, with these keys; rows that
-    have an evaluation come first."""
+    """About `count` rows with these keys: the first, the last and, if there are any, those with an
+    evaluation."""
     rows = list(rows)
     measured = [row for row in rows if any(key.startswith("val_") and key in row for key in keys)]
     step = max(1, len(rows) // count)
@@ -105,52 +102,41 @@ def _thin(rows, *keys: str, count: int = 8) -> tuple[dict, ...]:
 
 
 def _series(rows, key: str) -> str:
-    """Some values of a column, first to last."""
+    """Some values of a column as text, the first and the last among them."""
     values = [(row["step"], row[key]) for row in rows if key in row]
     some = values[:: max(1, len(values) // 5)] + values[-1:]
     return ", ".join(f"{number(value)} at step {step}" for step, value in dict(some).items())
 
 
 def _since(run, key: str) -> str:
-    """The same with the value before the run."""
+    """`_series`, starting with the value before the run."""
     return _series([{"step": 0, key: run.before[key]}, *run.rows], key)
 
 
-# ------------------------------------------------------------------------- faults in the settings
+# ------------------------------------------------------------------------ settings and code
 
 
-def _settings(name: str, complaint: str, draw: Callable[[random.Random], dict],
-              called: str | None = None, **more: str):
-    """Cases of a fault of `clinic` with drawn options. called: the cause's name, where that of the
-    fault is in the config."""
-    fault = clinic.FAULTS[name]
-
-    remedy = "; ".join(f"{k}={v}" for k, v in fault.right.items())
-
-    @_cause(called or name, fault.title, fault.sign, remedy, fault.lesson, **more)
-    def case(rng):
-        options = {**fault.broken, **draw(rng)}
-        records = options.pop("records", "checked")
-        run = clinic.run_scenario(fault.scenario, records, rng.randrange(100), options)
-        experiment = clinic.experiment(fault.scenario, records)
-        others = [key for key in run.after if key.endswith("_loss") and key != "val_loss"]
-        readings = {
-            "learning rate by step": _series(run.rows, "learning_rate"),
-            "gradient norm by step": _series(run.rows, "grad_norm"),
-            "loss on other texts": "; ".join(
-                f"{key}: {number(run.before[key])} before, {number(run.after[key])} after"
-                for key in others),
-            "checked training answers": _checked_answers(fault.scenario, records)}
-        return Sent(complaint, str(run.config), _shown(experiment.train, rng),
-                    _answered(run.model, run.tokenizer, clinic.experiment("tasks", "checked").val,
-                              rng),
-                    _thin(run.rows, "loss", "val_loss"), readings)
+def _setting(fault: clinic.Setting, rng) -> Sent:
+    """A case of a wrong setting with drawn options."""
+    options = {**fault.broken, **fault.draw(rng)}
+    records = options.pop("records", "checked")
+    run = clinic.run_scenario(fault.scenario, records, rng.randrange(100), options)
+    experiment = clinic.experiment(fault.scenario, records)
+    others = [key for key in run.after if key.endswith("_loss") and key != "val_loss"]
+    readings = {
+        "learning rate by step": _series(run.rows, "learning_rate"),
+        "gradient norm by step": _series(run.rows, "grad_norm"),
+        "loss on other texts": "; ".join(
+            f"{key}: {number(run.before[key])} before, {number(run.after[key])} after"
+            for key in others),
+        "checked training answers": _checked_answers(fault.scenario, records)}
+    return Sent(fault.complaint, str(run.config), _shown(experiment.train, rng),
+                _answered(run.model, run.tokenizer, clinic.experiment("tasks", "checked").val, rng),
+                _thin(run.rows, "loss", "val_loss"), readings)
 
 
 def _checked_answers(scenario: str, records: str) -> str:
-    """How many of the training answers differ from those of the correct records."""
-    from ftkit.data import encoding, schema
-
+    """How many training answers agree with the correct records."""
     data = clinic.experiment(scenario, records).train
     if scenario == "narrow":
         return f"{len(data)} of {len(data)} read are right"
@@ -159,94 +145,39 @@ def _checked_answers(scenario: str, records: str) -> str:
     return f"{same} of {len(data)} are right"
 
 
-_settings("rate_too_high", "It learns something and then stays bad. More steps?",
-          lambda rng: {"learning_rate": rng.choice((2e-2, 3e-2, 4e-2))})
-_settings("rate_too_low", "The curve is smooth, but nothing happens.",
-          lambda rng: {"learning_rate": rng.choice((5e-6, 1e-5, 2e-5))},
-          too_few_steps="at this learning rate more steps would move it on, many more")
-_settings("warmup_too_long", "We took the warm-up of the pretraining paper. It learns slowly.",
-          lambda rng: {"warmup_steps": rng.choice((300, 500, 1000))},
-          rate_too_low="the learning rate that was reached is too low, because of the warm-up")
-_settings("too_few_steps", "Small test run; the result is poor.",
-          lambda rng: {"max_steps": rng.choice((3, 4, 5)), "eval_steps": 1})
-_settings("trained_too_long", "The training loss is excellent, users are not happy.",
-          lambda rng: {"max_steps": rng.choice((48, 56))})
-_settings("nothing_replayed", "The new task works very well. Then support called.",
-          lambda rng: {"max_steps": rng.choice((24, 28))})
-_settings("wrong_labels", "The loss does not go down any further, whatever the learning rate.",
-          lambda rng: {"learning_rate": rng.choice((1e-3, 1.2e-3, 1.5e-3)), "max_steps": 40})
-_settings("sgd", "We changed the optimizer to save memory.",
-          lambda rng: {"learning_rate": rng.choice((8e-4, 1e-3, 1.5e-3))},
-          "optimizer_changed", rate_too_low="SGD needs a larger one than AdamW; this is AdamW's")
-
-
-# ----------------------------------------------------------------------- bugs in the training code
-
-COMPLAINTS = {
-    "pad_is_eos": "The answers are good, and then it keeps talking.",
-    "no_role_marker": "Good losses; in the product the first words are strange.",
-    "double_bos": "Our scores are a little below those of the other team with the same data.",
-    "mask_lost": "The loss looks higher than in the paper.",
-    "all_masked": "The loss is wonderful!",
-    "truncated": "Short tasks work, it does not know where to end.",
-    "double_shift": "The loss begins very high and the answers are garbage.",
-    "mean_of_means": "With accumulation the result differs from one large batch.",
-    "gradients_kept": "It becomes unstable after some steps.",
-    "padding_counted": "Validation loss is far below training loss. Is that good?",
-    "train_mode": "The validation curve looks noisy, although the set is fixed.",
-    "overlap": "Excellent validation loss; new customers see worse answers.",
-    "alpha_forgotten": "The served model is weaker than in training.",
-    "fresh_adapter": "Training was fine. The served model behaves like the base.",
-}
-
-
-def _bug(name: str):
-    bug = zoo.BUGS[name]
-    instrument, way = zoo.SHOWN_BY[name]
-    what, _ = zoo.INSTRUMENTS[instrument]
-
-    @_cause(name, bug.title, f"{what}: {way} than in a correct run", bug.repair, bug.lesson)
-    def case(rng):
-        seed = rng.randrange(10_000)
-        run = zoo.run(name, seed)
-        read, rows = run.symptoms, run.trained.rows
-        train, _, test = pipeline.records()
-        tokenizer = pipeline.base_model()[1]
-        example = run.trained.examples[rng.randrange(len(run.trained.examples))]
-        chosen = rng.sample(range(len(test)), 3)
-        measured = {"val_loss": read["val_loss"], "exact_match": read["exact_match"]}
-        log = (*_thin(rows[:-1], "loss"), {"step": rows[-1]["step"], "loss": rows[-1]["loss"]}
-               | measured)
-        config = (f"LoRA r={pipeline.RANK}, alpha={pipeline.ALPHA}, dropout={pipeline.DROPOUT}; "
-                  f"AdamW, learning rate {pipeline.RATE:g}; {pipeline.STEPS} steps of "
-                  f"{pipeline.MICRO_BATCHES} x {pipeline.MICRO} records; seed {seed}")
-        readings = {
-            "labels": f"{read['label_share']:.0%} of the tokens are trained on; "
-                      f"{read['ends_learned']:.0%} of the records have a trained end token",
-            "a decoded example": repr(tokenizer.decode(example["input_ids"]))
-                      + f"; {read['prompt_agrees']:.0%} of the examples begin with the prompt that "
-                        f"serving uses; BOS tokens in an example: {read['bos_tokens']:.3g}",
-            "gradients": f"norm of the last steps {number(read['grad_norm'])}; two micro-batches "
-                         f"against one batch differ by {read['accumulation']:.0%}",
-            "the evaluation": f"measured twice it differs by {number(read['repeat'])}; in batches "
-                              f"of 4 and 16 by {number(read['batch_size'])}; loss on new records "
-                              f"minus val_loss: {number(read['leak'])}",
-            "the served model": f"its weights hold {read['merge']:.0%} of the learned update; "
-                                f"{read['stops']:.0%} of the answers end by themselves"}
-        asked = [test[i] for i in chosen]
-        answers = tuple((_prompt(r), run.answers[i]) for r, i in zip(asked, chosen, strict=True))
-        return Sent(COMPLAINTS[name], config, _shown(train, rng), answers, log, readings)
+def _bug(bug: Bug, rng) -> Sent:
+    """A case of a wrong stage of the pipeline."""
+    seed = rng.randrange(10_000)
+    run = zoo.run(bug.name, seed)
+    read, rows = run.symptoms, run.trained.rows
+    train, _, test = pipeline.records()
+    example = run.trained.examples[rng.randrange(len(run.trained.examples))]
+    chosen = rng.sample(range(len(test)), 3)
+    measured = {"val_loss": read["val_loss"], "exact_match": read["exact_match"]}
+    log = (*_thin(rows[:-1], "loss"), {"step": rows[-1]["step"], "loss": rows[-1]["loss"]}
+           | measured)
+    config = (f"LoRA r={pipeline.RANK}, alpha={pipeline.ALPHA}, dropout={pipeline.DROPOUT}; "
+              f"AdamW, learning rate {pipeline.RATE:g}; {pipeline.STEPS} steps of "
+              f"{pipeline.MICRO_BATCHES} x {pipeline.MICRO} records; seed {seed}")
+    readings = {
+        "labels": f"{read['label_share']:.0%} of the tokens are trained on; "
+                  f"{read['ends_learned']:.0%} of the records have a trained end token",
+        "a decoded example": repr(pipeline.base_model()[1].decode(example["input_ids"]))
+                  + f"; {read['prompt_agrees']:.0%} of the examples begin with the prompt that "
+                    f"serving uses; BOS tokens in an example: {read['bos_tokens']:.3g}",
+        "gradients": f"norm of the last steps {number(read['grad_norm'])}; two micro-batches "
+                     f"against one batch differ by {read['accumulation']:.0%}",
+        "the evaluation": f"measured twice it differs by {number(read['repeat'])}; in batches "
+                          f"of 4 and 16 by {number(read['batch_size'])}; loss on new records "
+                          f"minus val_loss: {number(read['leak'])}",
+        "the served model": f"its weights hold {read['merge']:.0%} of the learned update; "
+                            f"{read['stops']:.0%} of the answers end by themselves"}
+    answers = tuple((_prompt(test[i]), run.answers[i]) for i in chosen)
+    return Sent(bug.complaint, config, _shown(train, rng), answers, log, readings)
 
 
 def _prompt(record) -> str:
-    from ftkit.data import schema
-
     return schema.prompt_of(record)
-
-
-for _name in zoo.BUGS:
-    _bug(_name)
-CAUSES["overlap"].also["contaminated"] = "what was measured on is in training; here it is val_loss"
 
 
 # ------------------------------------------------------------------------- a plain training loop
@@ -254,7 +185,7 @@ CAUSES["overlap"].also["contaminated"] = "what was measured on is in training; h
 
 @dataclasses.dataclass
 class _Plain:
-    """A full fine-tune of the embedded model by a loop of ten lines: model, tokenizer, rows."""
+    """A model, its tokenizer and the rows of its training."""
 
     model: Any
     tokenizer: Any
@@ -263,8 +194,11 @@ class _Plain:
 
 def _plain(batches, learning_rate: float, parts: int = 1, half: bool = False,
            ids: Callable[[int], int] = lambda token: token) -> _Plain:
-    """batches: lists of records, one a step. parts: how often the run is resumed, each time with a
-    fresh optimizer. half: weights and AdamW in fp16. ids: what becomes of each token id."""
+    """A full fine-tune of the embedded model by a loop of ten lines.
+
+    batches: lists of records, one for each step. parts: each part starts with a fresh optimizer.
+    half: weights and AdamW in fp16. ids: what becomes of each token id.
+    """
     import torch
 
     base, tokenizer = pipeline.base_model()
@@ -294,17 +228,12 @@ def _loss_on(plain: _Plain, records) -> float:
 
 
 def _score(plain: _Plain, records, tokens: int = 16) -> float:
-    from ftkit.evaluate import scoring
-
     said = scoring.answers(plain.model, plain.tokenizer, records, max_new_tokens=tokens)
     return sum(scoring.is_right(a, r) for a, r in zip(said, records, strict=True)) / len(records)
 
 
 def _lengths(plain: _Plain, records, limit: int) -> str:
     """How many of the answers end by themselves within `limit` tokens."""
-    from ftkit.data import encoding
-    from ftkit.engine import generation
-
     drawn = generation.generate(
         plain.model, encoding.prompts(records, plain.tokenizer), max_new_tokens=limit,
         eos_token_ids=sorted(encoding.eos_ids(plain.tokenizer, plain.model)))
@@ -317,8 +246,6 @@ def _batches(records, steps: int, size: int, rng) -> list[list[dict]]:
 
 
 def _tasks(task: str | None = None, split: str = "train") -> list[dict]:
-    from ftkit.data import schema
-
     return [r for r in schema.records("tasks", split) if task in (None, r["task"])]
 
 
@@ -496,7 +423,6 @@ def _grpo(reward, rng, records, steps: int, learning_rate: float, **options):
         "fraction of groups whose rewards are all equal: nearly all of them",
         "choose questions of medium difficulty, start with SFT, sample more answers", "20")
 def _(rng):
-    from ftkit.data import encoding
     from ftkit.experiment.preferences import exact
 
     # Three words or more: two are now and then reversed by chance.
@@ -540,70 +466,56 @@ def _(rng):
 # ------------------------------------------------------------------- recorded runs of SmolLM2-135M
 
 
-def _recorded(arms: tuple[tuple[str, str], ...], complaint: str, rng, better: tuple[str, str]):
-    """A case from the recorded runs: one of these (experiment, arm) pairs."""
-    from ftkit.experiment import recorded
+def _recorded(name: str, title: str, sign: str, remedy: str, lesson: str, complaint: str,
+              experiment: str, arm: str, better: str, **also: str):
+    """Register a cause with the recorded runs of one arm of an experiment. better: the arm that it
+    is compared with."""
+    @_cause(name, title, sign, remedy, lesson, **also)
+    def _(rng):
+        from ftkit.experiment import recorded
 
-    name, arm = rng.choice(arms)
-    runs = recorded.read(name)
-    run = rng.choice(runs.arms[arm])
-    good = recorded.read(better[0]).arms[better[1]][0]
-    answers = tuple((_prompt(a["record"]), a["answer"]) for a in run.answers[:3])
-    english = (f"{number(run.before['english_loss'])} before, {number(run.after['english_loss'])} "
-               "after")
-    readings = {
-        "learning rate by step": _series(run.rows, "learning_rate"),
-        "loss on plain English": english,
-        "facts completed": f"{run.before['knowledge']:.0%} before, {run.after['knowledge']:.0%} "
-                           "after",
-        "the same task with another setting": f"{better[1]}: validation loss "
-                                              f"{number(good.after['val_loss'])}"}
-    last = run.rows[-1] | {"exact_match": run.after["exact_match"]}
-    return Sent(complaint, str(run.config), _shown(_tasks(), rng), answers,
-                _thin([*run.rows[:-1], last], "loss", "val_loss", "exact_match"), readings,
-                f"{runs.caption}; there are few such runs, so this log may be repeated")
-
-
-@_cause("rate_too_high_135m", "the learning rate is too high (full fine-tuning, 135M)",
-        "loss on plain English, facts completed: the model lost what it knew",
-        "a third to a tenth of it; sweep, and watch texts that are not the task", "01",
-        rate_too_high="that is it; this is the case with SmolLM2")
-def _(rng):
-    return _recorded((("full_finetune", "full 0.001"),),
-                     "The task loss fell. The answers are poor, and other things got worse.", rng,
-                     ("full_finetune", "full 0.0001"))
+        runs = recorded.read(experiment)
+        run, good = rng.choice(runs.arms[arm]), runs.arms[better][0]
+        readings = {
+            "learning rate by step": _series(run.rows, "learning_rate"),
+            "loss on plain English": f"{number(run.before['english_loss'])} before, "
+                                     f"{number(run.after['english_loss'])} after",
+            "facts completed": f"{run.before['knowledge']:.0%} before, "
+                               f"{run.after['knowledge']:.0%} after",
+            "the same task with another setting":
+                f"{better}: validation loss {number(good.after['val_loss'])}"}
+        last = run.rows[-1] | {"exact_match": run.after["exact_match"]}
+        return Sent(complaint, str(run.config), _shown(_tasks(), rng),
+                    tuple((_prompt(a["record"]), a["answer"]) for a in run.answers[:3]),
+                    _thin([*run.rows[:-1], last], "loss", "val_loss", "exact_match"), readings,
+                    f"{runs.caption}; there are few such runs, so this log may be repeated")
 
 
-@_cause("lora_rate_too_low", "LoRA with a learning rate that is too low for it",
-        "the same adapter at a ten times higher learning rate: a far lower validation loss",
-        "about ten times that of full fine-tuning; sweep it before rank and targets", "02",
-        rate_too_low="that is it; with LoRA it is the usual mistake",
-        too_few_steps="more steps would help too, and cost more than a higher learning rate")
-def _(rng):
-    return _recorded((("lora_vs_full", "LoRA 0.0003"),),
-                     "LoRA stays behind full fine-tuning. Shall we raise the rank?", rng,
-                     ("lora_vs_full", "LoRA 0.003"))
-
-
-@_cause("lora_rate_too_high", "LoRA with a learning rate that is too high: it diverged",
-        "learning rate by step and loss: the loss leaves its path near the peak and stays high",
-        "a third of it; clip the gradient, and warm up", "02",
-        rate_too_high="that is it; here with LoRA")
-def _(rng):
-    return _recorded((("lora_vs_full", "LoRA 0.01"),),
-                     "LoRA destroyed the model. I thought the base was frozen?", rng,
-                     ("lora_vs_full", "LoRA 0.003"))
-
-
-@_cause("batch_without_rate", "a larger batch at the old learning rate: too few, too small steps",
-        "the same records in a larger batch at a higher learning rate: a lower validation loss",
-        "tune the learning rate again after changing the batch, or make more steps", "08",
-        rate_too_low="for this number of steps it is too low; the batch was changed, it was not",
-        too_few_steps="at equal records a larger batch makes fewer steps: that is the mechanism")
-def _(rng):
-    return _recorded((("batch_size", "batch 32 0.0001"),),
-                     "We use the larger card now: batch 32 in place of 8. The result is worse.",
-                     rng, ("batch_size", "batch 32 0.0002"))
+_recorded("rate_too_high_135m", "the learning rate is too high (full fine-tuning, 135M)",
+          "loss on plain English, facts completed: the model lost what it knew",
+          "a third to a tenth of it; sweep, and watch texts that are not the task", "01",
+          "The task loss fell. The answers are poor, and other things got worse.",
+          "full_finetune", "full 0.001", "full 0.0001",
+          rate_too_high="that is it; this is the case with SmolLM2")
+_recorded("lora_rate_too_low", "LoRA with a learning rate that is too low for it",
+          "the same adapter at a ten times higher learning rate: a far lower validation loss",
+          "about ten times that of full fine-tuning; sweep it before rank and targets", "02",
+          "LoRA stays behind full fine-tuning. Shall we raise the rank?",
+          "lora_vs_full", "LoRA 0.0003", "LoRA 0.003",
+          rate_too_low="that is it; with LoRA it is the usual mistake",
+          too_few_steps="more steps would help too, and cost more than a higher learning rate")
+_recorded("lora_rate_too_high", "LoRA with a learning rate that is too high: it diverged",
+          "learning rate by step and loss: the loss leaves its path near the peak and stays high",
+          "a third of it; clip the gradient, and warm up", "02",
+          "LoRA destroyed the model. I thought the base was frozen?",
+          "lora_vs_full", "LoRA 0.01", "LoRA 0.003", rate_too_high="that is it; here with LoRA")
+_recorded("batch_without_rate", "a larger batch at the old learning rate: too few, too small steps",
+          "the same records in a larger batch at a higher learning rate: a lower validation loss",
+          "tune the learning rate again after changing the batch, or make more steps", "08",
+          "We use the larger card now: batch 32 in place of 8. The result is worse.",
+          "batch_size", "batch 32 0.0001", "batch 32 0.0002",
+          rate_too_low="for this number of steps it is too low; the batch was changed, it was not",
+          too_few_steps="at equal records a larger batch makes fewer steps: that is the mechanism")
 
 
 # ------------------------------------------------------------------------- memory, by arithmetic

@@ -1,31 +1,29 @@
 """A round of the clinic without a screen: cases in random order, to be named from what was sent.
 
-    visit = Round().visit(); visit.lines(); visit.ask("labels"); visit.name("mask_lost")
-    visit.give_up()
+    visits = Round(); visit = visits.visit(); visit.lines(); visits.reply("1")
+    visit.ask("labels"); visit.judge("mask_lost"); visit.give_up()
 
 At first one sees only what a colleague would send. Further readings have to be asked for. A finding
-that is true and not the cause is accepted as true.
+that is true but not the cause is accepted as true. Both front ends pass typed text to
+`Round.reply`.
 """
 
 from __future__ import annotations
 
-import difflib
 import secrets
-from typing import NamedTuple
 
 from ftkit.base.errors import UserError
 from ftkit.base.formatting import clean, number
 from ftkit.interview import clinic_cases
-from ftkit.lessons import progress_log
+from ftkit.interview.clinic_cases import CAUSES
+from ftkit.lessons.bugs.causes import Case, Cause
 
-CAUSE, TRUE, WRONG = "cause", "true", "wrong"
-
-
-class Verdict(NamedTuple):
-    """kind: CAUSE, TRUE (a true finding that is not the cause) or WRONG; text: why."""
-
-    kind: str
-    text: str
+HELP = ("Read what was sent, and ask for what you would look at next by its number. Then name one "
+        "cause that explains everything: its name, such as warmup_too_long, or words of it. For a "
+        "wrong name the clinic says what that cause would show. A true finding that is not the "
+        "cause is accepted as true.",
+        "c lists the causes. g gives up: it reveals the cause, what decides the case, what to do, "
+        "and the lesson. n takes the next case, ? shows this.")
 
 
 class Round:
@@ -35,22 +33,45 @@ class Round:
         self.seed = secrets.randbelow(10**6) if seed is None else seed
         self.order = clinic_cases.order(self.seed)
         self.next = 0
+        self.current: Visit | None = None
 
     def visit(self) -> Visit:
-        """The next case; after the last one the order begins again with other parameters."""
+        """The next case. After the last one the order begins again with other parameters."""
         turn, at = divmod(self.next, len(self.order))
         self.next += 1
-        return Visit(self.order[at], self.seed + turn)
+        self.current = Visit(self.order[at], self.seed + turn)
+        return self.current
+
+    def reply(self, text: str) -> list[str]:
+        """The answer to a typed text: c, g, ?, the number of a reading, or a cause.
+
+        Raises UserError for any other text.
+        """
+        word = text.strip().lower()
+        if word in ("?", "h", "help"):
+            return list(HELP)
+        if word == "c":
+            return [f"{name}: {cause.title}" for name, cause in CAUSES.items()]
+        if self.current is None:
+            return ["n takes the first case"]
+        if word == "g":
+            return [self.current.give_up()]
+        return [self.current.ask(word) if word.isdecimal() else self.current.judge(text).text]
 
 
-class Visit:
+class Visit(Case):
     """One case: what was sent, what was asked for, what was named."""
 
     def __init__(self, cause: str, seed: int):
-        self._cause, self.seed = cause, seed
+        super().__init__(CAUSES[cause], CAUSES, f"clinic round {seed} {cause}")
         self.sent = clinic_cases.make(cause, seed)
         self.asked: list[str] = []
-        self.tries, self.over, self.solved = 0, False, False
+        self.gave_up = False
+
+    @property
+    def over(self) -> bool:
+        """Whether the cause is known: named, or revealed."""
+        return self.solved or self.gave_up
 
     def lines(self) -> list[str]:
         """What the colleague sends."""
@@ -72,68 +93,31 @@ class Visit:
     def ask(self, reading: str) -> str:
         """What a reading says: its number in `sent.readings`, from 1, or its name.
 
-        Raises UserError for one that this case does not have.
+        Raises UserError for a reading that this case does not have.
         """
-        names = list(self.sent.readings)
-        if reading.strip().isdecimal() and 1 <= int(reading) <= len(names):
-            name = names[int(reading) - 1]
-        elif reading.strip() in names:
-            name = reading.strip()
-        else:
+        names = dict(enumerate(self.sent.readings, 1))
+        word = reading.strip()
+        name = names.get(int(word)) if word.isdecimal() else word
+        if name not in self.sent.readings:
             raise UserError(f"no reading is called {reading!r}; there are "
-                            + ", ".join(f"{i} {name}" for i, name in enumerate(names, 1)))
+                            + ", ".join(f"{i} {name}" for i, name in names.items()))
         if name not in self.asked:
             self.asked.append(name)
         return f"{name}: {self.sent.readings[name]}"
 
-    def name(self, cause: str) -> Verdict:
-        """Judge a named cause: its name in `clinic_cases.CAUSES`. Kept as progress.
-
-        Raises UserError, with the nearest names, for another one.
-        """
-        given = find(cause)
-        self.tries += 1
-        here, other = clinic_cases.CAUSES[self._cause], clinic_cases.CAUSES[given]
-        if given == self._cause:
-            self.over = self.solved = True
-            verdict = Verdict(CAUSE, f"Yes: {here.title}. {self.why()}")
-        elif given in here.also:
-            verdict = Verdict(TRUE, f"True: {here.also[given]}. Is there a cause behind it, or one "
-                                    "that decides more?")
-        else:
-            verdict = Verdict(WRONG, f"Not {other.title!r}. It would show in this reading: "
-                                     f"{other.decides}.")
-        progress_log.add("bug", case=f"clinic round {self.seed} {self._cause}", guess=given,
-                         right=verdict.kind == CAUSE, tries=self.tries,
-                         told="" if self.over else verdict.text)
-        return verdict
-
     def give_up(self) -> str:
-        """The cause and what would have shown it."""
-        self.over = True
-        return f"It was: {clinic_cases.CAUSES[self._cause].title}. {self.why()}"
+        """The cause, and what would have shown it."""
+        self.gave_up = True
+        return f"It was: {self._cause.title}. {self._why()}"
 
-    def why(self) -> str:
-        """What decides the case, what to do, and the lesson."""
-        cause = clinic_cases.CAUSES[self._cause]
-        return (f"What decides: {cause.decides}. What to do: {cause.remedy}. "
-                f"Lesson {cause.lesson}.")
+    def explain(self) -> str:
+        """The cause, what decides the case, what to do, and the lesson."""
+        return f"Yes: {self._cause.title}. {self._why()}"
 
+    def _why(self) -> str:
+        cause = self._cause
+        return (f"What decides: {cause.sign}. What to do: {cause.remedy}. Lesson {cause.lesson}.")
 
-def find(text: str) -> str:
-    """The name of a cause from its name, or from words of its title.
-
-    Raises UserError where none or several fit.
-    """
-    wanted = clean(str(text)).strip().lower()
-    causes = clinic_cases.CAUSES
-    if wanted in causes:
-        return wanted
-    words = wanted.replace("_", " ").split()
-    fitting = [name for name, cause in causes.items()
-               if words and all(word in f"{name} {cause.title}".lower() for word in words)]
-    if len(fitting) == 1:
-        return fitting[0]
-    near = fitting or difflib.get_close_matches(wanted, causes, 5, 0.4)
-    raise UserError(f"{'several causes fit' if fitting else 'no cause fits'} {wanted!r}; "
-                    + (f"one of {', '.join(near)}?" if near else "c lists them all"))
+    def against(self, named: Cause) -> str:
+        """The reading that a wrong cause would show in."""
+        return f"Not {named.title!r}. It would show in this reading: {named.sign}."

@@ -7,18 +7,11 @@ from __future__ import annotations
 
 import ipywidgets as W
 
-from ftkit.interview import clinic_cases
-from ftkit.interview.clinic_round import CAUSE, TRUE, WRONG, Round
+from ftkit.interview.clinic_round import Round
 from ftkit.interview.flashcards import set_visible
 from ftkit.notebook.widgets import Code, Paragraphs, TextLines, button, guarded, row, spoken
 
-MARKS = {CAUSE: "✓", TRUE: "○", WRONG: "✗"}
 HINT = "reading by number, or cause by name, then Enter"
-HELP = ("Read what was sent, and ask for what you would look at next by its number. Then name one "
-        "cause that explains everything: its name, or words of it. For a wrong name the clinic "
-        "says what that cause would show; a true finding that is not the cause is accepted as "
-        "true.",
-        "c lists the causes, g gives up and shows the answer, n takes the next case, ? shows this.")
 
 
 class Clinic(W.VBox):
@@ -38,11 +31,12 @@ class Clinic(W.VBox):
         self.key.observe(guarded(self._typed, show_error), "value")
         self.readings = W.HBox(layout=W.Layout(flex_flow="row wrap"))
         self.next = button("Next case", "play", self._next, "n", show_error, "ftkit-clinic-next")
-        self.list = button("Causes", "list", self._causes, "c", show_error, "ftkit-clinic-causes")
-        self.give_up = button("Give up", "eye", self._give_up, "g", show_error,
-                              "ftkit-clinic-give-up")
-        self.help = button("Help", "question", lambda: self.comment.show(*HELP), "?", show_error,
-                           "ftkit-clinic-help")
+        self.list, self.give_up, self.help = (
+            button(text, icon, lambda key=key: self._reply(key), key, show_error,
+                   f"ftkit-clinic-{css}")
+            for text, icon, key, css in (("Causes", "list", "c", "causes"),
+                                         ("Give up", "eye", "g", "give-up"),
+                                         ("Help", "question", "?", "help")))
         super().__init__([
             self.head, self.sent, self.log_text, self.key, self.readings, self.comment,
             row(self.next, self.list, self.give_up, self.help),
@@ -56,18 +50,16 @@ class Clinic(W.VBox):
         if not text:
             return
         self.key.value = ""
-        keys = {"n": self._next, "c": self._causes, "g": self._give_up,
-                "?": lambda: self.comment.show(*HELP)}
-        if text.lower() in keys:
-            keys[text.lower()]()
-        elif self.visit is None:
-            self.comment.show("n takes the first case")
-        elif text.isdecimal():
-            self.comment.show(self.visit.ask(text))
+        if text.lower() == "n":
+            self._next()
         else:
-            verdict = self.visit.name(text)
-            self.comment.show(f"{MARKS[verdict.kind]} {verdict.text}")
-            self._closed()
+            self._reply(text)
+
+    def _reply(self, text: str):
+        self.comment.show(*self.round.reply(text))
+        if self.visit is not None and self.visit.over:
+            self.key.placeholder = "n and Enter takes the next case"
+            set_visible(False, self.give_up)
 
     def _next(self):
         self.head.show("The next case is being made: a few seconds ...")
@@ -75,27 +67,13 @@ class Clinic(W.VBox):
         visit = self.visit = self.round.visit()
         self.head.show(f"Case {self.round.next}")
         lines = [f"– {line.strip()}" if line.startswith(" ") else line
-                 for line in self.visit.lines()]
-        self.sent.show(*lines[: lines.index("Log:")], self.visit.sent.made)
-        self.log_text.show("\n".join(self.visit.log_lines()))
+                 for line in visit.lines()]
+        self.sent.show(*lines[: lines.index("Log:")], visit.sent.made)
+        self.log_text.show("\n".join(visit.log_lines()))
         self.comment.show()
-        names = list(self.visit.sent.readings)
+        names = list(visit.sent.readings)
         self.readings.children = tuple(
-            button(f"{i} {name}", "", lambda i=i: self.comment.show(visit.ask(str(i))),
-                   "ask for this reading", self.comment.show, f"ftkit-clinic-reading-{i}")
+            button(f"{i} {name}", "", lambda i=i: self._reply(str(i)), "ask for this reading",
+                   self.comment.show, f"ftkit-clinic-reading-{i}")
             for i, name in enumerate(names, 1))
         set_visible(True, self.give_up)
-
-    def _causes(self):
-        self.comment.show(*(f"{name}: {cause.title}" for name, cause in
-                            clinic_cases.CAUSES.items()))
-
-    def _give_up(self):
-        if self.visit is not None:
-            self.comment.show(self.visit.give_up())
-            self._closed()
-
-    def _closed(self):
-        if self.visit is not None and self.visit.over:
-            self.key.placeholder = "n and Enter takes the next case"
-            set_visible(False, self.give_up)

@@ -10,14 +10,13 @@ def drill(level=None, topic=None, new: int = 10, interview: bool = False,
           rounds=None, clinic: bool = False):
     """Practice for an interview: flash cards, scheduled by FSRS.
 
-    level: junior, mid, senior or staff; topic: as `bank.topics()` lists them, "your misses" or
-    "your cards"; several separated by commas, None for all. new: at most this many cards that were
-    never seen. minutes: after them no further card is asked. own: a file of your own cards
-    (default: `home()/cards.jsonl`). interview: a timed mock interview instead: `rounds`
-    of concept (`questions` of them), coding, design and story (None: all four), each question with
-    its own clock, and a report. clinic: cases of runs that went wrong instead, to be named from
-    what a colleague would send. In the terminal: `ftkit drill`.
-    Raises UserError for a level or topic that does not exist or that no card has.
+    level: junior, mid, senior or staff. topic: one of `bank.topics()`, "your misses" or "your
+    cards". Both take several names, separated by commas; None means all. new: the most unseen
+    cards. minutes: time limit. own: a file of your own cards (default: `home()/cards.jsonl`).
+    interview: a timed mock interview with a report instead; `rounds` chooses from concept, coding,
+    design and story (None: all), and `questions` is the number of concept questions. clinic: runs
+    that went wrong instead, to be diagnosed from what a colleague would send. In a terminal:
+    `ftkit drill`. Raises UserError for an unknown level or topic, and if no card fits.
     """
     if clinic:
         from ftkit.interview import clinic_widget  # torch

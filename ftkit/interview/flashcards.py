@@ -1,9 +1,9 @@
 """Flash cards in a notebook (`ft.drill`), answered with the keyboard or the mouse.
 
-One text field takes what is typed: the number of a choice or of a rating acts at once, an amount
-or a word with Enter; p proves, u undoes the last rating, s suspends the card. Each of these is a
-button too. How sure one is goes into a second field, by Tab: JupyterLab takes the arrow keys away
-from a drop-down, and the focus with them. Proofs run in their own thread.
+One text field takes everything: the number of a choice or rating (acts at once), an answer and
+Enter, or a key: p proves, u undoes the last rating, s suspends the card. Each has a button too. Tab
+moves to a second field for the confidence, which is no drop-down because JupyterLab takes the arrow
+keys, and the focus, away from one. Proofs run in their own thread.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ STYLE = """<style>
 
 
 class Drill(W.VBox):
-    """The cards that are due, one after the other; `.session` has no widgets in it.
+    """A drill in a notebook. `.session` is its core without widgets.
 
     level, topic, new, minutes, own: see `session.Session`. store, now: for tests.
     """
@@ -153,15 +153,15 @@ class Drill(W.VBox):
     # ---------------------------------------------------------------------------- actions
 
     def _entered(self, field, content, buffers):
-        """Enter takes what is in the field; an empty one shows the answer. The page sends Enter
-        before what was typed, so this waits for it."""
+        """Enter takes the text of the field; an empty field shows the answer. The page sends Enter
+        before the text, so this waits half a second for it."""
         if content.get("event") == "submit" and self.phase in ("ask", "over"):
             self.waiting = threading.Timer(0.5, guarded(self._take_field, self.comment.show),
                                            (field,))
             self.waiting.start()
 
     def _take_field(self, field):
-        """Nothing more was typed before Enter than the page has already sent."""
+        """Act on Enter after the wait; a text that arrived meanwhile was taken by `_typed`."""
         if self.waiting is not threading.current_thread():
             return
         if self.key.value.strip():
@@ -216,15 +216,15 @@ class Drill(W.VBox):
     def _rate(self, rating: int):
         if self.phase != "rate":
             return
-        self._go_on(self.session.rate(rating))
+        self._continue(self.session.rate(rating))
 
     def _undo(self):
-        self._go_on(self.session.undo())
+        self._continue(self.session.undo())
 
     def _suspend(self):
-        self._go_on(f"{self.session.suspend()}, by a button below Progress")
+        self._continue(f"{self.session.suspend()}, by a button below Progress")
 
-    def _go_on(self, said: str):
+    def _continue(self, said: str):
         self.comment.show(said)
         self._ask()
         self.key.focus()
@@ -283,13 +283,13 @@ def set_visible(visible: bool, *controls: W.DOMWidget):
 
 
 def _image(picture) -> W.HTML:
-    """A picture with its text for those who do not see it; a widget for images has none."""
+    """A picture with its alternative text, which an Image widget cannot have."""
     return W.HTML(f"<img alt='{to_attribute(picture.text)}' style='max-width:100%' "
                   f"src='data:image/png;base64,{base64.b64encode(picture.png(100)).decode()}'>")
 
 
 def draw_topics(rows: list[dict]):
-    """Cards seen and not seen per topic, and how many are due."""
+    """A chart of the cards seen, unseen and due per topic."""
     from ftkit.report import style
 
     with style.style():

@@ -1,7 +1,7 @@
 """The mock interview in a notebook (`ft.drill(interview=True)`), by keyboard or mouse.
 
-A small field takes the keys that its hint names, each with a button of its own; an area below takes
-the typed answer or the code. Tab moves between them.
+A small field takes keys, which its hint names; each has a button too. An area below takes the typed
+answer or the code. Tab moves between them.
 """
 
 from __future__ import annotations
@@ -271,7 +271,7 @@ class Interview(W.VBox):
         self._visible("", "o opens the report")
 
     def _open(self):
-        """The page as it was written, in a frame that can run no script."""
+        """Show the report in a frame that cannot run scripts."""
         page = W.HTML(f"<iframe sandbox srcdoc='{html.escape(self.path.read_text('utf-8'))}' "
                       "style='width:100%;box-sizing:border-box;height:32em;border:1px solid #888;"
                       "background:#fff' title='report'></iframe>", layout=W.Layout(width="100%"))

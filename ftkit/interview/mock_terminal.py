@@ -6,8 +6,8 @@ from pathlib import Path
 
 from ftkit.base.errors import UserError
 from ftkit.interview import coding
-from ftkit.interview.console import Ask, more_is_waiting, read_line, say, say_as_is
 from ftkit.interview.mock import Talk, Task, format_clock, parse_points
+from ftkit.interview.typed_lines import Ask, more_is_waiting, read_line, say, say_as_is
 
 KEYS = "Keys at each prompt: ? help, t clock, s skip, l leave the round, q end with the report."
 HELP = ("Answer aloud, or type: lines are kept until an empty one, in a file with your answers. "
@@ -23,20 +23,20 @@ HELP = ("Answer aloud, or type: lines are kept until an empty one, in a file wit
 
 
 class _Skip(Exception):
-    """The question is left out."""
+    """The candidate skips the question."""
 
 
 class _LeaveRound(Exception):
-    """The rest of the round is left out."""
+    """The candidate leaves the round."""
 
 
 class _Quit(Exception):
-    """The interview is ended."""
+    """The candidate ends the interview."""
 
 
 def interview(level=None, topic=None, minutes: float | None = None, questions: int = 6,
               rounds=None, ask: Ask = read_line) -> Talk:
-    """The mock interview; ends early where the input ends. The report is written in any case."""
+    """Run a mock interview until it is over or the input ends, and write its report."""
     return run(Talk(level, topic, minutes, questions, rounds=rounds), ask)
 
 
@@ -73,7 +73,7 @@ def run(talk: Talk, ask: Ask) -> Talk:
 
 
 def _typed(talk: Talk, ask: Ask, prompt: str) -> str:
-    """A line that is not one of the keys."""
+    """A typed line, after handling the keys (q, s, l, ?, t)."""
     while True:
         text = ask(prompt)
         word = "q" if text is None else text.lower()
@@ -167,7 +167,7 @@ def _code(talk: Talk, task: Task, ask: Ask):
 
 
 def _read(file: Path) -> str | None:
-    """The candidate's code; None, and a word why, where the file cannot be read."""
+    """The candidate's code; None, after printing why, if the file cannot be read."""
     try:
         return file.read_text("utf-8")
     except (OSError, ValueError) as error:

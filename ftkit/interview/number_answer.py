@@ -19,15 +19,17 @@ COUNTS = {"k": 1e3, "thousand": 1e3, "m": 1e6, "million": 1e6, "mio": 1e6, "bn":
           "billion": 1e9}
 SHORT = {"percent": "%", "per cent": "%", "h": "hours", "min": "minutes", "times": "x", "fold": "x",
          "params": "parameters"}
-WITHIN = 0.05  # of the right number, where the claim itself is not looser
+WITHIN = 0.05  # smallest accepted relative error
 
 NUMBER = r"[+-]?(?:\d[\d,' _]*\.?\d*|\.\d+)(?:\s*[eE]\s*[+-]?\d+)?"
 FORM = re.compile(rf"\s*({NUMBER})\s*(?:/\s*({NUMBER}))?\s*(.*)$")
 
 
 def parse(text: str, unit: str = "") -> tuple[float, str]:
-    """(number, unit in lower case); 3/11 is a number. Raises UserError for a text that is not one;
-    unit: for its example."""
+    """(number, unit in lower case) of a text; 3/11 is a number.
+
+    Raises UserError for another text. unit: for the example in its message.
+    """
     match = FORM.match(clean(text).strip("~≈ "))
     if not match:
         raise UserError(f"{clean(text)[:40]!r} is not a number; write it like 4,194,304 or "
@@ -40,10 +42,10 @@ def parse(text: str, unit: str = "") -> tuple[float, str]:
 
 
 def judge(text: str, right: float, unit: str = "", within: float = 0.01) -> tuple[bool, str]:
-    """(whether the typed number is right, comment). Without a unit, the expected one is meant.
+    """(right, comment) for a typed number. A number without a unit is taken in the expected one.
 
-    Bytes are converted (GB is 1e9, GiB 2**30 bytes), counts may end in k, million, billion. Raises
-    UserError for a text that is not a number or has a unit of another kind.
+    Bytes are converted (GB is 1e9, GiB 2**30 bytes); counts may end in k, million, billion. Raises
+    UserError for a text that is not a number, or a unit of another kind.
     """
     value, given = parse(text, unit)
     expected = unit.lower()
@@ -79,13 +81,13 @@ def formula(asked: AskedNumber) -> str:
 
 
 def givens(asked: AskedNumber) -> str:
-    """What is given for it: `heads = 32, parameters = 6.74 billion`."""
+    """The givens as text: `heads = 32, parameters = 6.74 billion`."""
     return ", ".join(f"{name.replace('_', ' ')} = {_given(value)}"
                      for name, value in asked["givens"].items())
 
 
 def _given(value: float) -> str:
-    """A given number; nobody counts nine zeros."""
+    """A number, in words from a million on: `6.74 billion`."""
     for size, word in ((10**12, "trillion"), (10**9, "billion"), (10**6, "million")):
         if value >= size and (size > 10**6 or value % size == 0):
             return f"{value / size:,.10g} {word}"
@@ -97,13 +99,13 @@ def _near(value: float, right: float, within: float) -> bool:
 
 
 def _same(given: str, expected: str) -> bool:
-    """Whether two units are equal but for a plural, a short form, or words after the unit."""
+    """Whether two units are the same, ignoring plurals, short forms and words after the unit."""
     given, expected = (SHORT.get(w, w).removesuffix("s") for w in (given, expected))
     return given == expected or (bool(expected) and given.startswith(f"{expected} "))
 
 
 def _hint(value: float, right: float, unit: str) -> str:
-    """What may have gone wrong, judged by the ratio of the two numbers; empty if unknown."""
+    """A likely mistake, judged by the ratio of the two numbers; empty if unknown."""
     if unit in BYTES and unit.endswith("b") and len(unit) == 2:
         ratio = BYTES[unit[0] + "ib"] / BYTES[unit]
         if _near(value * ratio, right, 0.005) or _near(value / ratio, right, 0.005):

@@ -18,7 +18,7 @@ from ftkit.lessons import checks, predictions, progress_log
 
 
 class Lesson(NamedTuple):
-    """One lesson: what of it is solved, and how many of the scored guesses were right."""
+    """One lesson: its solved and open exercises, and how many scored guesses were right."""
 
     number: str
     name: str
@@ -36,7 +36,7 @@ class Lesson(NamedTuple):
         return bool(self.solved or self.guesses)
 
     def line(self) -> str:
-        """What is done in this lesson and what is open, as one sentence."""
+        """Solved and open exercises of this lesson in one sentence."""
         parts = [f"{len(self.solved)} of {len(self.solved) + len(self.open)} exercises solved"]
         if self.open:
             parts[0] += f" (open: {', '.join(self.open)})"
@@ -46,14 +46,14 @@ class Lesson(NamedTuple):
 
 
 class Progress:
-    """What the learner has done so far and what is next; draws itself as text or as a table."""
+    """The state of the course; displays itself as text or, in a notebook, as a table."""
 
     def __init__(self, lessons: list[Lesson], due: int, shown: str | None):
         self.lessons, self.due, self.shown = lessons, due, shown
 
     def next(self) -> Lesson | None:
-        """The first lesson with an open exercise, after the one that is shown if one is; after the
-        last lesson the search begins anew."""
+        """The first lesson with an open exercise after the one shown, wrapping around; None if all
+        are done."""
         shown = self.shown or ""
         after = [one for one in self.lessons if one.number > shown]
         before = [one for one in self.lessons if one.number < shown]
@@ -68,14 +68,8 @@ class Progress:
         if self.shown is not None:
             return [one.line() for one in self.lessons if one.number == self.shown] + last
         done = sum(one.done for one in self.lessons)
-        rows = predictions.calibration_rows()
-        guesses = sum(row["guesses"] for row in rows)
-        first = [f"{done} of {len(self.lessons)} lessons have all their exercises solved."]
-        if guesses:
-            sure, right = (sum(row[key] * row["guesses"] for row in rows) / guesses
-                           for key in ("sure", "right"))
-            first.append(f"{guesses} guesses with a confidence: {sure:.0%} sure on average, "
-                         f"{right:.0%} right.")
+        first = [f"{done} of {len(self.lessons)} lessons have all their exercises solved.",
+                 *calibration("guesses with a confidence")]
         return first + [one.line() for one in self.lessons if one.begun] + last
 
     def __repr__(self):
@@ -95,8 +89,19 @@ class Progress:
                 f"<th>guesses right</th></tr></thead><tbody>{rows}</tbody></table>")
 
 
+def calibration(of: str, at_least: int = 1) -> list[str]:
+    """A line that compares mean confidence and accuracy; none for fewer guesses. of: their name."""
+    rows = predictions.calibration_rows()
+    count = sum(row["guesses"] for row in rows)
+    if count < at_least:
+        return []
+    sure, right = (sum(row[key] * row["guesses"] for row in rows) / count
+                   for key in ("sure", "right"))
+    return [f"{count} {of}: {sure:.0%} sure on average, {right:.0%} right."]
+
+
 def progress(lesson: str | int | None = None) -> Progress:
-    """What is done and what is next, for the whole course or for one lesson ("02").
+    """Solved exercises, guesses and what to do next, for the course or for one lesson ("02").
 
     Raises UserError for a lesson that does not exist.
     """

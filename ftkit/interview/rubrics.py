@@ -1,9 +1,9 @@
-"""What an answer is scored by: written points with weights.
+"""Rubrics: the weighted points by which an answer is scored.
 
     points(bank.find("states-7b"))      # [Point(weight=3, text="16 bytes per parameter"), ...]
 
-3 is the core of the answer, 1 a refinement. `rubrics.jsonl` has the rubrics of the questions that
-have none in the bank; a rubric in the bank names its points in the order of importance.
+3 is the core of the answer, 1 a refinement. A rubric in the bank lists its points by importance;
+`rubrics.jsonl` has the rubrics of all other questions.
 """
 
 from __future__ import annotations
@@ -32,8 +32,7 @@ def written() -> dict[str, tuple[Point, ...]]:
 
 
 def points(question: Question) -> tuple[Point, ...]:
-    """The points of a question, the most important first; the key sentence alone where nobody has
-    written a rubric yet."""
+    """The points of a question, the most important first. Without a rubric: its key sentence."""
     if question.rubric:
         last = len(question.rubric) - 1
         return tuple(Point(CORE if i == 0 else REFINEMENT if i == last > 1 else USUAL, text)
@@ -42,5 +41,5 @@ def points(question: Question) -> tuple[Point, ...]:
 
 
 def score(all_points, said: set[int]) -> float:
-    """The weight of the points said (indices from 0), as a fraction of the weight of all."""
+    """Weight of the points said (indices from 0), as a fraction of the total weight."""
     return sum(all_points[i].weight for i in said) / sum(point.weight for point in all_points)

@@ -21,11 +21,11 @@ CHOICES = 4
 
 
 class Session:
-    """Cards that are due, longest overdue first, then up to `new` that were never seen.
+    """A drill: cards that are due, longest overdue first, then up to `new` unseen ones.
 
-    level, topic, own: see `cards.deck`. minutes: after them no further card is asked. now: a
-    function that gives the time, for tests. A card rated "again" returns within the session once
-    it is due. Raises UserError for a number that cannot be used, and if no card fits.
+    level, topic, own: see `cards.deck`. minutes: time limit; the current card may still be
+    answered. now: the clock, replaced in tests. A card rated "again" returns in the same session
+    when it is due. Raises UserError for an unusable number, and if no card fits.
     """
 
     def __init__(self, level=None, topic=None, new: int = 10, store: cards.Store | None = None,
@@ -44,8 +44,8 @@ class Session:
         self.next()
 
     def next(self, first: str | None = None):
-        """Choose the next card, `first` if one is named; the session is over when nothing is due
-        or the time is."""
+        """Choose the next card (`first` if given). The session is over when no card is due or the
+        time is up."""
         scheduled, now = self.store.due(), self.now()
         deck = self.deck.keys() - set(self.store.suspended())
         overdue = sorted((scheduled[key].due, key) for key in deck
@@ -64,7 +64,7 @@ class Session:
         self.options = self._shuffled_options()
 
     def seconds_left(self) -> float | None:
-        """Seconds until no further card is asked; None where no time was set."""
+        """Seconds left; None without a time limit."""
         if self.minutes is None:
             return None
         return max(0.0, 60 * self.minutes - (self.now() - self.started).total_seconds())
@@ -73,7 +73,7 @@ class Session:
 
     @property
     def over(self) -> bool:
-        """Whether no card is due any more."""
+        """Whether no card is left."""
         return not self.queue
 
     @property
@@ -95,7 +95,7 @@ class Session:
 
     @property
     def number(self) -> bank.AskedNumber | None:
-        """The number that the card asks for, if it asks for one."""
+        """The number that the card asks for, if any."""
         return self.question.number if self.question else None
 
     @property
@@ -105,12 +105,11 @@ class Session:
 
     @property
     def unit(self) -> str:
-        """The unit of the number that the card asks for; empty if none exists."""
+        """The unit of that number; empty if it has none."""
         return self.number["unit"] if self.number else ""
 
     def number_prompt(self) -> str:
-        """The sentence that asks for the number, with everything that is given; empty if the card
-        asks for none."""
+        """The sentence that asks for the number and shows its givens; empty without a number."""
         if self.number is None:
             return ""
         return f"{self.number['ask']} Given: {number_answer.givens(self.number)}." + (
@@ -136,7 +135,8 @@ class Session:
     def answer(self, text, confidence: float | None = None) -> tuple[bool, str]:
         """Judge a typed number or the number of a choice (from 1): (right, comment).
 
-        confidence (0 to 1) is kept for `calibration`. Raises UserError for what cannot be judged.
+        The first answer to a card is logged, with its confidence (0 to 1). Raises UserError for a
+        text that cannot be judged.
         """
         right, comment, text, actual = self.judge(text)
         if self.verdict is None:
@@ -145,13 +145,10 @@ class Session:
         return right, comment
 
     def judge(self, text) -> tuple[bool, str, str, str]:
-        """(right, comment, answer, right answer) of what was typed; nothing is kept.
-
-        Raises UserError for what cannot be judged.
-        """
+        """Like `answer`, but without logging: (right, comment, answer, right answer)."""
         question = self.card.question
         if question is None or question.kind == "recall":
-            raise UserError("say it, look, and rate yourself")
+            raise UserError("this card asks for recall: say the answer, look, and rate yourself")
         if asked := question.number:
             right, comment = number_answer.judge(str(text), asked["answer"], asked["unit"],
                                                  asked["within"])
@@ -165,12 +162,12 @@ class Session:
         return right, comment, str(text), actual
 
     def recall(self, text: str, confidence: float | None = None):
-        """Keep what the learner answered to a card that asks for recall, and how sure (0 to 1) the
-        learner was of it: `rate` decides whether it was right."""
+        """Store the answer to a recall card and its confidence (0 to 1). `rate` decides whether it
+        was right."""
         self.own, self.confidence = text, confidence
 
     def _score(self, actual: str, right: bool):
-        """Keep an answer for `calibration`; that of a card asked again after `undo` counts once."""
+        """Log an answer for the calibration, once per card even if `undo` asks it again."""
         if not self.counted:
             self.counted = True
             progress_log.add("score", question=self.card.front, guess=self.own, actual=actual,
@@ -178,17 +175,16 @@ class Session:
                              source="drill")
 
     def suggested(self) -> int:
-        """The rating that the answer suggests; the learner may choose another. A card that was not
-        answered (a recall card of the bank: not in at least two words) suggests "again"."""
+        """The rating to propose: "good" for a right answer, "again" for a wrong or missing one. An
+        answer to a recall card of the bank needs at least two words."""
         words = len(self.own.split())
         known = words > (1 if self.question else 0) if self.verdict is None else self.verdict
         return 3 if known else 1
 
     def rate(self, rating: int) -> str:
-        """Log the review and choose the next card; returns the sentence that says when this one
-        returns.
+        """Log the review and choose the next card; returns a sentence with the next due date.
 
-        Raises OSError if the review could not be written: then the card stays.
+        Raises OSError if the review cannot be written; the card then stays.
         """
         card, now = self.card, self.now()
         review = self.store.add(card.key, rating, now, right=self.verdict, topic=card.topic)
@@ -203,8 +199,10 @@ class Session:
         return f"{cards.RATINGS[rating]}: back in {format_wait(wait)}"
 
     def undo(self) -> str:
-        """Take back the last rating of this session: the same card is asked again, as if it had not
-        been rated. Raises UserError if nothing was rated."""
+        """Take back the last rating of this session and ask the same card again.
+
+        Raises UserError if nothing was rated.
+        """
         if not self.rated:
             raise UserError("no card was rated in this session, so there is nothing to undo")
         review, was_new, counted = self.rated[-1]
@@ -218,7 +216,7 @@ class Session:
         return f"undone: {cards.RATINGS[review['rating']]}. The same card again"
 
     def suspend(self) -> str:
-        """Ask the current card no more, until `resume`."""
+        """Suspend the current card until `resume`."""
         key = self.card.key
         self.store.suspend(key)
         self.next()
@@ -229,15 +227,15 @@ class Session:
         return [self.deck[key] for key in self.store.suspended() if key in self.deck]
 
     def resume(self, key: str) -> str:
-        """Bring a suspended card back. Raises UserError, with the keys, for another one."""
+        """Bring a suspended card back. Raises UserError for a card that is not suspended."""
         resume(key, self.store)
         current = None if self.over else self.queue[0]
         if current is None:
             self.next()
         return f"{key} is asked again when it is due"
 
-    def _comes_back(self) -> str:
-        """That nothing is due, and when the next card of this deck will be."""
+    def _nothing_due(self) -> str:
+        """A sentence that says when the next card of this deck is due."""
         scheduled = self.store.due()
         waiting = self.deck.keys() & scheduled.keys() - set(self.store.suspended())
         if not waiting:
@@ -249,7 +247,7 @@ class Session:
         """One line: how many cards are done, and the topic and level of the current one."""
         left = self.seconds_left()
         if self.over:
-            why = "The time is over." if left == 0 else self._comes_back()
+            why = "The time is over." if left == 0 else self._nothing_due()
             return f"{count_cards(self.done)} done. {why}"
         clock = "" if left is None else f"{format_wait(timedelta(seconds=left))} left"
         parts = [f"card {self.done + 1} of {self.done + len(self.queue)}", clock, self.card.topic,
@@ -272,7 +270,7 @@ def resume(key: str, store: cards.Store):
 
 
 def parse_confidence(text: str) -> float | None:
-    """What was typed for "how sure": `70`, `70 %` or `0.7` is 0.7; nothing is None.
+    """A typed confidence as a fraction: `70`, `70 %` and `0.7` are 0.7; an empty text is None.
 
     Raises UserError for anything else.
     """

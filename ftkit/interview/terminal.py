@@ -8,9 +8,8 @@ from pathlib import Path
 
 from ftkit.base import quiet
 from ftkit.base.errors import UserError
-from ftkit.interview import bank, cards, mock_terminal, rubrics, session
-from ftkit.interview.console import Ask, read_line, say
-from ftkit.lessons import predictions
+from ftkit.interview import bank, cards, mock_terminal, progress, rubrics, session
+from ftkit.interview.typed_lines import Ask, read_line, say
 
 KEYS = "Keys: q ends, ? shows help, u takes the last rating back, s suspends the card."
 HELP = ("Say the answer aloud or type it, then press Enter. Enter alone shows the answer and "
@@ -25,11 +24,11 @@ HELP = ("Say the answer aloud or type it, then press Enter. Enter alone shows th
         "q, Ctrl-C or the end of the input (Ctrl-D) ends the drill. What you rated is kept.")
 
 
-ENOUGH = 3  # answers with a confidence, before their mean says anything
+ENOUGH = 3  # answers with a confidence before their mean is printed
 
 
 class _Quit(Exception):
-    """The learner ends the drill."""
+    """The learner ended the drill."""
 
 
 class _OtherCard(Exception):
@@ -39,7 +38,7 @@ class _OtherCard(Exception):
 def drill(level=None, topic=None, new: int = 10, store: cards.Store | None = None,
           ask: Ask = read_line, minutes: float | None = None,
           own: str | Path | None = None) -> session.Session:
-    """Cards until none is due, the time is over, the input ends, or q is typed."""
+    """Ask cards until none is due, the time is up, the input ends, or q is typed."""
     practice = session.Session(level, topic, new, store, minutes=minutes, own=own)
     say("Say or type your answer; Enter shows the right one.", KEYS)
     try:
@@ -61,20 +60,8 @@ def drill(level=None, topic=None, new: int = 10, store: cards.Store | None = Non
         pass
     say("", f"{session.count_cards(practice.done)} done, {practice.right} of them known."
         + (f" {practice.progress().partition('. ')[2]}" if practice.over else ""))
-    say(*_calibration())
+    say(*progress.calibration("answers so far with a confidence", ENOUGH))
     return practice
-
-
-def _calibration() -> list[str]:
-    """How sure the learner was so far and how often right, from a few answers on."""
-    rows = predictions.calibration_rows()
-    count = sum(row["guesses"] for row in rows)
-    if count < ENOUGH:
-        return []
-    sure, right = (sum(row[name] * row["guesses"] for row in rows) / count
-                   for name in ("sure", "right"))
-    return [f"You said how sure you were of {count} answers so far: {100 * sure:.0f} % on average, "
-            f"and {100 * right:.0f} % were right."]
 
 
 def _card(practice: session.Session, ask: Ask):
@@ -90,7 +77,7 @@ def _card(practice: session.Session, ask: Ask):
 
 
 def _typed(practice: session.Session, ask: Ask, prompt: str) -> str:
-    """What the learner types that is not one of the keys for the drill itself."""
+    """A typed line, after handling the keys of the drill (q, u, s, ?)."""
     while True:
         text = ask(prompt)
         word = "q" if text is None else text.lower()
@@ -131,7 +118,7 @@ def _answer(practice: session.Session, ask: Ask):
 
 
 def _sure(practice: session.Session, ask: Ask) -> float | None:
-    """How sure the learner is, 0 to 1; None where nothing is typed."""
+    """The typed confidence, 0 to 1; None for an empty line."""
     while True:
         try:
             return session.parse_confidence(
@@ -183,7 +170,7 @@ def list_questions(level=None, topic=None):
 
 
 def list_suspended(store: cards.Store | None = None):
-    """Print the suspended cards and how each is brought back."""
+    """Print the suspended cards and how to bring one back."""
     fronts = {card.key: card.front for card in cards.deck()}
     suspended = (store or cards.Store()).suspended()
     say(*(f"{key}: {fronts.get(key, '(no such card any more)')}" for key in suspended), hang=4)

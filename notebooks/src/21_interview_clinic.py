@@ -331,8 +331,8 @@ third
 
 # %% [markdown]
 # <details><summary>Answers to cases 9 and 8</summary>
-# Case 9, `sgd`: the learning rate is usual for this model and peaks early, the gradient norm stays as high
-# as at the start, and the losses hardly move. The steps of plain SGD are too small here: `optim="adamw_torch"`.
+# Case 9, `optimizer_changed`: the learning rate is usual for this model and peaks early, the gradient norm
+# stays as high as at the start, and the losses hardly move. The steps of plain SGD are too small here: `optim="adamw_torch"`.
 #
 # Case 8, `gradients_kept`: the gradient norm grows at every step while the loss jumps up and down. Each
 # step adds its gradient to all earlier ones. The stage is `"clear_gradients"`.

@@ -16,6 +16,7 @@ from ftkit.interview import (
 )
 from ftkit.interview.clinic_cases import CAUSES
 from ftkit.lessons.bugs import pipeline, zoo
+from ftkit.lessons.bugs.causes import find
 from ftkit.notebook import widgets
 
 FAST = ("oom_states", "oom_activations", "oom_logits", "rate_too_high_135m", "lora_rate_too_low",
@@ -55,7 +56,7 @@ def test_there_are_at_least_thirty_causes_in_random_order():
     orders = {clinic_cases.order(seed) for seed in range(5)}
     assert len(orders) == 5 and all(set(order) == set(CAUSES) for order in orders)
     for name, cause in CAUSES.items():
-        assert cause.title and cause.decides and cause.remedy and 0 <= int(cause.lesson) <= 22
+        assert cause.title and cause.sign and cause.remedy and 0 <= int(cause.lesson) <= 22
         assert cause.also.keys() <= CAUSES.keys(), name
 
 
@@ -190,12 +191,12 @@ def test_the_reading_that_decides_shows_the_fault(name, seed):
 
 def test_a_true_finding_is_accepted_as_true_and_a_wrong_one_becomes_a_card():
     visit = clinic_round.Visit("batch_without_rate", 1)
-    assert visit.name("rate_too_low").kind == clinic_round.TRUE and not visit.over
-    wrong = visit.name("double_bos")
-    assert wrong.kind == clinic_round.WRONG and CAUSES["double_bos"].decides in wrong.text
+    assert visit.judge("rate_too_low").text.startswith("○ True: for this number of steps")
+    assert not visit.over
+    assert CAUSES["double_bos"].sign in visit.judge("double_bos").text
     card, = cards.misses()
     assert CAUSES["double_bos"].title in card.back
-    assert visit.name("batch_without_rate").kind == clinic_round.CAUSE and visit.solved
+    assert visit.judge("batch_without_rate") and visit.solved and visit.over
     assert cards.misses() == []
 
 
@@ -210,14 +211,17 @@ def test_a_reading_has_to_be_asked_for_and_giving_up_reveals_the_cause():
     assert not visit.solved
 
 
-def test_a_cause_is_found_by_its_name_or_by_words_of_its_title():
-    assert clinic_round.find("pad_is_eos") == "pad_is_eos"
-    assert clinic_round.find("double bos") == "double_bos"
-    assert clinic_round.find("memory by the logits") == "oom_logits"
-    with pytest.raises(ValueError, match="several causes fit"):
-        clinic_round.find("learning rate")
-    with pytest.raises(ValueError, match="no cause fits 'aliens'"):
-        clinic_round.find("aliens")
+@pytest.mark.parametrize("text, name", [("pad_is_eos", "pad_is_eos"), ("double bos", "double_bos"),
+                                        ("memory by the logits", "oom_logits")])
+def test_a_cause_is_found_by_its_name_or_by_words_of_its_title(text, name):
+    assert find(text, CAUSES).name == name
+
+
+@pytest.mark.parametrize("text, why", [("learning rate", "several causes fit"),
+                                       ("aliens", "no cause fits 'aliens'")])
+def test_what_names_no_cause_or_several_is_refused(text, why):
+    with pytest.raises(ValueError, match=why):
+        find(text, CAUSES)
 
 
 def fast_round(count):
@@ -237,17 +241,14 @@ def test_cases_are_played_in_the_terminal(capsys):
     assert all(cause.title in said for cause in CAUSES.values())
 
 
-def test_the_end_of_the_input_ends_the_clinic(capsys):
-    visits = clinic_terminal.clinic(3, fast_round(1), lambda prompt: None)
+def interrupted(prompt):
+    raise KeyboardInterrupt  # Ctrl-C, also while a case is made
+
+
+@pytest.mark.parametrize("ask", [interrupted, lambda prompt: None])
+def test_ctrl_c_and_the_end_of_the_input_end_the_clinic_with_its_summary(capsys, ask):
+    visits = clinic_terminal.clinic(3, fast_round(1), ask)
     assert len(visits) == 1 and "0 of 3 cases closed" in capsys.readouterr().out
-
-
-def test_ctrl_c_ends_the_clinic_with_its_summary(capsys):
-    def ask(prompt):
-        raise KeyboardInterrupt  # also while a case is made
-
-    clinic_terminal.clinic(3, fast_round(1), ask)
-    assert "0 of 3 cases closed" in capsys.readouterr().out
 
 
 def test_cases_are_played_in_the_notebook_by_keys_alone():

@@ -198,8 +198,9 @@ def interrupted(prompt):
     raise KeyboardInterrupt  # Ctrl-C, also where a proof runs and nothing is asked
 
 
-def test_ctrl_c_ends_the_drill_with_its_summary(home, capsys):
-    terminal.drill(topic="basics", ask=interrupted)
+@pytest.mark.parametrize("ask", [interrupted, lambda prompt: None])
+def test_ctrl_c_and_the_end_of_the_input_end_the_drill_with_its_summary(home, capsys, ask):
+    terminal.drill(topic="basics", ask=ask)
     assert capsys.readouterr().out.endswith("0 cards done, 0 of them known.\n")
 
 
@@ -219,7 +220,8 @@ def test_the_end_compares_how_sure_one_was_with_how_often_one_was_right(home, ca
     terminal.drill(topic="basics", ask=typed(*answers[0], *answers[1], "q"))
     assert "how sure" not in capsys.readouterr().out
     terminal.drill(topic="forgetting", ask=typed(*answers[2], "q"))
-    assert "3 answers so far: 80 % on average, and 67 % were right" in capsys.readouterr().out
+    assert "3 answers so far with a confidence: 80% sure on average, 67% right" in (
+        capsys.readouterr().out)
 
 
 def test_the_prompt_says_what_is_asked_for(home):

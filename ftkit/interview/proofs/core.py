@@ -28,8 +28,8 @@ MIN_GAP = 0.05  # the sides of a comparison must differ by this fraction of the 
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
-    """`left op right` and the sentence that says so; "==" allows `within`, a fraction of the right
-    side."""
+    """`left op right`, and the sentence that states it. within: accepted relative error of "==".
+    """
 
     says: str
     left: float
@@ -73,10 +73,9 @@ def load() -> dict[str, Proof]:
 
 
 def prove(stated: StatedClaim, seed: int = 0) -> Claim:
-    """Run the proof that an entry of a question's "proofs" names; returns the claim, unjudged.
+    """Run the proof of a stated claim; `holds` of the result judges it.
 
-    seed: of the runs of a proof that trains. Proofs wait for each other. Raises UserError for an
-    unknown name.
+    seed: for a proof that trains. One proof runs at a time. Raises UserError for an unknown name.
     """
     proofs = load()
     if stated["proof"] not in proofs:
@@ -98,7 +97,7 @@ def prove(stated: StatedClaim, seed: int = 0) -> Claim:
 
 
 def sides(says: str, op: str) -> tuple[str, str]:
-    """Names of the two sides of a claim, for its bars: a comparison says "title: left, right"."""
+    """Labels of the two bars of a claim. A comparison is written "title: left, right"."""
     if op == "==":
         return "computed", "stated"
     names = says.rpartition(": ")[2].split(", ") if ": " in says else says.split(", ")

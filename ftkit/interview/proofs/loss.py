@@ -29,7 +29,7 @@ def supervised(examples) -> int:
 
 
 def next_tokens():
-    """The logits on the batch of `base` and the labels of the tokens that they predict."""
+    """The logits on the batch of `base`, and the label of the next token for each."""
     return base()[3][:, :-1].flatten(0, 1), base()[2]["labels"][:, 1:].flatten()
 
 
@@ -70,7 +70,7 @@ def answer_share():
 
 
 def shifted(labels: torch.Tensor) -> torch.Tensor:
-    """Labels one position to the left, though the model shifts them too."""
+    """Labels moved one position to the left, although the model shifts them itself."""
     twice = torch.full_like(labels, -100)
     twice[:, :-1] = labels[:, 1:]
     return twice
@@ -231,7 +231,7 @@ def double_bos():
 
 
 def cut_to(example: dict, length: int) -> dict:
-    """What a silent max_length leaves of an example: its first tokens."""
+    """The first `length` tokens of an example, as a silent max_length leaves them."""
     return {name: values[:length] for name, values in example.items()}
 
 

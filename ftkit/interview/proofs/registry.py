@@ -27,9 +27,11 @@ KINDS = {
 
 @dataclasses.dataclass(frozen=True)
 class Proof:
-    """compute: returns a number, a pair (left, right) for a comparison, or an Evidence; it takes
-    the seed where `trains` says that it trains the embedded model, which takes seconds.
-    kind: one of KINDS."""
+    """A registered proof.
+
+    compute: returns a number, a pair (left, right) for a comparison, or an Evidence. trains: it
+    trains the embedded model for some seconds, and takes the seed. kind: one of KINDS.
+    """
 
     name: str
     compute: Callable[..., Any]
@@ -39,8 +41,8 @@ class Proof:
 
 @dataclasses.dataclass(frozen=True)
 class Evidence:
-    """What a proof computed: `right` for comparisons; `runs` (label → Run) with the measures
-    `keys` to draw, or `bars` (label → number), are for the picture."""
+    """The result of a proof. right: the other side of a comparison. The picture shows `bars`
+    (label → number), or the measures `keys` of `runs` (label → Run)."""
 
     left: float
     right: float | None = None
@@ -53,8 +55,8 @@ PROOFS: dict[str, Proof] = {}
 
 
 def register(kind: str, trains: bool = False, **functions: Callable[..., Any]):
-    """Register each function as the proof of that name. Raises ValueError for a kind that is not
-    in KINDS and for a name that is taken."""
+    """Register functions as proofs by name. Raises ValueError for an unknown kind or a name that
+    is taken."""
     if kind not in KINDS:
         raise ValueError(f"the kind of a proof is {kind!r}; expected one of {', '.join(KINDS)}")
     for name, function in functions.items():
@@ -64,7 +66,7 @@ def register(kind: str, trains: bool = False, **functions: Callable[..., Any]):
 
 
 def proof(kind: str, trains: bool = False) -> Callable:
-    """Decorator: register a function as the proof of its own name."""
+    """Decorator: register a function under its own name."""
     def decorate(function):
         register(kind, trains, **{function.__name__: function})
         return function

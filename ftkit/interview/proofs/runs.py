@@ -24,7 +24,7 @@ STEPS = 24
 
 
 def recipe(function: Callable) -> Callable[..., Recipe]:
-    """From `function(seed, **options)` to `function(**options)`, which gives a cached recipe."""
+    """Decorator: `function(seed, **options)` becomes `function(**options)`, a cached recipe."""
     cached = functools.cache(function)
 
     @functools.wraps(cached)
@@ -58,7 +58,7 @@ def validation():
 
 
 def compare(key: str, recipes: dict[str, Recipe]) -> Callable[[int], Evidence]:
-    """Two runs by one measure after training, with their curves."""
+    """Compare two runs by one measure after training."""
     def compute(seed):
         runs = {label: run_of(seed) for label, run_of in recipes.items()}
         left, right = (run.after[key] for run in runs.values())
@@ -68,7 +68,7 @@ def compare(key: str, recipes: dict[str, Recipe]) -> Callable[[int], Evidence]:
 
 
 def compare_training_loss(recipes: dict[str, Recipe]) -> Callable[[int], Evidence]:
-    """Two runs by the training loss of their last steps."""
+    """Compare two runs by the training loss of their last steps."""
     def compute(seed):
         runs = {label: run_of(seed) for label, run_of in recipes.items()}
         left, right = map(end_loss, runs.values())
@@ -78,7 +78,7 @@ def compare_training_loss(recipes: dict[str, Recipe]) -> Callable[[int], Evidenc
 
 
 def before_after(key: str, run_of: Recipe) -> Callable[[int], Evidence]:
-    """One measure after a run and before it."""
+    """Compare a measure after a run with the same measure before it."""
     def compute(seed):
         run = run_of(seed)
         bars = {"before": run.before[key], "after": run.after[key]}
@@ -341,7 +341,7 @@ def domain_replay(seed):
 
 
 def preference_pairs(seed: int) -> list[list[dict]]:
-    """Coded records of the tasks: the right answers (chosen) and wrong ones (rejected)."""
+    """Encoded examples: right answers (chosen) and wrong answers to the same prompts (rejected)."""
     right = schema.records("tasks")[:64]
     wrong = split_and_corrupt.corrupt(right, "wrong", share=1.0, seed=seed)
     pairs = [(r, w) for r, w in zip(right, wrong, strict=True) if r["output"] != w["output"]][:32]

@@ -30,12 +30,12 @@ ANSWER = 16  # tokens that an answer may take
 
 
 def validation(train: list[dict], held_out: list[dict]) -> list[dict]:
-    """The records that the validation loss is measured on."""
+    """The records for the validation loss."""
     return held_out
 
 
 def render(record: dict, tokenizer) -> tuple[str, str]:
-    """(what the model is asked, what it has to write) as text."""
+    """(prompt, answer) as text, by the chat template."""
     turns = [{"role": "user", "content": schema.prompt_of(record)},
              {"role": "assistant", "content": record["output"]}]
     asked = tokenizer.apply_chat_template(turns[:1], tokenize=False, add_generation_prompt=True)
@@ -43,17 +43,17 @@ def render(record: dict, tokenizer) -> tuple[str, str]:
 
 
 def tokenize(asked: str, written: str, tokenizer) -> tuple[list[int], list[int]]:
-    """Ids of both texts, which have their special tokens already."""
+    """Token ids of both texts. The template has already written the special tokens."""
     return tuple(tokenizer([asked, written], add_special_tokens=False)["input_ids"])
 
 
 def label(prompt: list[int], answer: list[int], tokenizer) -> list[int]:
-    """A label for each token: -100 where it is not trained on."""
+    """One label per token; -100 leaves a token out of the loss."""
     return [-100] * len(prompt) + answer
 
 
 def truncate(example: dict) -> dict:
-    """The part of an example that is kept."""
+    """The example, shortened if it is too long. Here nothing is cut."""
     return example
 
 
@@ -70,27 +70,27 @@ def token_losses(logits, labels):
 
 
 def scale_loss(loss, count: int, counts: list[int]):
-    """What one micro-batch gives to the loss of its step, whose micro-batches have `counts`."""
+    """The part of a micro-batch in the loss of its step. counts: labeled tokens of all of them."""
     return loss / max(1, sum(counts))
 
 
 def clear_gradients(optimizer):
-    """After a step."""
+    """Set all gradients to zero after a step."""
     optimizer.zero_grad()
 
 
 def set_mode(model):
-    """The mode that a model is evaluated in."""
+    """Switch the model to evaluation mode."""
     model.eval()
 
 
 def average(loss, count: int, batch: dict) -> tuple[float, int]:
-    """(sum, weight) that a batch adds to the validation loss, the quotient of both sums."""
+    """(sum, weight) of a batch. The validation loss is the sum of sums over the sum of weights."""
     return float(loss), count
 
 
 def serve(model):
-    """The model that answers: the adapter merged into the weights."""
+    """The model to serve: the adapter merged into the weights."""
     return copy.deepcopy(model).merge_and_unload().eval()
 
 
@@ -119,7 +119,7 @@ def records() -> tuple[list[dict], list[dict], list[dict]]:
 
 @dataclasses.dataclass
 class Trained:
-    """What training left: the model, one row per step, and its records as it saw them."""
+    """The result of training: the model, one row per step, and the examples it was trained on."""
 
     model: object
     rows: list[dict]
@@ -130,7 +130,7 @@ class Trained:
 
 
 def encode(stages: dict, record: dict, tokenizer) -> dict:
-    """One record as an example, by the stages."""
+    """Turn one record into an example with these stages."""
     prompt, answer = stages["tokenize"](*stages["render"](record, tokenizer), tokenizer)
     labels = stages["label"](prompt, answer, tokenizer)
     return stages["truncate"]({"input_ids": prompt + answer, "labels": labels})
@@ -163,7 +163,7 @@ def train(stages: dict, seed: int, base=None) -> Trained:
 
 
 def adapted(base=None):
-    """A fresh adapter on the frozen base, whose weights all runs share."""
+    """A new adapter on the frozen base. All runs share the weights of the base."""
     import peft
 
     base = base or base_model()[0]
@@ -174,20 +174,20 @@ def adapted(base=None):
 
 
 def micro_batches(stages, examples, tokenizer) -> list[dict]:
-    """Records of like length together, which spares padding."""
+    """Batches of examples with similar lengths, which need less padding."""
     examples = sorted(examples, key=lambda e: len(e["input_ids"]))
     return [stages["collate"](examples[i : i + MICRO], tokenizer)
             for i in range(0, len(examples), MICRO)]
 
 
 def losses(stages, model, batch):
-    """(sum, count) of a batch."""
+    """(sum of the losses, number of labeled tokens) of a batch."""
     logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
     return stages["token_losses"](logits, batch["labels"])
 
 
 def accumulate(stages, model, batches) -> float:
-    """Adds the gradients of all micro-batches to what is there; returns the loss of the step."""
+    """Accumulate the gradients of all micro-batches; returns the loss of the step."""
     counts = [int((batch["labels"][:, 1:] != -100).sum()) for batch in batches]
     total = 0.0
     for batch in batches:
@@ -202,7 +202,7 @@ def accumulate(stages, model, batches) -> float:
 
 
 def validate(stages, model, examples, tokenizer, size: int = 16) -> list[tuple[float, int]]:
-    """(sum, weight) of each batch; `mean` makes the validation loss of it."""
+    """(sum, weight) of each batch; `mean` turns them into the validation loss."""
     parts = []
     with torch.no_grad():
         stages["set_mode"](model)
@@ -234,7 +234,7 @@ def measure(trained: Trained, stages: dict) -> dict:
 
 
 def trained_on(trained: Trained, stages: dict) -> dict:
-    """What can be read off the curve, the batches and the gradients."""
+    """Readings from the curve, the batches and the gradients."""
     tokenizer, last = base_model()[1], trained.rows[-4:]
     batch = stages["collate"](trained.examples, tokenizer)
     real = batch["attention_mask"].bool()
@@ -274,7 +274,7 @@ def validated(trained: Trained, stages: dict) -> dict:
 
 
 def served(trained: Trained, stages: dict) -> dict:
-    """What the served model says, and whether the adapter is in its weights."""
+    """Answers of the served model, and whether its weights contain the adapter."""
     tokenizer, test = base_model()[1], records()[2]
     with torch.random.fork_rng(devices=[]):
         model = stages["serve"](trained.model)
@@ -286,7 +286,7 @@ def served(trained: Trained, stages: dict) -> dict:
 
 
 def merged(served, model) -> float:
-    """The change of the weights that are served, as a fraction of the update that was learned."""
+    """Change of the served weights, as a fraction of the learned update."""
     from peft.tuners.lora import LoraLayer
 
     changed = learned = 0.0

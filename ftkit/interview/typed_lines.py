@@ -1,4 +1,4 @@
-"""Lines of a plain terminal, for the drill, the mock interview and the clinic."""
+"""Reading and printing lines in a plain terminal: drill, mock interview and clinic."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ Ask = Callable[[str], str | None]  # prompt → the line that is typed; None at 
 
 
 def say(*lines: str, hang: int = 0):
-    """Print lines without control characters, their indent kept; in a terminal words wrap, and the
-    lines after the first are indented by `hang` more."""
+    """Print lines without control characters. In a terminal they wrap at words, and continuation
+    lines are indented by `hang` more."""
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 10**6
     for line in lines:
         indent = " " * (len(line) - len(line.lstrip()))
@@ -35,7 +35,7 @@ def read_line(prompt: str) -> str | None:
 
 
 def more_is_waiting() -> bool:
-    """Whether a terminal already holds further lines, as after several paragraphs were pasted."""
+    """Whether the terminal has further input, as after pasting several paragraphs."""
     try:
         return sys.stdin.isatty() and bool(select.select([sys.stdin], [], [], 0.05)[0])
     except (OSError, ValueError):  # Windows waits for sockets only
@@ -43,6 +43,6 @@ def more_is_waiting() -> bool:
 
 
 def say_as_is(text: str):
-    """Print lines whose spaces count, such as code or a table, without control characters."""
+    """Print code or a table unwrapped, without control characters."""
     for line in text.split("\n"):
         print(" " * (len(line) - len(line.lstrip())) + clean(line), flush=True)

@@ -1,0 +1,154 @@
+"""Causes of a bad run, and a case: a run with one of them, to be named and repaired.
+
+    cause = find("double bos", BUGS); cause.title, cause.sign, cause.remedy
+
+A cause has one entry. The bugs of code are in `bugs`, the wrong settings and everything else that
+the interview clinic knows in `ftkit.interview`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import random
+from typing import TypeVar
+
+from ftkit.base.errors import UserError
+from ftkit.base.formatting import clean
+from ftkit.lessons import progress_log
+from ftkit.lessons.checks import Verdict
+
+C = TypeVar("C", bound="Cause")
+RIGHT, TRUE, WRONG = "✓", "○", "✗"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Cause:
+    """One cause.
+
+    title: a phrase that names it. sign: the reading that separates it from other causes. in_log:
+    what a log alone shows, if that differs. remedy: what to do. complaint: what a colleague says
+    about such a run. also: another cause → why that one is true here as well.
+    """
+
+    name: str
+    title: str
+    sign: str
+    remedy: str
+    lesson: str
+    complaint: str = ""
+    in_log: str = ""
+    also: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+def find(text: str, causes: dict[str, C]) -> C:
+    """The cause with this name, or with these words in its name and title.
+
+    Raises UserError, with the nearest names, if no cause or several causes fit.
+    """
+    wanted = clean(str(text)).strip().lower()
+    if wanted in causes:
+        return causes[wanted]
+    words = wanted.replace("_", " ").split()
+    fitting = [name for name, cause in causes.items()
+               if words and all(word in f"{name} {cause.title}".lower() for word in words)]
+    if len(fitting) == 1:
+        return causes[fitting[0]]
+    near = fitting or difflib.get_close_matches(wanted, causes, 5, 0.4) or list(causes)
+    raise UserError(f"{'several causes fit' if fitting else 'no cause fits'} {wanted!r}; "
+                    f"choose one of {', '.join(near)}")
+
+
+def pick(causes, pack: str, **number: int) -> str:
+    """The name of the cause in case `number`. Each run of len(causes) cases has every cause once.
+
+    Raises UserError, with the name of the parameter, unless it is a whole number from 0.
+    """
+    (parameter, value), = number.items()
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise UserError(f"{parameter} is {value!r}; expected a whole number from 0")
+    turn, index = divmod(value, len(causes))
+    order = list(causes)
+    random.Random(f"{pack}/{turn}").shuffle(order)
+    return order[index]
+
+
+class Case:
+    """A run with one cause. `judge` takes a diagnosis; `guess` and `repair` print their verdicts.
+
+    causes: those that may be named. label: of the case in the progress log. number: printed with
+    each verdict.
+    """
+
+    def __init__(self, cause: Cause, causes: dict, label, number: int | None = None):
+        self._cause, self._causes, self._label, self._number = cause, causes, label, number
+        self.tries, self.solved = 0, False
+
+    def judge(self, text: str) -> Verdict:
+        """Judge a named cause: its name, or words of its title. Kept as progress.
+
+        Raises UserError for a text that names no cause.
+        """
+        named = find(text, self._causes)
+        self.tries += 1
+        right = named.name == self._cause.name
+        if right:
+            self.solved, mark, why = True, RIGHT, self.explain()
+        elif named.name in self._cause.also:
+            mark, why = TRUE, (f"True: {self._cause.also[named.name]}. Is there a cause behind it, "
+                               "or one that decides more?")
+        else:
+            mark, why = WRONG, self.against(named)
+        progress_log.add("bug", case=self._label, guess=named.name, right=right, tries=self.tries,
+                         told="" if right else why)
+        return self._verdict(mark, why)
+
+    def explain(self) -> str:
+        """The cause, what the log shows of it, and the lesson."""
+        cause = self._cause
+        return f"{cause.title}: {cause.in_log or cause.sign}. Lesson {cause.lesson}"
+
+    def against(self, named: Cause) -> str:
+        """What speaks against a wrong diagnosis."""
+        return f"not {named.title!r}: then {named.in_log or named.sign}"
+
+    def guess(self, text: str) -> Verdict:
+        """Name the cause; the verdict says what speaks against a wrong one. Kept as progress."""
+        if text in (None, ..., "..."):
+            return self._say(TRUE, "no cause named yet")
+        verdict = self.judge(text)
+        print(verdict.text)
+        return verdict
+
+    def repair(self, what: str | None = None, **changes) -> Verdict:
+        """Run it again with changes, which must meet the target; see the kind of case for `what`.
+
+        Raises UserError if nothing is changed.
+        """
+        if what in (..., "..."):
+            return self._say(TRUE, "not repaired yet")
+        changes = self._changes(what, changes)
+        missed = self.misses(self._rerun(changes))
+        progress_log.add("repair", case=self._label, right=not missed,
+                         name=what or str(changes)[:200])
+        text = f"misses the target: {', '.join(missed)}" if missed else "meets the target"
+        return self._say(WRONG if missed else RIGHT, f"the repaired run {text}")
+
+    def _changes(self, what: str | None, changes: dict) -> dict:
+        raise NotImplementedError
+
+    def _rerun(self, changes: dict):
+        raise NotImplementedError
+
+    def misses(self, run) -> list[str]:
+        """The measures of a run that do not meet the target, with their values."""
+        raise NotImplementedError
+
+    def _say(self, mark: str, text: str) -> Verdict:
+        verdict = self._verdict(mark, text)
+        print(verdict.text)
+        return verdict
+
+    def _verdict(self, mark: str, text: str) -> Verdict:
+        case = "" if self._number is None else f"case {self._number}: "
+        return Verdict(mark == RIGHT, clean(f"{mark} {case}{text}"))

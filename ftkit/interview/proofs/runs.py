@@ -58,21 +58,11 @@ def validation():
 
 
 def compare(key: str, recipes: dict[str, Recipe]) -> Callable[[int], Evidence]:
-    """Compare two runs by one measure after training."""
+    """Compare two runs by a measure after training; "loss" is that of the last steps."""
     def compute(seed):
         runs = {label: run_of(seed) for label, run_of in recipes.items()}
-        left, right = (run.after[key] for run in runs.values())
-        return Evidence(left, right, runs=runs, keys=("loss", key))
-
-    return compute
-
-
-def compare_training_loss(recipes: dict[str, Recipe]) -> Callable[[int], Evidence]:
-    """Compare two runs by the training loss of their last steps."""
-    def compute(seed):
-        runs = {label: run_of(seed) for label, run_of in recipes.items()}
-        left, right = map(end_loss, runs.values())
-        return Evidence(left, right, runs=runs, keys=("loss",))
+        left, right = (end_loss(run) if key == "loss" else run.after[key] for run in runs.values())
+        return Evidence(left, right, runs=runs, keys=tuple(dict.fromkeys(("loss", key))))
 
     return compute
 
@@ -249,8 +239,8 @@ learning_curve = compare("val_loss", {"384 records": amount(384), "96 records": 
 register(
     "run", trains=True,
     one_batch=before_after("val_loss", on_eight_records()),
-    capacity_noise=compare_training_loss({"full": noisy_full, "LoRA r=1": noisy_lora(1)}),
-    rank_capacity=compare_training_loss({"r=32": noisy_lora(32), "r=1": noisy_lora(1)}),
+    capacity_noise=compare("loss", {"full": noisy_full, "LoRA r=1": noisy_lora(1)}),
+    rank_capacity=compare("loss", {"r=32": noisy_lora(32), "r=1": noisy_lora(1)}),
     overfit_val=overfit_val,
     epochs_noise=overfit_val,
     learning_curve=learning_curve,

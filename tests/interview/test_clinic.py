@@ -155,7 +155,7 @@ def test_unknown_names_stages_and_options_are_told(home, capsys):
         settings.name("warmupp")
     with pytest.raises(ValueError, match="give options such as learning_rate"):
         settings.repair("collate")
-    with pytest.raises(ValueError, match="has no stage 'optimizer'"):
+    with pytest.raises(ValueError, match="no cause fits 'optimizer'.* or a stage: .*collate"):
         code.repair("optimizer")
     with pytest.raises(ValueError, match="nothing is changed"):
         settings.repair()

@@ -118,7 +118,10 @@ class CodeCase(causes.Case):
         if what in pipeline.STAGES:
             return {what: pipeline.STAGES[what]}
         if what is not None:
-            bug = causes.find(what, BUGS)
+            try:
+                bug = causes.find(what, BUGS)
+            except UserError as error:
+                raise UserError(f"{error}; or a stage: {', '.join(pipeline.STAGES)}") from None
             return {bug.stage: pipeline.STAGES[bug.stage]} if bug is self._cause else {}
         return changes
 

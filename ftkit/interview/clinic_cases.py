@@ -55,7 +55,7 @@ class Story(Cause):
     send: Callable[[random.Random], Sent]
 
 
-CAUSES: dict[str, Cause] = {**clinic.SETTINGS, **BUGS}
+CAUSES: dict[str, clinic.Setting | Bug | Story] = {**clinic.SETTINGS, **BUGS}
 
 
 def _cause(name: str, title: str, sign: str, remedy: str, lesson: str, **also: str):

@@ -39,7 +39,8 @@ def _treat(cases: Round, visit: Visit, ask: Ask) -> bool:
     _show(visit)
     while not visit.over:
         text = ask("cause, reading or key> ")
-        word = "q" if text is None else text.lower()
+        text = "q" if text is None else text
+        word = text.lower()
         try:
             if word in ("q", "quit", "exit"):
                 return False

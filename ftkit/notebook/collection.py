@@ -1,8 +1,6 @@
 """The runs of a what-if panel: all of them, the baseline, and the ones chosen for the chart.
 
-    runs = RunCollection(); runs.add(run); runs.picture()
-
-Needs no widgets. The panel that shows the collection sets `on_change`.
+    runs = RunCollection(None, on_change); runs.add(run); runs.picture()
 """
 
 from __future__ import annotations
@@ -23,14 +21,13 @@ from ftkit.report.style import Picture
 class RunCollection:
     """`.all`: Runs, oldest first. `.baseline`: the Run that others are compared with. `.chosen`:
     Runs ticked in the table; without any, the chart shows the newest. `.requested`: id of a run →
-    the Config that was asked for, "auto" values included."""
+    the Config that was asked for, "auto" values included. on_change: called after each change."""
 
-    def __init__(self):
+    def __init__(self, baseline: Run | None, on_change: Callable[[], None]):
         self.all: list[Run] = []
-        self.baseline: Run | None = None
+        self.baseline, self.on_change = baseline, on_change
         self.chosen: list[Run] = []
         self.requested: dict[str, Config] = {}
-        self.on_change: Callable[[], None] = lambda: None
         self.deleted: list[list[Run]] = []  # one list for each deletion, newest last
         self._baselines: dict[str, Run | None] = {}  # by model and data
         self._stored: dict[str, Run | None] = {}

@@ -120,11 +120,6 @@ class Controls:
         """Go back to the initial values; Undo takes that back."""
         self.config = self.initial
 
-    def continue_from(self, old: Controls):
-        """Take over the values and the changes of other controls."""
-        self._past = old._past  # noqa: SLF001 - of the same class
-        self._write(old.config)
-
     def read_line(self):
         """Read the Config line. Raises UserError if it cannot be read."""
         config = parse(self.line.value)

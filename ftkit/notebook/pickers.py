@@ -63,11 +63,6 @@ class ModelAndData:
         self._show()
         self._on_change(old)
 
-    def continue_from(self, old: ModelAndData):
-        """Take over the experiment of other pickers."""
-        self.experiment = old.experiment
-        self._show()
-
     def _show(self):
         with self._by_learner.paused():
             for name, picker in self.pickers.items():

@@ -120,10 +120,6 @@ class RunTable:
         self._collection.chosen = [run for run in self._collection.chosen if run.id in runs]
         self._draw()
 
-    def continue_from(self, old: RunTable):
-        """Take over the order of another table."""
-        self.sorted_by = old.sorted_by
-
     def _entry(self, run: Run, note: dict | None) -> dict:
         flag = "⚑ " if run is self._collection.baseline else ""
         return store_query.facts(run, note) | {"run": flag + self._collection.name_of(run)}

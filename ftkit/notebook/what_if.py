@@ -7,6 +7,7 @@ looks up a finished run or a forecast. Start trains, and draws the run over the 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 
 from ftkit.base.config import Config
@@ -33,7 +34,8 @@ from ftkit.notebook.results import Results
 from ftkit.report.style import Picture
 
 FIRST_STEPS = 60  # max_steps of the first run unless a config is given
-_by_cell: dict[str, WhatIf] = {}  # cell of the notebook → the panel that it made last
+# Cell of the notebook → what it asked for last, and its panel.
+_by_cell: dict[str, tuple[tuple, WhatIf]] = {}
 
 
 def what_if(experiment: Experiment | None = None, *, model: str = "tiny", data="translation",
@@ -57,13 +59,16 @@ def what_if(experiment: Experiment | None = None, *, model: str = "tiny", data="
     config = config or Config(max_steps=FIRST_STEPS)
     cell = kernel.cell_id()
     asked = (pickers.key_of(experiment), config, tuple(fields or ()), with_pickers)
-    old = _by_cell.get(cell) if cell else None
-    made = WhatIf(experiment, config, baseline, fields, with_pickers,
-                  old if old is not None and old.asked == asked else None)
-    made.asked = asked
+    training = isinstance(background.QUEUE.current, background.TrainingTask)
+    background.QUEUE.stop()  # another panel, or the same cell run again: one run at a time
+    known, panel = _by_cell.get(cell, (None, None))
+    if panel is not None and known == asked:
+        panel.run_again(training)
+        return panel
+    panel = WhatIf(experiment, config, baseline, fields, with_pickers)
     if cell:
-        _by_cell[cell] = made
-    return made
+        _by_cell[cell] = asked, panel
+    return panel
 
 
 class WhatIf:
@@ -81,17 +86,11 @@ class WhatIf:
     `.ui` are all widgets, arranged by `layout.py`.
     """
 
-    asked: tuple = ()  # what the cell asked for; the same again continues this panel
-
     def __init__(self, experiment: Experiment, config: Config, baseline: Run | None,
-                 names: Sequence[str] | None, with_pickers: bool, old: WhatIf | None = None):
-        interrupted = isinstance(background.QUEUE.current, background.TrainingTask)
-        background.QUEUE.stop()  # another panel, or the same cell run again: one run at a time
+                 names: Sequence[str] | None, with_pickers: bool):
         groups = grouped(Config, names)
         self.error_line = widgets.TextLines(css="ftkit-error")
-        self.collection = old.collection if old else RunCollection()
-        if baseline is not None and not old:
-            self.collection.baseline = baseline
+        self.collection = RunCollection(baseline, self._runs_changed)
         self.results = Results(self.collection)
         say, show_error = self.results.status.show, self.show_error
         self.controls = Controls(groups, config, self._controls_changed, say, show_error)
@@ -107,16 +106,6 @@ class WhatIf:
         self.ui = layout.arrange(
             self.controls, self.picked, self.forecast_view, self.launcher, self.results,
             self.table, self.answers, self.code, self.error_line)
-        self.collection.on_change = self._runs_changed
-        if old is not None:
-            self.picked.continue_from(old.picked)
-            self.controls.continue_from(old.controls)
-            self.table.continue_from(old.table)
-            self.answers.prompts.value = old.answers.prompts.value
-            stopped = "; the run in progress was stopped and is kept" if interrupted else ""
-            say(f"this cell was run again: {len(self.runs)} runs, their baseline and the controls "
-                f"were kept{stopped}")
-            self._runs_changed()
         self.forecast_view.load(self.experiment, self._refresh)
         self._refresh()
 
@@ -188,6 +177,14 @@ class WhatIf:
         background.QUEUE.join(self.forecast, seconds)
         self.launcher.join(seconds)
         return self.runs
+
+    def run_again(self, stopped: bool):
+        """Say that the cell was run again and kept this panel. stopped: a run was told to stop."""
+        with contextlib.suppress(TimeoutError):
+            self.launcher.join(60)  # until the stopped run is drawn
+        self.results.status.show(
+            f"this cell was run again: {len(self.runs)} runs, their baseline and the controls were "
+            "kept" + ("; the run in progress was stopped and is kept" if stopped else ""))
 
     def show_error(self, text: str):
         """Show an error message; "" removes it."""

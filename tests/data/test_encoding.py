@@ -293,6 +293,15 @@ def test_an_answer_that_already_ends_in_eos_gets_no_second_one():
     assert example["input_ids"].count(tokenizer.eos_token_id) == 1
 
 
+def test_a_turn_of_weight_0_is_not_trained_on():
+    unweighted, *rest = TALK["messages"][1] | {"weight": 0}, *TALK["messages"][2:]
+    talk = {"messages": [TALK["messages"][0], unweighted, *rest]}
+    for template in (None, "plain"):
+        tokenizer = byte_tokenizer(CHATML)
+        example = encoding.encode(talk, tokenizer, template=template)
+        assert text_of(tokenizer, supervised(example)) == "Ciao<|im_end|>"
+
+
 def test_eos_ids_are_the_end_of_turn_and_what_the_model_names():
     tokenizer = byte_tokenizer(CHATML.replace("im_end", "im_start"))
     end, start = tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|im_start|>"])
@@ -329,7 +338,7 @@ def test_a_template_that_rewrites_earlier_turns_is_refused_not_guessed():
     tokenizer = byte_tokenizer(FORGETS_THINKING)
     rows = schema.Records([{"messages": TALK["messages"][:2]}, TALK], lines=[1, 4])
     with pytest.raises(
-        schema.DataError, match=r"record 4: messages\[1\]: the chat template writes"
+        schema.DataError, match=r"record 4: messages\[1\]: the chat template renders"
     ):
         encoding.encode_all(rows, tokenizer)
     alone = encoding.encode(rows[0], tokenizer)
@@ -337,8 +346,8 @@ def test_a_template_that_rewrites_earlier_turns_is_refused_not_guessed():
 
 
 @pytest.mark.parametrize("template, words", [
-    (OPENS_THOUGHT, "asks for an answer with text that a finished conversation does not have"),
-    (DROPS_TEXT, "does not write what the assistant says")])
+    (OPENS_THOUGHT, "generation prompt has text that a finished conversation lacks"),
+    (DROPS_TEXT, "does not write the assistant's text")])
 def test_a_template_that_no_mask_fits_is_refused_with_its_reason(template, words):
     with pytest.raises(schema.DataError, match=words):
         encoding.encode(ONE, byte_tokenizer(template))
@@ -398,7 +407,7 @@ def test_a_response_that_does_not_fit_is_an_error_with_its_line_or_skipped_and_c
     bare = len(encoding.prompt_ids({"instruction": ""}, tokenizer))  # Alpaca's words around it
     report = audit.check(path, tokenizer=tokenizer, max_length=bare + 10)
     assert [e["row"] for e in report["errors"]] == [7, 9]
-    assert [w["row"] for w in report["warnings"] if "its end is cut" in w["problem"]] == [3, 5]
+    assert [w["row"] for w in report["warnings"] if "cuts off its end" in w["problem"]] == [3, 5]
 
 
 def test_check_counts_tokens_with_and_without_loss(tmp_path):

@@ -276,4 +276,4 @@ def test_a_run_of_a_trainer_is_listed_like_others_and_made_again_by_its_script(p
     names = {line["name"] for line in panel.results.chart.shown["lines"]}
     assert "val_loss" in names
     panel.table.reproduce.value = "Python"
-    assert "the script that trained it" in panel.error_line.lines[0]
+    assert "start that script again" in panel.error_line.lines[0]

@@ -270,19 +270,6 @@ def test_an_interrupt_while_it_is_saved_leaves_no_half_model(lab, tmp_path, monk
     assert not (tmp_path / "half").exists() and len(store.list_runs()) == 1
 
 
-def test_the_public_names_are_all_there():
-    assert len(ft.__all__) <= 35 and len(set(ft.__all__)) == len(ft.__all__)
-    for name in ft.__all__:
-        assert getattr(ft, name) is not None
-
-
-def test_a_plain_run_on_preference_pairs_says_that_it_reads_the_chosen_answer_only(home):
-    pairs = [{"instruction": f"Say {n}.", "chosen": f"word {n}", "rejected": "no"}
-             for n in range(12)]
-    run = ft.Experiment(data=pairs, probes=()).run(max_steps=1, live=False)
-    assert any("trained on `chosen` only" in note for note in run.notes)
-
-
 def test_an_interrupt_while_the_model_loads_is_told_in_one_sentence():
     class Slow(ft.Experiment):
         def fresh_model(self, config):

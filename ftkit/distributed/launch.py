@@ -270,7 +270,7 @@ def start(folder: str | Path, ranks: int, *options: str, port: int | None = None
     """
     meeting_port = port if port is not None else ports.free_port()
     if port is not None and not ports.is_free(port):
-        raise UserError(f"port {port} of this machine is taken by another program; give another, "
+        raise UserError(f"port {port} is in use by another program; give another, "
                         "or none, and a free one is found")
     with tempfile.TemporaryDirectory(prefix="ftkit-output-") as output_folder:
         files = [Path(output_folder) / f"rank{rank}.txt" for rank in range(ranks)]
@@ -332,7 +332,7 @@ def _died(failed, processes, outputs) -> Exception:
         with contextlib.suppress(ValueError):
             how = f"was killed by {signal.Signals(-code).name}"
         if code == -getattr(signal, "SIGKILL", 9):
-            how += ", by somebody or because the machine ran out of memory"
+            how += ", by a user or because the machine ran out of memory"
     error = RankDied(f"rank {first} of {len(processes)} {how}; the other ranks were stopped")
     error.add_note("\n".join(texts[first].splitlines()[-40:]))
     return error

@@ -1,4 +1,4 @@
-"""What two runs share and where they differ: the model, the data, the config, how far it went.
+"""Differences between runs that may explain an effect: model, data, config, number of steps.
 
     differences([a], [b])   {"learning_rate": (0.001, 0.01)}
 """
@@ -20,8 +20,8 @@ HELD = {"model": "model", "data": "data", "validation": "validation data",
 
 
 def fingerprint(model) -> str:
-    """What a model is: its name, for a folder with the state of its files, for one in memory a
-    hash of its weights."""
+    """An identifier of a model: its name, a folder with the state of its files, or a hash of the
+    weights for a model in memory."""
     if not isinstance(model, str):
         import torch
 
@@ -44,7 +44,7 @@ def fingerprint(model) -> str:
 
 
 def facts_of(group) -> dict:
-    """Everything that may be a cause: config, model, data, what was measured, how far it went."""
+    """The facts of a group of runs that may be causes: config, model, data, measures, steps."""
     run = group[0]
     facts = {name: value for name, value in series.config_of(run).items()
              if name not in _without_effect(run)}
@@ -73,7 +73,7 @@ def _without_effect(run) -> dict[str, str]:
 
 
 def differences(a, b) -> dict:
-    """Name → (value in a, value in b) of all that differs, after the RULES on what is one cause."""
+    """Name → (value in a, value in b) for each possible cause, after applying the RULES."""
     left, right = facts_of(a), facts_of(b)
     # A field that has no effect on one side follows from the setting that disabled it there.
     idle = _without_effect(a[0]).keys() | _without_effect(b[0]).keys()
@@ -85,18 +85,18 @@ def differences(a, b) -> dict:
 
 
 def _seeds_differ_only_between_single_runs(differs, left, right):
-    """A group of several runs has no seed of its own."""
+    """The seed is a cause only between single runs; a group has several seeds."""
     return _without(differs, "seed") if None in differs.get("seed", ()) else differs
 
 
 def _replay_against_none_is_one_cause(differs, left, right):
-    """Where one side replays nothing, the source of the replayed records is not a second cause."""
+    """Without replay on one side, the source of the replayed records is not a second cause."""
     both = left.get("replay") and right.get("replay")
     return differs if both else _without(differs, "replay_from")
 
 
 def _data_is_one_cause(differs, left, right):
-    """Whether it shows in name, rows or hash; the same records under another name are the same."""
+    """Name, number and hash of the records are one cause; a name alone is none."""
     fields = [name for name in DATA_FIELDS if name in differs]
     if fields == ["data name"]:
         return _without(differs, "data name")
@@ -115,8 +115,11 @@ RULES = (_seeds_differ_only_between_single_runs, _replay_against_none_is_one_cau
 
 
 def separating(a, b, differs) -> list[str]:
-    """Configs of runs that would separate the causes: for each field that differs, a's config
-    with b's value of it; where the data or the model differs too, a's config there."""
+    """Configs of runs that would separate the causes.
+
+    For each field that differs: the config of a with the value in b. If the data or the model
+    differs as well: the config of a, to be run on those of b.
+    """
     base, other = a[0].config, b[0].config
     fields = [n for n in differs if n in Config.__dataclass_fields__]
     if not fields or not isinstance(base, Config) or not isinstance(other, Config):

@@ -1,4 +1,4 @@
-"""What an Experiment is given, checked and brought into one form before any model is loaded."""
+"""Checks of the arguments of an Experiment, before any model is loaded."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ftkit.data import schema, split_and_corrupt
 
 
 def with_validation(source, val):
-    """Training and validation records."""
+    """The training and the validation records."""
     if val is not None:
         return schema.compact(source), schema.compact(val, "validation")
     if isinstance(source, str) and source in schema.sample_names():
@@ -28,7 +28,7 @@ def with_validation(source, val):
 
 
 def named_probes(probes) -> dict:
-    """name → records; UserError where a name would hide another."""
+    """Probes as name → records; UserError for a name that is taken."""
     named = probes.items() if isinstance(probes, dict) else [
         (Path(str(p)).stem, p)
         for p in ([probes] if isinstance(probes, str | Path) else probes or ())]
@@ -44,13 +44,13 @@ def named_probes(probes) -> dict:
     return records_of
 
 
-LONGEST = 40  # tokens of an answer to a prompt of one's own
+LONGEST = 40  # tokens of an answer to a given prompt
 COLUMNS = ("step", "epoch", "loss", "learning_rate", "grad_norm", "tokens", "supervised_tokens",
-           "seconds", "val_loss")  # what a row has anyway
+           "seconds", "val_loss")  # of every row
 
 
 def named_metrics(metrics, probes) -> dict:
-    """name → function; UserError where a name would hide a column of the rows."""
+    """Metrics as name → function; UserError for a name that is a column of the rows."""
     metrics = {} if metrics is None else metrics
     if not isinstance(metrics, dict) or not all(map(callable, metrics.values())):
         raise UserError("metrics are a dict of name → function of (model, tokenizer)")
@@ -62,7 +62,7 @@ def named_metrics(metrics, probes) -> dict:
 
 
 def number(name: str, value) -> float:
-    """What a metric gave."""
+    """The result of a metric as a number; UserError if it is not one."""
     try:
         return float(value)
     except (TypeError, ValueError):
@@ -70,7 +70,7 @@ def number(name: str, value) -> float:
 
 
 def check_kinds(model, template, eval_records):
-    """UserError for what is of a wrong kind."""
+    """UserError for an argument of a wrong type."""
     pair = isinstance(model, tuple | list) and len(model) == 2 and hasattr(model[0], "parameters")
     if not (isinstance(model, str) or pair):
         raise UserError(f"model is {type(model).__name__}; expected a name, a folder, or a pair "
@@ -82,7 +82,7 @@ def check_kinds(model, template, eval_records):
 
 
 def some(records, n: int) -> schema.Records:
-    """The same `n` records every time, spread over the set; they know their lines."""
+    """`n` records chosen at random, always the same ones, with their line numbers."""
     chosen = sorted(random.Random(0).sample(range(len(records)), min(n, len(records))))
     return schema.Records([records[i] for i in chosen], records.name, records.path,
                         [records.lines[i] for i in chosen])
@@ -103,7 +103,7 @@ def notes_on(config, total_steps: int) -> list[str]:
 
 
 def has_no_name(given: dict) -> bool:
-    """Whether records or a model are among what an Experiment was given, not names and files."""
+    """Whether an Experiment was given objects, such as records or a model, and not only names."""
     probes = given["probes"]
     sources = [value for name, value in given.items() if name != "probes"]
     sources += probes.values() if isinstance(probes, dict) else (
@@ -112,7 +112,7 @@ def has_no_name(given: dict) -> bool:
 
 
 def absolute(given):
-    """What was given, for a process that runs in another folder: files with their whole path."""
+    """The arguments with absolute paths, for a process in another folder."""
     if isinstance(given, dict):
         return {name: absolute(value) for name, value in given.items()}
     if isinstance(given, list):
@@ -123,8 +123,10 @@ def absolute(given):
 
 
 def questions(records: schema.RecordList, n: int | list[str]) -> list[dict]:
-    """The same `n` records every time, to be answered during a run, or the prompts that are given;
-    UserError for plain text."""
+    """Records to be answered during a run: `n` of them, always the same, or the given prompts.
+
+    Raises UserError for records of plain text, which contain no question.
+    """
     if isinstance(n, list | tuple) and all(isinstance(prompt, str) for prompt in n):
         return [{"instruction": prompt, "input": "", "output": ""} for prompt in n]
     if isinstance(n, bool) or not isinstance(n, int) or n < 0:
@@ -137,7 +139,7 @@ def questions(records: schema.RecordList, n: int | list[str]) -> list[dict]:
 
 
 def free_folder(out):
-    """A new or empty folder that can be written, or None for None."""
+    """A new or empty folder that can be written to (None: none); UserError for any other."""
     if out is None:
         return None
     folder = Path(out)

@@ -177,6 +177,8 @@ def test_no_folder_is_overwritten_and_no_config_half_followed(lab, tmp_path):
     for changes, words in (({"method": "qlora"}, "method is qlora"),
                            ({"precision": "fp16"}, "precision is fp16"),
                            ({"neftune_noise_alpha": 5}, "neftune_noise_alpha is 5.0"),
+                           ({"optim": "muon"}, "optim is 'muon'"),
+                           ({"loraplus_lr_ratio": 4, "method": "lora"}, "loraplus_lr_ratio is 4"),
                            ({"early_stopping_patience": 2}, "early_stopping_patience is 2")):
         with pytest.raises(ValueError, match=words):
             launch.export(lab, CONFIG, tmp_path / "new", **changes)
@@ -247,7 +249,7 @@ def test_a_port_that_is_taken_is_told_before_anything_starts(tmp_path):
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        with pytest.raises(ValueError, match=f"port {port} of this machine is taken"):
+        with pytest.raises(ValueError, match=f"port {port} is in use"):
             launch.start(tmp_path, 2, port=port, script=tmp_path / "never.py")
 
 
@@ -289,7 +291,7 @@ while len([f for f in os.listdir(os.path.dirname(__file__)) if f.endswith('.pid'
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 @pytest.mark.parametrize("how, words", [
-    ("os.kill(os.getpid(), signal.SIGKILL)", "rank 1 of 3 was killed by SIGKILL, by somebody or"),
+    ("os.kill(os.getpid(), signal.SIGKILL)", "rank 1 of 3 was killed by SIGKILL, by a user or"),
     ("raise RuntimeError('no more paper')", "rank 1 of 3 ended with status 1: RuntimeError: no mo"),
     ("sys.exit('train.py: nothing')", "rank 1 of 3 ended with status 1"),
 ])

@@ -203,7 +203,7 @@ class _Audit:
         same, asks = schema.first_of(self.whole), schema.first_of(self.question)
         for i, line in enumerate(self.lines):
             if same[i] != i:
-                self.warn(line, None, f"equals line {self.lines[same[i]]}")
+                self.warn(line, None, f"the same as line {self.lines[same[i]]}")
                 near.pop(i, None)
             elif asks[i] != i and self.kind != "text":
                 other = ("differs only in white space" if self.unspaced[i] ==
@@ -211,7 +211,7 @@ class _Audit:
                 self.warn(line, None,
                           f"has the same prompt as line {self.lines[asks[i]]} and {other}")
             if i in near:
-                self.warn(line, None, f"nearly equals line {self.lines[near[i]]}")
+                self.warn(line, None, f"nearly the same as line {self.lines[near[i]]}")
         return int((same != range(len(same))).sum()), len(near)
 
 

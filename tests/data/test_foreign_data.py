@@ -175,7 +175,7 @@ def test_a_data_set_of_the_hub_or_saved_to_disk_becomes_a_file_as_advised(tmp_pa
     assert str(caught.value).endswith("then give seas.jsonl")
 
     datasets.Dataset.from_list([ASKED]).save_to_disk(str(place / "kept"))
-    with pytest.raises(schema.DataError, match="saved to disk") as caught:
+    with pytest.raises(schema.DataError, match="format of save_to_disk") as caught:
         schema.records(place / "kept")
     assert follow(str(caught.value), place) == [place / "kept.jsonl"]
     assert schema.records(place / "kept.jsonl") == [ASKED]

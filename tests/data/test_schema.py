@@ -266,7 +266,7 @@ def test_check_counts_duplicates_and_questions_with_two_answers(tmp_path):
     report = audit.check(write(tmp_path / "a.jsonl", rows))
     assert report["duplicates"] == 2 and report["errors"] == []
     told = {(w["row"], w["problem"]) for w in report["warnings"]}
-    assert (3, "equals line 1") in told and (5, "equals line 1") in told
+    assert (3, "the same as line 1") in told and (5, "the same as line 1") in told
     assert (2, "has the same prompt as line 1 and has another answer") in told
     spaced = [GOOD, GOOD | {"instruction": f"  {GOOD['instruction']}\n"}]
     [warning] = [w for w in audit.check(write(tmp_path / "b.jsonl", spaced))["warnings"]
@@ -302,7 +302,7 @@ def test_case_punctuation_and_spaces_do_not_tell_two_rows_apart_a_word_does(tmp_
              "What is the capital of Spain?"]
     report = audit.check(write(tmp_path / "a.jsonl", [{"text": t} for t in texts]))
     assert (report["duplicates"], report["near_duplicates"]) == (0, 1)
-    assert report["warnings"] == [{"row": 2, "field": None, "problem": "nearly equals line 1"}]
+    assert report["warnings"] == [{"row": 2, "field": None, "problem": "nearly the same as line 1"}]
 
 
 def test_an_exact_duplicate_is_not_counted_as_a_near_one_too(tmp_path):

@@ -658,8 +658,8 @@ def test_a_run_that_fails_is_told_in_the_panel_and_raised_where_it_is_awaited(pa
 def test_values_that_contradict_each_other_are_told_and_train_nothing(panel):
     panel.config = SMALL.but(method="lora", init_lora_weights="orthogonal", r=1)
     press(panel.launcher.start_button)
-    assert panel.wait() == [] and "needs an even r" in panel.error_line.lines[0]
-    with pytest.raises(ValueError, match="needs an even r"):
+    assert panel.wait() == [] and "expected an even r" in panel.error_line.lines[0]
+    with pytest.raises(ValueError, match="expected an even r"):
         asyncio.run(panel.result())
     widgets.write(panel.controls.fields["max_length"], 2048)
     assert "longer than the" in panel.error_line.lines[0]

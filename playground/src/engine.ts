@@ -410,6 +410,27 @@ export class Model {
     }
   }
 
+  /** A copy of the weights that evaluations read, for another Model to `load`. Call `merge` before. */
+  snapshot(): Float32Array<ArrayBuffer> {
+    const head = this.method === "head" ? vocabulary * d : 0, out = new Float32Array(TOTAL + head);
+    out.set(this.f(this.now[EMBEDDING], TOTAL)); // the tensors are next to each other
+    if (head) out.set(this.f(this.head, head), TOTAL);
+    return out;
+  }
+
+  /** Take the weights of a `snapshot`, to evaluate them. */
+  load(snapshot: Float32Array) {
+    this.f(this.now[EMBEDDING], TOTAL).set(snapshot.subarray(0, TOTAL));
+    this.top = this.heap;
+    this.trained = {};
+    this.method = snapshot.length > TOTAL ? "head" : "full";
+    if (this.method === "head") {
+      this.head = this.allocate(vocabulary * d);
+      this.f(this.head, vocabulary * d).set(snapshot.subarray(TOTAL));
+    }
+    this.free = this.top;
+  }
+
   /** Mean loss over all supervised tokens. Call `merge` before. */
   evaluate(examples: Example[]): number {
     let loss = 0, count = 0;

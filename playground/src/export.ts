@@ -2,6 +2,7 @@
 
 import { Config, DEFAULT, LEARNING_RATES } from "./config.ts";
 import type { PageRun } from "./page.ts";
+import type { Look } from "./trainer.ts";
 
 const ONLY_HERE = new Set(["data", "train_records", "eval_records"]);
 
@@ -13,7 +14,7 @@ export function pythonLine(config: Config): string {
     .filter((key) => !ONLY_HERE.has(key) && key !== "learning_rate" && config[key] !== ({ ...DEFAULT, method: "full" } as Config)[key])
     .filter((key) => config.method === "lora" || !/^(r|lora_alpha)$/.test(key))
     .map((key) => `${key}=${JSON.stringify(key === "method" && config.method === "head" ? "full" : config[key])}`);
-  if (config.learning_rate !== LEARNING_RATES[config.method]) settings.push(`learning_rate=${config.learning_rate}`);
+  if (config.method === "head" || config.learning_rate !== LEARNING_RATES[config.method]) settings.push(`learning_rate=${config.learning_rate}`);
   if (config.max_steps === DEFAULT.max_steps) settings.push(`max_steps=${config.max_steps}`);
   return `import ftkit as ft\n\nlab = ft.Experiment(data=${data}, eval_records=${config.eval_records})\n`
     + `run = lab.run(${[...settings, 'precision="fp32"'].join(", ")})\nft.curves(run)\n`;
@@ -27,7 +28,7 @@ export function exported(run: PageRun) {
   if (config.method === "head") notes.push("only the output matrix was trained, which Config calls by no name; method says full");
   for (const [step, rate] of run.changes) notes.push(`the learning rate was changed to ${rate} at step ${step}`);
   const stopped = run.status === "diverged" ? "diverged" : run.status === "finished" ? null : `stopped by hand after step ${rows.length}`;
-  const time = new Date().toISOString().replace(/[-:]/g, "").replace("T", "-").slice(0, 15);
+  const time = new Date(run.started).toISOString().replace(/[-:]/g, "").replace("T", "-").slice(0, 15);
   return {
     id: `${time}-${(0xf000 + run.id).toString(16)}`, model: "tiny", config: { ...config, method: config.method === "head" ? "full" : config.method, precision: "fp32" },
     trainable_parameters: run.trainable, total_parameters: run.total, before: run.before,
@@ -36,6 +37,7 @@ export function exported(run: PageRun) {
     tokens_per_second: end.tokens / Math.max(end.seconds, 1e-9), stopped, total_steps: config.max_steps,
     machine: { device: "browser" }, versions: { playground: "1" }, notes,
     data: { name: data === "own" ? "own pairs" : data, rows: run.trainRecords, sha256: "", validation_rows: eval_records, truncated: 0, skipped: 0, replayed: 0, held_still: {} },
-    samples: run.questions.map(({ question, reference }, i) => ({ step: rows.length, prompt: question, reference, answer: run.now.answers[i] })),
+    samples: [[0, run.start], [rows.length, run.now] as const].flatMap(([step, look]) => run.questions.map(({ question, reference }, i) => ({
+      step, prompt: question, reference, answer: (look as Look).answers[i] }))),
   };
 }

@@ -15,7 +15,7 @@ const form = $<HTMLFormElement>("settings");
 export interface PageRun {
   id: number; config: Config; own: Pair[]; questions: { question: string; reference: string }[];
   before: Measures; start: Look; now: Look; rows: Row[]; trainable: number; total: number; trainRecords: number;
-  status: "running" | "paused" | "finished" | "diverged" | "ended"; changes: [number, number][];
+  status: "running" | "paused" | "finished" | "diverged" | "ended"; changes: [number, number][]; started: number;
 }
 const RATES = [1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5, 1, 2, 5, 10];
 const LIMITS: Partial<Record<keyof Config, [number, number]>> = {
@@ -35,15 +35,29 @@ const solved = new Set<number>(), runsAtOnce = location.hash.includes("run=1");
 // ------------------------------------------------------------------------- the worker
 
 const text = (id: string) => $(id).textContent!;
-const worker = new Worker(URL.createObjectURL(new Blob([text("data-worker")], { type: "text/javascript" })));
-const send = (message: ToWorker) => worker.postMessage(message);
-send({ type: "load", weights: text("data-weights"), data: text("data-samples"), kernels: text("data-kernels") });
+const source = URL.createObjectURL(new Blob([text("data-worker")], { type: "text/javascript" }));
+const files = { weights: text("data-weights"), data: text("data-samples"), kernels: text("data-kernels") };
+const worker = new Worker(source);
+const send = (message: ToWorker, move: Transferable[] = []) => worker.postMessage(message, move);
+send({ type: "load", ...files });
+/** A second worker evaluates where there is a core for it. `?workers=1` in the address does without. */
+function addEvaluator() {
+  if ((navigator.hardwareConcurrency ?? 1) < 2 || location.search.includes("workers=1")) return;
+  const second = new Worker(source), { port1, port2 } = new MessageChannel();
+  second.onmessage = ({ data: message }: MessageEvent<FromWorker>) => {
+    if (message.type !== "ready") return;
+    second.postMessage({ type: "serve", port: port1 } satisfies ToWorker, [port1]);
+    send({ type: "evaluator", port: port2 }, [port2]);
+  };
+  second.postMessage({ type: "load", ...files } satisfies ToWorker);
+}
 for (const id of ["data-weights", "data-worker", "data-kernels"]) $(id).remove();
 worker.onerror = (event) => fail(event.message);
 
 worker.onmessage = ({ data: message }: MessageEvent<FromWorker>) => {
   if (message.type === "ready") {
     ready = true;
+    addEvaluator();
     if (waiting) { send(waiting); waiting = undefined; } else if (runsAtOnce) start(Infinity); else look();
   } else if (message.type === "failed") fail(message.message);
   else if (message.type === "started" && message.id === 0) {
@@ -56,7 +70,12 @@ worker.onmessage = ({ data: message }: MessageEvent<FromWorker>) => {
     showAll();
   } else if (message.type === "row") {
     current.rows.push(message.row);
-    if (message.look) { current.now = message.look; showAll(); } else showCurves();
+    if (message.look) { current.now = message.look; showAll(); } else { showCurves(); showVerdict(); }
+  } else if (message.type === "evaluated") {
+    const row = current.rows[message.step - 1];
+    if (row) Object.assign(row, message.measures);
+    current.now = message.look;
+    showAll();
   } else if (message.type === "done") {
     memory = message.memory;
     current.status = message.stopped ? "diverged" : "finished";
@@ -79,7 +98,7 @@ function look() {
 
 function blank(): PageRun {
   const nothing = { answers: [], movement: {}, mask: [] };
-  return { id: 0, config: { ...config }, own, questions: [], before: { val_loss: NaN, general_loss: NaN }, start: nothing, now: nothing, rows: [], trainable: 0, total: 0, trainRecords: 0, status: "ended", changes: [] };
+  return { id: 0, config: { ...config }, own, questions: [], before: { val_loss: NaN, general_loss: NaN }, start: nothing, now: nothing, rows: [], trainable: 0, total: 0, trainRecords: 0, status: "ended", changes: [], started: Date.now() };
 }
 /** The run that is shown: the current one, or the model before any training. */
 const shownRun = () => current ?? preview;
@@ -175,7 +194,7 @@ function writeHash() {
     if (config[key] !== DEFAULT[key] || key === "data" || key === "method" || key === "learning_rate") parts.set(key, String(config[key]));
   }
   if (challenge) parts.set("challenge", String(challenge + 1));
-  history.replaceState(null, "", `#${parts}`);
+  try { history.replaceState(null, "", `#${parts}`); } catch { /* a viewer without an address, as JupyterLab's */ }
 }
 function readHash() {
   const parts = new URLSearchParams(location.hash.slice(1)), lists: any = { data: ["translation", "tasks", "own"], method: METHODS, lr_scheduler_type: SCHEDULES, loss_on: ["response", "all"] };
@@ -302,7 +321,11 @@ function showRuns() {
 function showVerdict() {
   const host = $("verdict"), run = current;
   if (!run) { host.textContent = `${runs.length ? "Back to the untrained model. Change something and train again" : `Press Train to teach this small language model ${TASKS[config.data]}`}. Watch two things: does it learn the task, and does it forget its English?`; return; }
-  if (run.status === "running" && run.rows.length) { host.textContent = "Training… You can move the learning rate while it runs."; return; }
+  if (run.status === "running" && run.rows.length) {
+    const words = "Training… You can move the learning rate while it runs.";
+    if (host.textContent !== words) host.textContent = words; // else a screen reader repeats it
+    return;
+  }
   if (!run.rows.length) { host.textContent = "Measuring the model before the first step…"; return; }
   if (run.status === "paused") { host.textContent = `Paused after ${run.rows.length} of ${run.config.max_steps} steps.`; return; }
   if (last(run, "val_loss") > 7.9) { host.replaceChildren(element("span", "rise", ["The run broke the model: "]), `val_loss ${digits(run.before.val_loss)} → ${digits(last(run, "val_loss"))}. Guessing evenly among all tokens would give 8.03. Learning rate ${rateText(run.config.learning_rate)} moves the weights too far in each step; lower it and train again.`); return; }

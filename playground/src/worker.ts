@@ -1,4 +1,7 @@
 // Trains beside the page, so that it never freezes. Messages go both ways as plain objects.
+//
+// Where the machine has several cores, a second worker evaluates copies of the weights while the
+// first one trains on. The numbers are the same either way.
 
 import type { Config } from "./config.ts";
 import type { Pair } from "./data.ts";
@@ -11,6 +14,8 @@ export interface Loaded { vocabulary: string[]; merges: string[]; samples: Sampl
 export type ToWorker =
   | { type: "load"; weights: string; data: string; kernels: string }
   | { type: "preview"; config: Config; own: Pair[] }
+  | { type: "evaluator"; port: MessagePort }
+  | { type: "serve"; port: MessagePort }
   | { type: "begin"; id: number; config: Config; own: Pair[]; steps: number }
   | { type: "go"; steps: number }
   | { type: "pause" }
@@ -19,6 +24,7 @@ export type FromWorker =
   | { type: "ready" }
   | { type: "started"; id: number; questions: { question: string; reference: string }[]; measures: Measures; look: Look; trainable: number; total: number; trainRecords: number }
   | { type: "row"; id: number; row: Row; look?: Look }
+  | { type: "evaluated"; id: number; step: number; measures: Measures; look: Look }
   | { type: "done"; id: number; memory: number; stopped: string | null }
   | { type: "failed"; message: string };
 
@@ -38,8 +44,48 @@ const breathe = () => new Promise<void>((resolve) => {
   channel.port2.postMessage(0);
 });
 
+type Order = { config: Config; own: Pair[] } | { step: number; snapshot: Float32Array<ArrayBuffer> };
+interface Reply { step: number; measures: Measures; look: Look }
+const MOST_WAITING = 2; // copies of the weights
+
 let wasm: WebAssembly.Module, weights: Weights, data: Loaded, tokenizer: Tokenizer, model: Model;
 let run: Run | undefined, id = 0, allowed = 0, learningRate: number, busy = false;
+let evaluator: MessagePort | undefined, asked: Order | undefined, pending: number[] = [], wake = () => {};
+/** What the untrained model gives, by what it was measured on. */
+let untrained: { key: string; measures: Measures; look: Look } | undefined;
+
+function begin(config: Config, own: Pair[]) {
+  asked = { config, own };
+  evaluator?.postMessage(asked);
+  const experiment = new Experiment(config, data.samples, tokenizer, own);
+  run = new Run(model, config, experiment);
+  const key = JSON.stringify([config.data, config.eval_records, config.loss_on, config.train_records, own]);
+  if (untrained?.key !== key) untrained = { key, measures: experiment.measure(model), look: experiment.look(model) };
+  const { measures, look } = untrained;
+  say({ type: "started", id, questions: experiment.questions, measures, look, trainable: model.trainable, total: TOTAL, trainRecords: experiment.train.length });
+}
+
+/** Evaluate what arrives at the port. */
+function serve(port: MessagePort) {
+  let experiment: Experiment;
+  port.onmessage = ({ data: order }: MessageEvent<Order>) => {
+    if ("config" in order) { experiment = new Experiment(order.config, data.samples, tokenizer, order.own); return; }
+    model.load(order.snapshot);
+    const measures = experiment.measure(model);
+    port.postMessage({ step: order.step, measures, look: experiment.look(model) } satisfies Reply);
+  };
+}
+function useEvaluator(port: MessagePort) {
+  evaluator = port;
+  if (asked) port.postMessage(asked);
+  port.onmessage = ({ data: reply }: MessageEvent<Reply>) => {
+    const from = pending.shift()!;
+    if (from === id) say({ type: "evaluated", id, ...reply });
+    wake();
+  };
+}
+/** Wait until at most this many evaluations are under way. */
+async function until(most: number) { while (pending.length > most) await new Promise<void>((resolve) => { wake = resolve; }); }
 
 async function train() {
   if (busy || !run) return;
@@ -50,12 +96,22 @@ async function train() {
     const row = run.next(learningRate);
     const broken = !Number.isFinite(row.loss) || !Number.isFinite(row.grad_norm);
     let look: Look | undefined;
-    if (broken || run.evaluatesNow) {
+    const evaluates = broken || run.evaluatesNow;
+    if (evaluates && evaluator) {
+      await until(MOST_WAITING - 1);
+      if (id !== mine || !run) break;
+      model.merge();
+      const snapshot = model.snapshot();
+      pending.push(id);
+      evaluator.postMessage({ step: row.step, snapshot } satisfies Order, [snapshot.buffer]);
+    } else if (evaluates) {
       Object.assign(row, run.experiment.measure(model));
       look = run.experiment.look(model);
     }
     say({ type: "row", id, row, look });
     if (broken || run.isFinished) {
+      await until(0);
+      if (id !== mine) break;
       say({ type: "done", id, memory: model.memory.buffer.byteLength, stopped: broken ? "diverged" : null });
       run = undefined;
       break;
@@ -77,21 +133,16 @@ async function handle(message: ToWorker) {
     say({ type: "ready" });
   } else if (message.type === "preview") {
     if (run && allowed > 0) return;
+    id = 0;
+    begin(message.config, message.own);
     run = undefined;
-    const experiment = new Experiment(message.config, data.samples, tokenizer, message.own);
-    model.begin(message.config);
-    const measures = experiment.measure(model);
-    say({ type: "started", id: 0, questions: experiment.questions, measures, look: experiment.look(model),
-      trainable: model.trainable, total: TOTAL, trainRecords: experiment.train.length });
-  } else if (message.type === "begin") {
-    const experiment = new Experiment(message.config, data.samples, tokenizer, message.own);
+  } else if (message.type === "evaluator") useEvaluator(message.port);
+  else if (message.type === "serve") serve(message.port);
+  else if (message.type === "begin") {
     id = message.id;
-    run = new Run(model, message.config, experiment);
+    begin(message.config, message.own);
     learningRate = message.config.learning_rate;
     allowed = message.steps;
-    const measures = experiment.measure(model);
-    say({ type: "started", id, questions: experiment.questions, measures, look: experiment.look(model),
-      trainable: model.trainable, total: TOTAL, trainRecords: experiment.train.length });
     train();
   } else if (message.type === "go") { allowed = message.steps; train(); }
   else if (message.type === "pause") allowed = 0;

@@ -27,16 +27,12 @@ class Playground:
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.on("request", lambda request: None if request.url.startswith(
             ("file:", "blob:", "data:")) else self.outside.append(request.url))
-        self.open(state)
-
-    def open(self, state):
-        self.page.goto("about:blank")
         self.page.goto(f"{PAGE.as_uri()}#{state}")
         self.page.wait_for_function("!document.querySelector('#answers')?.matches(':empty')"
                                     " || document.querySelector('#own:not([hidden])')")
 
     def finish(self) -> dict:
-        """The current run, once it has ended, as the page exports it."""
+        """The current run, once it has ended, as it is exported."""
         self.page.wait_for_function(
             "['finished', 'diverged'].includes(playground.current()?.status)")
         with self.page.expect_download() as download:
@@ -46,6 +42,10 @@ class Playground:
     def train(self) -> dict:
         self.page.click("#train")
         return self.finish()
+
+    def paste(self, table: str):
+        self.page.evaluate("table => { document.querySelector('#pairs').value = table }", table)
+        self.page.click("#use")
 
     def text(self, css: str) -> str:
         return self.page.inner_text(css)
@@ -85,23 +85,22 @@ PAIRS = "question,answer\n" + "\n".join(f"Add one to {i},{i + 1}" for i in range
     {"method": "lora", "data": "tasks", "max_steps": 20, "seed": 2},
     {"method": "full", "data": "tasks", "max_steps": 20, "replay": 0.2},
 ], ids=lambda fields: f"{fields['method']}-{fields.get('data', 'translation')}")
-def test_a_run_is_that_of_ftkit(playground, fields):
+def test_an_exported_run_is_that_of_ftkit(playground, fields):
     fields = {"data": "translation", "max_steps": 100} | fields
-    shown = playground("&".join(f"{key}={value}" for key, value in fields.items())).train()
+    page = playground("&".join(f"{key}={value}" for key, value in fields.items()))
+    shown = ft.Run.from_dict(page.train())
     lab = ft.Experiment(model=rounded_model(), data=fields.pop("data"), eval_records=16)
     run = lab.run(**fields, precision="fp32", live=False)
-    assert shown["trainable_parameters"] == run.trainable_parameters
-    for ours, theirs in zip(shown["history"], run.rows, strict=True):
-        for name in ("loss", "val_loss", "general_loss"):
-            if name in theirs:
-                assert ours[name] == pytest.approx(theirs[name], abs=1e-3), (name, ours["step"])
+    assert shown.trainable_parameters == run.trainable_parameters
+    for ours, theirs in zip(shown.rows, run.rows, strict=True):
+        for name in theirs.keys() & {"loss", "val_loss", "general_loss"}:
+            assert ours[name] == pytest.approx(theirs[name], abs=1e-3), (name, ours["step"])
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_pasted_pairs_are_learned(playground, method):
     shown = playground(f"data=own&method={method}&max_steps=20")
-    shown.page.fill("#pairs", PAIRS)
-    shown.page.click("#use")
+    shown.paste(PAIRS)
     assert "40 pairs" in shown.text("#own-message")
     run = shown.train()
     assert run["after"]["val_loss"] < 0.5 * run["before"]["val_loss"]
@@ -118,28 +117,16 @@ def test_a_shared_link_gives_the_same_curve_bit_for_bit(playground):
         row["loss"] for row in run["history"]]
 
 
-def test_an_exported_run_can_be_read_by_ftkit(playground):
-    run = ft.Run.from_dict(playground("method=ia3&max_steps=3").train())
-    assert len(run.rows) == 3 and run.config.method == "ia3" and "val_loss" in run.after
-
-
 @pytest.mark.parametrize("table, sentence", [
-    ("", "The table is empty"),
-    ("question,answer\n", "no rows"),
-    ("only a question\nanother", "has no answer"),
-    ('"open,1\n2,3', "never closed"),
-    ('{"question": 1', "not valid JSON"),
-    ("a,b\n" * 201, "at most 200"),
-    (f"{'word ' * 600},short\nb,c", "the model reads 512"),
-    ("x" * 5_000_000, "5.0 MB"),
-    ("same,1\nsame,2", "only one question"),
+    ("", "The table is empty"), ("question,answer\n", "no rows"), ("same,1\nsame,2", "only one"),
+    ("only a question\nanother", "has no answer"), ('"open,1\n2,3', "never closed"),
+    ('{"question": 1', "not valid JSON"), ("a,b\n" * 201, "at most 200"),
+    (f"{'word ' * 600},short\nb,c", "the model reads 512"), ("x" * 5_000_000, "5.0 MB"),
 ])
 def test_bad_tables_get_a_sentence_and_nothing_is_lost(playground, table, sentence):
     shown = playground("data=own&max_steps=2")
-    shown.page.fill("#pairs", PAIRS)
-    shown.page.click("#use")
-    shown.page.evaluate("table => { document.querySelector('#pairs').value = table }", table)
-    shown.page.click("#use")
+    shown.paste(PAIRS)
+    shown.paste(table)
     message = shown.text("#own-message")
     assert sentence in message and "40 pairs from before" in message
     assert len(shown.train()["history"]) == 2
@@ -147,8 +134,7 @@ def test_bad_tables_get_a_sentence_and_nothing_is_lost(playground, table, senten
 
 def test_emoji_and_a_learning_rate_of_10(playground):
     shown = playground("data=own&method=full&max_steps=8&learning_rate=10")
-    shown.page.fill("#pairs", "\n".join(f"🦊 {i} 日本,é🙂 {i}" for i in range(12)))
-    shown.page.click("#use")
+    shown.paste("\n".join(f"🦊 {i} 日本,é🙂 {i}" for i in range(12)))
     shown.train()
     assert "broke the model" in shown.text("#verdict") or "diverged" in shown.text("#verdict")
     assert shown.page.locator("#runs tr").count() == 1
@@ -175,14 +161,10 @@ def test_pause_step_learning_rate_and_reset(playground):
 def test_a_challenge_by_keyboard_alone(playground):
     shown = playground("method=full&max_steps=6")
     page = shown.page
-    page.focus("body")
 
     def tab_to(css):
-        for _ in range(40):
+        while not page.evaluate("css => document.activeElement.matches(css)", css):
             page.keyboard.press("Tab")
-            if page.evaluate("css => document.activeElement.matches(css)", css):
-                return
-        pytest.fail(f"the keyboard does not reach {css}")
 
     tab_to("[name=learning_rate]")
     for _ in range(9):

@@ -126,7 +126,7 @@ export class Model {
   private beta1 = 1;
   private beta2 = 1;
 
-  constructor(wasm: WebAssembly.Module, private weights: Weights) {
+  constructor(wasm: WebAssembly.Module, weights: Weights) {
     this.memory = new WebAssembly.Memory({ initial: 512 });
     const env = { memory: this.memory, abort() { throw new Error("the kernels stopped"); } };
     this.k = new WebAssembly.Instance(wasm, { env }).exports as Kernels;
@@ -312,6 +312,8 @@ export class Model {
     let x = F(N * d);
     k.gather(w[EMBEDDING], ids, x, N, d);
     const tape: Record<string, number>[] = [];
+    // An evaluation needs no layer again: each takes the memory of the one before.
+    const between = training ? 0 : F(N * d), layerTop = this.top;
     for (let l = 0; l < layers; l++) {
       const last = l === layers - 1, n = last ? R : N;
       const b: Record<string, number> = { x, n };
@@ -341,6 +343,7 @@ export class Model {
       this.linear(w, l, "down_proj", b.act, x, n, training);
       k.add(x, b.y, n * d);
       tape.push(b);
+      if (!training) { k.copy(between, x, n * d); x = between; this.top = layerTop; }
     }
     const hn = F(R * d), rn = F(R), logits = F(R * vocabulary), losses = F(p.targets.length);
     k.rmsNorm(x, w[FINAL_NORM], hn, rn, R, d, SHAPE.eps);
@@ -416,6 +419,11 @@ export class Model {
     out.set(this.f(this.now[EMBEDDING], TOTAL)); // the tensors are next to each other
     if (head) out.set(this.f(this.head, head), TOTAL);
     return out;
+  }
+
+  /** The stored weights, for a Model in another worker. */
+  stored(): Weights {
+    return Object.fromEntries(TENSORS.map(([name, n]) => [name, this.f(this.base[name], n).slice()]));
   }
 
   /** Take the weights of a `snapshot`, to evaluate them. */

@@ -36,20 +36,15 @@ const solved = new Set<number>(), runsAtOnce = location.hash.includes("run=1");
 
 const text = (id: string) => $(id).textContent!;
 const source = URL.createObjectURL(new Blob([text("data-worker")], { type: "text/javascript" }));
-const files = { weights: text("data-weights"), data: text("data-samples"), kernels: text("data-kernels") };
 const worker = new Worker(source);
 const send = (message: ToWorker, move: Transferable[] = []) => worker.postMessage(message, move);
-send({ type: "load", ...files });
+send({ type: "load", weights: text("data-weights"), data: text("data-samples"), kernels: text("data-kernels") });
 /** A second worker evaluates where there is a core for it. `?workers=1` in the address does without. */
 function addEvaluator() {
   if ((navigator.hardwareConcurrency ?? 1) < 2 || location.search.includes("workers=1")) return;
   const second = new Worker(source), { port1, port2 } = new MessageChannel();
-  second.onmessage = ({ data: message }: MessageEvent<FromWorker>) => {
-    if (message.type !== "ready") return;
-    second.postMessage({ type: "serve", port: port1 } satisfies ToWorker, [port1]);
-    send({ type: "evaluator", port: port2 }, [port2]);
-  };
-  second.postMessage({ type: "load", ...files } satisfies ToWorker);
+  second.postMessage({ type: "serve", port: port1 } satisfies ToWorker, [port1]);
+  send({ type: "evaluator", port: port2 }, [port2]);
 }
 for (const id of ["data-weights", "data-worker", "data-kernels"]) $(id).remove();
 worker.onerror = (event) => fail(event.message);

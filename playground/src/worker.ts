@@ -30,7 +30,8 @@ export type FromWorker =
 
 /** The bytes of a base64 text that was compressed with gzip. */
 export async function inflate(base64: string): Promise<Uint8Array> {
-  const bytes = Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
+  const text = atob(base64), bytes = new Uint8Array(text.length);
+  for (let i = 0; i < bytes.length; i++) bytes[i] = text.charCodeAt(i);
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
   return new Uint8Array(await new Response(stream).arrayBuffer());
 }
@@ -44,11 +45,11 @@ const breathe = () => new Promise<void>((resolve) => {
   channel.port2.postMessage(0);
 });
 
-type Order = { config: Config; own: Pair[] } | { step: number; snapshot: Float32Array<ArrayBuffer> };
+type Order = { kernels: BufferSource; weights: Weights; data: Loaded } | { config: Config; own: Pair[] } | { step: number; snapshot: Float32Array<ArrayBuffer> };
 interface Reply { step: number; measures: Measures; look: Look }
 const MOST_WAITING = 2; // copies of the weights
 
-let wasm: WebAssembly.Module, weights: Weights, data: Loaded, tokenizer: Tokenizer, model: Model;
+let kernels: BufferSource, data: Loaded, tokenizer: Tokenizer, model: Model;
 let run: Run | undefined, id = 0, allowed = 0, learningRate: number, busy = false;
 let evaluator: MessagePort | undefined, asked: Order | undefined, pending: number[] = [], wake = () => {};
 /** What the untrained model gives, by what it was measured on. */
@@ -65,10 +66,17 @@ function begin(config: Config, own: Pair[]) {
   say({ type: "started", id, questions: experiment.questions, measures, look, trainable: model.trainable, total: TOTAL, trainRecords: experiment.train.length });
 }
 
+function setUp(weights: Weights, loaded: Loaded) {
+  data = loaded;
+  tokenizer = new Tokenizer(data.vocabulary, data.merges);
+  model = new Model(new WebAssembly.Module(kernels), weights);
+}
+
 /** Evaluate what arrives at the port. */
 function serve(port: MessagePort) {
   let experiment: Experiment;
   port.onmessage = ({ data: order }: MessageEvent<Order>) => {
+    if ("kernels" in order) { kernels = order.kernels; setUp(order.weights, order.data); return; }
     if ("config" in order) { experiment = new Experiment(order.config, data.samples, tokenizer, order.own); return; }
     model.load(order.snapshot);
     const measures = experiment.measure(model);
@@ -77,6 +85,7 @@ function serve(port: MessagePort) {
 }
 function useEvaluator(port: MessagePort) {
   evaluator = port;
+  port.postMessage({ kernels, weights: model.stored(), data } satisfies Order);
   if (asked) port.postMessage(asked);
   port.onmessage = ({ data: reply }: MessageEvent<Reply>) => {
     const from = pending.shift()!;
@@ -124,12 +133,9 @@ async function train() {
 
 async function handle(message: ToWorker) {
   if (message.type === "load") {
-    const [packed, text, kernels] = await Promise.all([message.weights, message.data, message.kernels].map(inflate));
-    wasm = await WebAssembly.compile(kernels as BufferSource);
-    weights = unpack(packed);
-    data = JSON.parse(new TextDecoder().decode(text));
-    tokenizer = new Tokenizer(data.vocabulary, data.merges);
-    model = new Model(wasm, weights);
+    const [packed, text, code] = await Promise.all([message.weights, message.data, message.kernels].map(inflate));
+    kernels = code as BufferSource;
+    setUp(unpack(packed), JSON.parse(new TextDecoder().decode(text)));
     say({ type: "ready" });
   } else if (message.type === "preview") {
     if (run && allowed > 0) return;

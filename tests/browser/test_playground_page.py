@@ -104,7 +104,7 @@ def test_pasted_pairs_are_learned(playground, method):
     assert "40 pairs" in shown.text("#own-message")
     run = shown.train()
     assert run["after"]["val_loss"] < 0.5 * run["before"]["val_loss"]
-    assert len(run["samples"]) == 4
+    assert len(run["samples"]) == 8  # four questions, before and after
 
 
 def test_a_shared_link_gives_the_same_curve_bit_for_bit(playground):

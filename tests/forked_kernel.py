@@ -7,7 +7,6 @@ each pays the import of torch, and `lighten` has them do every kind of work on l
 from __future__ import annotations
 
 import functools
-import json
 import multiprocessing
 import os
 import time
@@ -72,23 +71,14 @@ def lighten():
     from ftkit.evaluate import scoring
     from ftkit.experiment import inputs
     from ftkit.lessons.bugs import pipeline
-    from ftkit.memory_use import footprint
 
-    some, answers, simulated = inputs.some, scoring.answers, footprint._simulated  # noqa: SLF001
+    some, answers = inputs.some, scoring.answers
 
     @functools.wraps(answers)
     def few_answers(model, tokenizer, records, *args, **kwargs):
         given = answers(model, tokenizer, records[:FEW], *args, **kwargs)
         return given + [""] * (len(records) - len(given))
 
-    def few_layers(shape_json, *args):
-        shape = json.loads(shape_json)
-        shape["num_hidden_layers"] = min(LAYERS, shape["num_hidden_layers"])
-        if shape.get("layer_types"):
-            shape["layer_types"] = shape["layer_types"][:LAYERS]
-        return simulated(json.dumps(shape), *args)
-
     pipeline.STEPS = 2
     inputs.some = lambda records, n: some(records, min(n, FEW))
     scoring.answers = few_answers
-    footprint._simulated = few_layers  # noqa: SLF001

@@ -9,9 +9,9 @@ traceback); 130 interrupted; 143 ended by SIGTERM.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import gc
 import io
-import itertools
 import json
 import os
 import signal
@@ -344,24 +344,37 @@ def _memory(args) -> int:
                "\n".join([*names, "", "GPUs: " + ", ".join(gpus)]))
         return DONE
     bar = Bar("memory")
-    traces = itertools.count(1)
 
     def progress(change: dict):
-        """Report each traced step: a large model takes seconds each, and --gpu about ten."""
-        if bar.terminal and not args.formula:
-            text = f"step {next(traces)} of {args.model} (--formula: at once)" + "".join(
-                f", {name} {value}" for name, value in change.items())
-            bar.say(formatting.clean(text))
+        if bar.terminal:
+            changed = "".join(f", {name} {value}" for name, value in change.items())
+            bar.say(formatting.clean(f"{args.model}{changed}"))
 
     progress({})
+    config, chosen = _usual(options.config(args), args)
     with contextlib.closing(bar), _library_output_on_stderr():
         result = footprint.memory(
-            options.config(args), args.model, gpus=args.gpus, zero=args.zero, logits=args.logits,
+            config, args.model, gpus=args.gpus, zero=args.zero, logits=args.logits,
             offload=args.offload, device=args.device, attention=args.attention,
             measure=args.measure, trainer=args.trainer, gpu=args.gpu, objective=args.objective,
-            simulation=not args.formula, progress=progress)
-    _print(args, result.to_dict(), result.text())
+            progress=progress)
+    result = dataclasses.replace(result, notes=(*chosen, *result.notes))
+    _print(args, result.to_dict(), result.text(args.verbose))
     return DONE if result.verdict is None or result.verdict["fits"] else DOES_NOT_FIT
+
+
+def _usual(config, args) -> tuple:
+    """What people mean by LoRA of a large model, where no option says otherwise: a batch of one
+    record with checkpointing. (the Config, a note for each choice)"""
+    if args.model in ("tiny", "smollm2") or config.method not in ("lora", "qlora"):
+        return config, ()
+    usual = {name: value for name, value in (("batch_size", 1), ("gradient_checkpointing", True))
+             if not hasattr(args, name)}
+    if not usual:
+        return config, ()
+    options = " ".join(f"--{name.replace('_', '-')} {value}".lower()
+                       for name, value in usual.items())
+    return config.but(**usual), (f"{options} is assumed, as usual with {config.method}",)
 
 
 def _check(args) -> int:

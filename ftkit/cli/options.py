@@ -274,9 +274,7 @@ def _memory(commands):
         help="sdpa or eager: the attention of transformers on padded batches, instead of ftkit's")
     add("--logits", metavar="N", type=whole_number(1),
         help="largest number of logits that the loss computes at a time")
-    add("--formula", action="store_true",
-        help="use the closed formula only, which takes well under a second: no step is traced, and "
-             "activations are a rough estimate")
+    add("--verbose", action="store_true", help="also print what the prediction assumes")
     add("--measure", action="store_true",
         help="also measure one real step on this machine (tiny, smollm2 or a folder)")
 

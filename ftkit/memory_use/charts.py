@@ -12,11 +12,11 @@ SHOWN = ("RTX 4090 24GB", "A6000 48GB", "H100 80GB", "H200 141GB", "B200 192GB",
 
 
 def footprint(found) -> style.Picture:
-    """One bar for each way to know the bytes of `found`, a Footprint."""
-    rows = {"formula": found.formula, "simulation": found.simulation}
+    """A bar of the parts at the peak of `found`, a Footprint, and one of what was measured."""
+    rows = {"predicted": found.simulation or found.formula}
     if found.measurement:
         rows["measured here"] = {"measured": found.measurement, "peak": found.measurement}
-    return stacked({name: parts for name, parts in rows.items() if parts}, found.summary())
+    return stacked(rows, found.summary())
 
 
 def compared(found: dict, text: str = "") -> style.Picture:

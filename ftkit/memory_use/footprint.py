@@ -12,27 +12,30 @@ import contextlib
 import dataclasses
 import functools
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
 from ftkit.base import machine
-from ftkit.base.config import Config, DPOConfig, GRPOConfig
+from ftkit.base.config import MAX_LOGITS, Config, DPOConfig, GRPOConfig
 from ftkit.base.config_fields import MEMORY, changing, fields_of
 from ftkit.base.errors import UserError
 from ftkit.base.optimizers import OPTIMIZERS
-from ftkit.memory_use import footprint_text, formula, layer_sizes, model_shapes, verdict
+from ftkit.memory_use import footprint_text, formula, model_shapes, traced_step, verdict
+from ftkit.memory_use.traced_step import Step, on_a_line
 
 STATES = ("weights", "gradients", "optimizer")
 TRAINERS = ("ftkit", "hf")
 OBJECTIVES = {"sft": Config, "dpo": DPOConfig, "grpo": GRPOConfig}
-# A forward pass of more tokens is taken for a mistake, one of more than TRACED is extrapolated.
+# A forward pass of more tokens is taken for a mistake.
 MOST_TOKENS, MOST_TRACED, TRACED = 10**9, 2**22, 2**20
+UNIT = 512  # tokens of the sequences of which a batch on a GPU is made up
 
 
 def memory(config: Config | None = None, model="tiny", *, gpus: int = 1, zero: int = 0,
            offload: bool = False, device: str | None = None, lengths: list[int] | None = None,
            supervised: float = 1.0, attention: str | None = None, logits: int | None = None,
-           simulation: bool = True, measure: bool = False, trainer: str = "ftkit",
+           measure: bool = False, trainer: str = "ftkit",
            gpu: str | None = None, objective: str | None = None,
            progress: Callable[[dict], None] | None = None, **changes) -> Footprint:
     """Memory of one training step of `config` on `model`, in bytes on each of `gpus` GPUs.
@@ -48,8 +51,6 @@ def memory(config: Config | None = None, model="tiny", *, gpus: int = 1, zero: i
     supervised: fraction of the tokens that contribute to the loss.
     attention: sdpa or eager, transformers' own on padded batches, instead of packed batches.
     logits: how many logits are held at once (all of them: give a very large number).
-    simulation: False gives the formula alone, without the seconds that a simulation takes; for
-        tiny, smollm2 and the known models even torch is not imported.
     measure: also take one real step here (tiny, smollm2 and folders only).
     trainer: whose step: ftkit, or hf for that of transformers' Trainer (padded batches, all logits
         at once, AdamW that is not fused).
@@ -74,24 +75,20 @@ def memory(config: Config | None = None, model="tiny", *, gpus: int = 1, zero: i
     count = model_shapes.count_of(model)
     here = count is None and gpus == 1 and _is_on_this_machine(model)
     device = device or (machine.device() if here and gpu is None else "cuda")
-    listed = None if count is not None else layer_sizes.of(model)
-    known = None if simulation else listed
-    shape = None if count is not None else known.shape if known else model_shapes.shape(model)
+    content = None if count is not None else model_shapes.content(model)
+    shape = None if content is None else model_shapes.sizes(content)
     context = getattr(shape, "max_position_embeddings", None) or 2048
-    precision = config.precision or _precision(count, listed, shape, device)
+    precision = config.precision or _precision(count, model, content, device)
     longest = max(context, config.max_length or 0)
-    config = _stored(shape, config.resolved("other", precision, longest, device))
+    config = _stored(content, config.resolved("other", precision, longest, device))
     lengths = lengths or [config.max_length or context] * _sequences(config)
     _check_tokens(config, lengths)
-    if shape is None:
+    if content is None:
         footprint = _of_count(config, count, gpus, zero)
     else:
-        with _untraceable_is_user_error(shape):
-            footprint = (
-                _by_simulation(config, shape, gpus, zero, lengths, supervised, device, attention,
-                               logits, trainer)
-                if simulation
-                else _by_formula(config, shape, gpus, zero, lengths, supervised, device, known))
+        with _untraceable_is_user_error(content):
+            footprint = _by_simulation(config, content, gpus, zero, lengths, supervised, device,
+                                       attention, logits, trainer)
     footprint = dataclasses.replace(
         footprint, model=footprint_text.name_of(model), offload=offload, device=device,
         notes=footprint_text.notes_on(config, shape, lengths, context, trainer, footprint),
@@ -105,7 +102,7 @@ def memory(config: Config | None = None, model="tiny", *, gpus: int = 1, zero: i
                 progress(change)
             return memory(config.but(**change), model, gpus=gpus, zero=zero, offload=offload,
                           device=device, supervised=supervised, attention=attention, logits=logits,
-                          simulation=simulation, trainer=trainer).peak
+                          trainer=trainer).peak
 
         footprint = dataclasses.replace(footprint, verdict=verdict.judge(
             predict, config, footprint.peak, card, longest, device, shape is not None))
@@ -216,7 +213,7 @@ class Footprint:
         return dataclasses.replace(self, measurement=step.peak)
 
     def plot(self):
-        """A stacked bar for each method, against the memory of GPUs."""
+        """The parts at the peak as a stacked bar, against the memory of GPUs."""
         from ftkit.memory_use import charts
 
         return charts.footprint(self)
@@ -226,12 +223,12 @@ class Footprint:
         return footprint_text.summary(self)
 
     def table(self):
-        """The parts by method, as a `report.table.Table`."""
+        """The parts at the peak, as a `report.table.Table`."""
         return footprint_text.table(self)
 
-    def text(self) -> str:
-        """For a terminal: the table of parts, the summary, and the GPUs on which it fits."""
-        return footprint_text.text(self)
+    def text(self, verbose: bool = False) -> str:
+        """For a terminal: the verdict, and the parts at the peak."""
+        return footprint_text.text(self, verbose)
 
     def __repr__(self) -> str:
         return f"Footprint({self.summary()})"
@@ -245,22 +242,30 @@ class Footprint:
 # ------------------------------------------------------------------ inside
 
 
-def _precision(count, known, shape, device: str) -> str:
-    """The default precision of a run; known: a KnownModel or None."""
+def _precision(count, model, content, device: str) -> str:
+    """The default precision of a run."""
     if device == "cuda":
         return "bf16"
     if count is None:
-        with _untraceable_is_user_error(shape):
-            count = known.parameters if known else _counted(shape.to_json_string(), Config())[1]
+        with _untraceable_is_user_error(content):
+            count = model_shapes.parameters(model) or _counted(json.dumps(content))
     return machine.fast_precision(count)
 
 
-def _stored(shape, config: Config) -> Config:
+@functools.lru_cache(maxsize=64)
+def _counted(content: str) -> int:
+    """Parameters of a model that has to be built to count them."""
+    from ftkit.memory_use import simulate
+    from ftkit.model import loading
+
+    return loading.count(simulate.build(model_shapes.shape(json.loads(content)), Config()))[1]
+
+
+def _stored(content, config: Config) -> Config:
     """The config as it runs on a model whose folder holds quantized weights."""
-    stored = getattr(shape, "quantization_config", None)
-    if not stored:
+    stored = (content or {}).get("quantization_config")
+    if not stored or stored.get("quant_method") not in (None, "bitsandbytes"):
         return config
-    stored = stored if isinstance(stored, dict) else stored.to_dict()
     if config.method in ("lora", "qlora") and stored.get("load_in_8bit"):
         return config.but(method="qlora", load_in_8bit=True)
     if config.method == "lora" and stored.get("load_in_4bit"):
@@ -327,7 +332,7 @@ def _check(config, gpus, zero, offload, device, attention, trainer):
 
 
 @contextlib.contextmanager
-def _untraceable_is_user_error(shape):
+def _untraceable_is_user_error(content: dict):
     """Turns what transformers, peft or torch raise for sizes that do not go together, or for an
     architecture that is not trained like this, into a UserError with their reason."""
     try:
@@ -337,9 +342,9 @@ def _untraceable_is_user_error(shape):
     except Exception as error:  # noqa: BLE001  each architecture checks its sizes in its own way
         reason = " ".join(str(error).split())[:160]
         raise UserError(
-            f"a training step of this {shape.model_type} cannot be traced ({type(error).__name__}: "
-            f"{reason}); check the sizes in its config, or give its number of parameters, such as "
-            "7.5B, for its states") from error
+            f"a training step of this {content.get('model_type')} cannot be traced "
+            f"({type(error).__name__}: {reason}); check the sizes in its config, or give its "
+            "number of parameters, such as 7.5B, for its states") from error
 
 
 def _is_on_this_machine(model) -> bool:
@@ -371,54 +376,27 @@ def _of_count(config, count, gpus, zero) -> Footprint:
                      parts | {"peak": sum(parts.values())}, gpus=gpus, zero=zero, bits=bits)
 
 
-def _by_formula(config, shape, gpus, zero, lengths, supervised, device, known) -> Footprint:
-    """All parts in closed form, from the shapes of the tensors; known: a KnownModel or None."""
-    counted = known and known.counted(config)
-    if counted is None:
-        shape = model_shapes.shape(known.name) if known else shape
-        counted = _counted(shape.to_json_string(), _bare(config))
-    trained, everything, facts = counted
-    return _closed_form(config, shape, gpus, zero, lengths, supervised, device, trained, everything,
-                        facts)
-
-
-def _closed_form(config, shape, gpus, zero, lengths, supervised, device, trained, everything,
-                 facts):
-    states = formula.states(everything, trained, config, gpus, zero, facts["quantized"],
-                            facts["factored"], bits=facts["bits"] or 0, hidden=facts["hidden"])
-    tokens = sum(lengths)
-    predictions = round(supervised * (tokens - len(lengths)))
-    scored = 0 if device == "cuda" else formula.SCORED
-    parts = {**states, "activations": formula.activations(shape, config, tokens, max(lengths),
-                                                          scored),
-             "logits": formula.logits(shape, config, predictions), "other": 0}
-    bits = facts["bits"] or 8 * formula.recipe(config, zero)["weights"]
-    return Footprint(config, everything, trained, states,
-                     parts | {"peak": sum(parts.values())}, gpus=gpus, zero=zero, bits=bits,
-                     quantized=facts["quantized"])
-
-
-@functools.lru_cache(maxsize=64)
-def _counted(shape_json, config) -> tuple:
-    """Trainable and all parameters of the model that `config` would train, and its facts."""
-    from ftkit.memory_use import simulate
-    from ftkit.model import loading
-
-    model = simulate.build(model_shapes.shape(json.loads(shape_json)), config)
-    return *loading.count(model), simulate.facts(model)
-
-
-def _by_simulation(config, shape, gpus, zero, lengths, supervised, device, attention, logits,
+def _by_simulation(config, content, gpus, zero, lengths, supervised, device, attention, logits,
                    trainer):
     """The closed form and the traced step; with ZeRO, its parts divided among the ranks."""
     half = formula.recipe(config, zero)["master"]
     traced = config.but(precision="pure-bf16") if half else config
-    step = simulated(shape, traced, lengths, supervised, device, attention, logits, trainer,
+    step = simulated(content, traced, lengths, supervised, device, attention, logits, trainer,
                      type(config) is not Config)
-    footprint = _closed_form(config, shape, gpus, zero, lengths, supervised, device,
-                             step.trainable, step.parameters, step.facts)
-    at_peak, largest, moment = _divided(step, gpus, zero, footprint.states)
-    return dataclasses.replace(footprint, simulation=at_peak, largest=largest, moment=moment)
+    quantized = step.facts["quantized"]
+    bits = 8 * step.facts["quantized_bytes"] / quantized if quantized else 0
+    states = formula.states(step.parameters, step.trainable, config, gpus, zero, quantized,
+                            step.facts["factored"], bits=bits, hidden=step.facts["hidden"])
+    at_peak, largest, moment = _divided(step, gpus, zero, states)
+    shape, tokens = model_shapes.sizes(content), sum(lengths)
+    on_paper = {**states, "activations": formula.activations(
+        shape, config, tokens, max(lengths), 0 if device == "cuda" else formula.SCORED),
+        "logits": formula.logits(shape, config, round(supervised * (tokens - len(lengths)))),
+        "other": 0}
+    return Footprint(config, step.parameters, step.trainable, states,
+                     on_paper | {"peak": sum(on_paper.values())}, at_peak, largest, moment, gpus,
+                     zero, bits=bits or 8 * formula.recipe(config, zero)["weights"],
+                     quantized=quantized)
 
 
 def _divided(step, gpus, zero, states):
@@ -475,40 +453,61 @@ def _bare(config):
                          if name not in changing(kind, MEMORY)})
 
 
-def simulated(shape, config, lengths, supervised=1.0, device="cpu", *options):
-    """`simulate.step`, whose results are cached; a batch of very many tokens is the extension of
-    the line through two smaller ones, since memory is linear in their number."""
-    text, config = shape.to_json_string(), _bare(config)
-    return _on_a_line(lambda lengths: _simulated(text, config, lengths, supervised, device,
-                                                 *options), lengths)
+def simulated(model, config, lengths, supervised=1.0, device="cpu", attention=None, logits=None,
+              trainer="ftkit", token_losses=False) -> Step:
+    """The Step of `config` on sequences of these lengths; `model` as in `model_shapes.content`.
+
+    Memory is linear in the number of equal sequences, and on a GPU without padding in the number
+    of tokens. So one large batch, and every batch that a search asks about, is the extension of two
+    small ones. Results are kept on disk.
+    """
+    content, config = model_shapes.content(model), _bare(config)
+    text = json.dumps(content, sort_keys=True)
+
+    def trace(lengths):
+        return _simulated(text, config, tuple(lengths), supervised, device, attention, logits,
+                          trainer, token_losses)
+
+    if len(set(lengths)) > 1 and sum(lengths) <= TRACED:
+        return trace(lengths)
+    for unit in _units(content, lengths[0], device, attention, trainer):
+        times = sum(lengths) / unit
+        all_logits = trainer == "hf" or token_losses
+        few = 1 if all_logits else _saturating(content, unit * supervised, logits)
+        if times <= 2 * few:
+            continue
+        one, two = trace([unit] * few), trace([unit] * 2 * few)
+        step = on_a_line(one, two, times / few - 1)
+        if step is not None and (unit == lengths[0] or not step.facts["padded"]):
+            return step
+    return trace(lengths)
 
 
-def _on_a_line(trace, lengths):
-    """`trace(lengths)`, which for very many tokens is extended from two smaller batches."""
-    if sum(lengths) <= TRACED or len(lengths) < 4:
-        return trace(tuple(lengths))
-    n = max(1, TRACED // 2 // max(lengths))
-    one, two = trace(tuple(lengths[:n])), trace(tuple(lengths[:2 * n]))
-    return _extended(one, two, len(lengths) / n - 1)
+def _units(content, length: int, device: str, attention, trainer: str) -> list[int]:
+    """Lengths of sequences of which a batch may be made up, whose memory its own is a multiple of.
+    Only attention without windows and masks needs the same for a token in each place."""
+    window = (content.get("text_config") or content).get("sliding_window")
+    divides = device == "cuda" and attention is None and trainer == "ftkit" and length > UNIT and (
+        not window or window >= length)
+    return [UNIT, length] if divides else [length]
 
 
-def _extended(one, two, times: float):
-    """The Step at `one + times * (two - one)`."""
-    def line(a: dict, b: dict) -> dict:
-        return {k: round(a[k] + times * (b[k] - a[k])) for k in a}
-
-    at_peak = line(one.at_peak, two.at_peak)
-    pairs = zip(one.timeline, two.timeline, strict=False)
-    timeline = [(phase, line(a, b)) for (phase, a), (_, b) in pairs]
-    return dataclasses.replace(
-        two, peak=round(one.peak + times * (two.peak - one.peak)), at_peak=at_peak,
-        parts=line(one.parts, two.parts),
-        timeline=timeline if len(one.timeline) == len(two.timeline) else [(two.moment, at_peak)])
+def _saturating(content, supervised: float, logits: int | None) -> int:
+    """Sequences with enough tokens that the loss holds as many logits as it ever does: it makes
+    them in chunks, and those of one chunk are there until the next one is made."""
+    chunk = max(64, (logits or MAX_LOGITS) // max(1, model_shapes.sizes(content).vocab_size))
+    return math.ceil(2 * chunk / max(1, supervised - 1))
 
 
 @functools.lru_cache(maxsize=256)
-def _simulated(shape_json, config, lengths, *options):
-    from ftkit.memory_use import simulate
+def _simulated(content, config, lengths, *options) -> Step:
+    question = {"content": content, "config": config.to_dict(), "lengths": lengths,
+                "objective": type(config).__name__, "options": options}
+    step = traced_step.kept(question)
+    if step is None:
+        from ftkit.memory_use import by_depth
 
-    return simulate.step(model_shapes.shape(json.loads(shape_json)), config, list(lengths),
-                         *options)
+        step = by_depth.step(model_shapes.shape(json.loads(content)), config, list(lengths),
+                             *options)
+        traced_step.keep(question, step)
+    return step

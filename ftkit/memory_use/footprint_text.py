@@ -14,8 +14,6 @@ from ftkit.memory_use.byte_text import NAMES, gb, size
 ERROR = {"cpu": "at most 0.2 % from what torch's allocator recorded (docs/measurements/MEMORY.md)",
          "cuda": "not yet measured on a GPU by us; against published measurements see "
                  "docs/measurements/PUBLISHED.md"}
-FORMULA_ERROR = ("activations by a closed form for a GPT in 16 bits, which was between half of the "
-                 "traced peak and a quarter above it; trace the step for the bytes")
 RANKS_ERROR = ("divided among the GPUs by formula: 4 % below to 14 % above real ranks of full "
                "fine-tuning at stages 2 and 3 (docs/measurements/MEMORY.md), more for LoRA")
 PAPERS_RECIPE = ("16-bit weights and gradients, fp32 master copy (ZeRO paper, DeepSpeed); the "
@@ -26,33 +24,59 @@ def summary(footprint) -> str:
     """One or two sentences with the number, its error and where it fits."""
     where = "" if footprint.gpus == 1 else (
         f" on each of {footprint.gpus} GPUs (ZeRO-{footprint.zero})")
-    fitting = sorted((model_shapes.GPUS[n].mib, n) for n, fits in footprint.fits.items() if fits)
-    fits = f"the smallest GPU it fits: {fitting[0][1]}" if fitting else "it fits no single GPU"
     at = f", in the {footprint.moment}" if footprint.moment else ""
     measured = ""
     if footprint.measurement:
         off = footprint.peak / footprint.measurement - 1
         measured = f" Measured here: {size(footprint.measurement)} (prediction {off:+.3%})."
     return (f"{footprint.model}, {footprint.config.method}, {footprint.config.precision}: peak "
-            f"{size(footprint.peak)}{where}{at} by {footprint.method} ({error(footprint)}); "
-            f"{gb(footprint.total_states)} of states; {fits}.{measured}")
+            f"{size(footprint.peak)}{where}{at}, {gb(footprint.total_states)} of it states. "
+            f"Smallest GPU: {_smallest(footprint) or 'none'}. Error: {error(footprint)}.{measured}")
+
+
+def _smallest(footprint) -> str:
+    """The smallest GPU on which it fits; empty if there is none."""
+    return min((name for name, fits in footprint.fits.items() if fits),
+               key=lambda name: model_shapes.GPUS[name].mib, default="")
 
 
 def table(footprint):
-    """The parts by method, as a `report.table.Table`."""
+    """The parts at the peak, or of a number of parameters the states, as a
+    `report.table.Table`."""
     from ftkit.report.table import Table
 
-    methods = {"formula": footprint.formula, "simulation": footprint.simulation,
-               "each at its largest": footprint.largest}
-    methods = {name: parts for name, parts in methods.items() if parts}
-    return Table([
-        {"": NAMES.get(part, part)}
-        | {name: gb(parts[part]) if part in parts else "" for name, parts in methods.items()}
-        for part in (*NAMES, "peak") if any(parts.get(part) for parts in methods.values())])
+    parts = footprint.simulation or footprint.formula
+    return Table([{"at the peak": NAMES.get(part, part), "": gb(parts[part])}
+                  for part in (*NAMES, "peak") if parts.get(part)])
 
 
-def text(footprint) -> str:
-    """For a terminal: the table of parts, the summary, and the GPUs on which it fits."""
+def text(footprint, verbose: bool = False) -> str:
+    """For a terminal: does it fit, or where, and what to change; then the parts at the peak.
+    verbose: also what the prediction assumes."""
+    config = footprint.config
+    batch = f"{config.batch_size:,} x {config.max_length or 'context'} tokens"
+    asked = f"{footprint.model}, {config.method}, {config.precision}, {batch}" + (
+        ", checkpointing" if config.gradient_checkpointing else "")
+    if footprint.verdict:
+        head = verdict.sentences(footprint.verdict)
+    else:
+        smallest = _smallest(footprint)
+        head = [f"Fits: {smallest} and every larger GPU" if smallest else "It fits no single GPU",
+                "--gpu NAME says how far a batch can grow on a GPU, or what would make it fit."]
+    lines = [f"{asked}: peak {size(footprint.peak)}", *head, "", repr(table(footprint)), "",
+             *(f"Note: {note}" for note in footprint.notes)]
+    if verbose:
+        assumed = "; ".join(f"{name.replace('_', ' ')} {value}"
+                            for name, value in footprint.assumptions.items())
+        lines += [summary(footprint), _trained(footprint), f"Assumes: {assumed}"]
+    elif footprint.measurement:
+        lines.append(summary(footprint))
+    else:
+        lines.append(f"Error: {error(footprint)}. --verbose says what is assumed.")
+    return "\n".join(lines)
+
+
+def _trained(footprint) -> str:
     trained = f"{footprint.trainable:,} of {footprint.parameters:,} parameters are trained"
     if footprint.quantized:
         frozen = footprint.parameters - footprint.trainable
@@ -62,30 +86,13 @@ def text(footprint) -> str:
                     f"ones) are in {kind}, {footprint.bits:.3f} with their scales")
     if footprint.offload:
         trained += f"; {gb(footprint.host)} in the host's memory"
-    fitting = [name for name, fits in footprint.fits.items() if fits]
-    assumed = "; ".join(f"{name.replace('_', ' ')} {value}"
-                        for name, value in footprint.assumptions.items())
-    return "\n".join([
-        repr(table(footprint)), "", summary(footprint), trained, f"Assumes: {assumed}",
-        *(f"Note: {note}" for note in footprint.notes),
-        *([*verdict.sentences(footprint.verdict), *_caution(footprint)] if footprint.verdict else
-          ["Fits: " + (", ".join(fitting) or "none of the known GPUs"),
-           "A smaller batch and gradient checkpointing need less; --gpu NAME says what fits "
-           "into that GPU."])])
-
-
-def _caution(footprint) -> list[str]:
-    """What a verdict by the closed form is worth."""
-    return [] if footprint.simulation or not footprint.formula.get("activations") else [
-        "These are by formula, and the traced peak was up to twice as high: trace the step "
-        "(without --formula) before you rely on it."]
+    return trained
 
 
 def error(footprint) -> str:
     """The error to expect of the prediction."""
     if not footprint.simulation:
-        return "states exact, activations not counted" if not footprint.formula["activations"] \
-            else FORMULA_ERROR
+        return "states exact, activations not counted"
     if footprint.zero:
         return f"{ERROR['cuda']}; {RANKS_ERROR}"
     return ERROR[footprint.device]

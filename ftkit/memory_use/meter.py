@@ -19,7 +19,6 @@ thread that entered it.
 
 from __future__ import annotations
 
-import types
 import weakref
 
 import torch
@@ -58,11 +57,11 @@ class Meter(TorchDispatchMode):
         self.round, self.live, self.total = round_to, {}, 0
         self.now: dict[str, int] = dict.fromkeys(PARTS, 0)
         self.timeline: list[tuple[str, dict]] = []
+        self.marks: list[tuple[tuple, int]] = []
         self._keeps_timeline = timeline
         self.vocabulary, self.phase = None, FORWARD
         self._trained, self._hooks, self._depth = [], [], 0
         self._optimizer = optimizer
-        self._checkpoint_hook = _nothing  # of the layer whose generator state was counted last
         self._stepping = self._rising = False
         self.reset()
         if model is not None:
@@ -76,6 +75,12 @@ class Meter(TorchDispatchMode):
         self.peak, self.at_peak, self.moment = self.total, dict(self.now), "before the step"
         self.largest = dict(self.now)
         self.timeline.clear()
+
+    def mark(self, key: tuple):
+        """Note where the timeline has come to: `.marks` has (key, its length)."""
+        if self._rising:
+            self._snapshot()
+        self.marks.append((key, len(self.timeline)))
 
     def hold(self, tensor, part: str):
         """Count a tensor that was there before; one that is counted moves to `part`."""
@@ -178,8 +183,6 @@ class Meter(TorchDispatchMode):
             self.phase = FORWARD if torch.is_grad_enabled() else BACKWARD
         else:
             self.phase = CLIP if func in _NORMS else FORWARD
-        if self.phase == FORWARD:
-            self._hold_rng_state()
         inside = _INSIDE.get(str(func))
         if inside is not None:
             with self, torch.overrides.enable_reentrant_dispatch(), torch.no_grad():
@@ -218,19 +221,6 @@ class Meter(TorchDispatchMode):
                 hook.remove()
         return super().__exit__(*error)
 
-    def _hold_rng_state(self):
-        """Checkpointing keeps the state of the random generator for each layer; no operation
-        returns it. It is in the closure of the function that computes the layer again, which the
-        hook that torch.utils.checkpoint sets for saved tensors leads to."""
-        hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)
-        if hooks is None or self._checkpoint_hook() is hooks[0]:
-            return
-        self._checkpoint_hook = weakref.ref(hooks[0])
-        again = getattr(_closure(hooks[0]).get("frame"), "recompute_fn", None)
-        state = _closure(again).get("fwd_cpu_state")
-        if isinstance(state, torch.Tensor):
-            self.hold(state, "activations")
-
     def _before_step(self, *_):
         self._stepping = True
 
@@ -242,22 +232,6 @@ class Meter(TorchDispatchMode):
                 self.now["optimizer"] -= ref.bytes
                 self.now["other"] += ref.bytes
                 ref.part = "other"
-
-
-def _nothing():
-    return None
-
-
-def _closure(function) -> dict:
-    """Name → value of what a function takes from the function around it."""
-    code, cells = getattr(function, "__code__", None), getattr(function, "__closure__", None)
-    if code is None or cells is None:
-        return {}
-    return {name: cell.cell_contents for name, cell in zip(code.co_freevars, cells, strict=True)
-            if cell != _EMPTY}
-
-
-_EMPTY = types.CellType()
 
 
 def _storages(tensor) -> list:

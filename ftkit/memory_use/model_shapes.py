@@ -12,9 +12,11 @@ from __future__ import annotations
 import difflib
 import functools
 import json
+import math
 import re
 import urllib.request
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 from ftkit.base import json_lines, machine
@@ -63,8 +65,10 @@ def reserved(peak: float) -> float:
 GPUS = {
     "T4 16GB": Gpu(16, 15360), "V100 16GB": Gpu(16, 16384), "V100 32GB": Gpu(32, 32768),
     "RTX 4090 24GB": Gpu(24, 24564), "A10 24GB": Gpu(24, 23028), "L4 24GB": Gpu(24, 23034),
-    "RTX 5090 32GB": Gpu(32, 32607), "A100 40GB": Gpu(40, 40960), "A6000 48GB": Gpu(48, 49140),
-    "L40S 48GB": Gpu(48, 46068), "A100 80GB": Gpu(80, 81920), "H100 80GB": Gpu(80, 81559),
+    "RTX 3090 24GB": Gpu(24, 24576), "RTX 5090 32GB": Gpu(32, 32607),
+    "A100 40GB": Gpu(40, 40960), "A6000 48GB": Gpu(48, 49140), "L40S 48GB": Gpu(48, 46068),
+    "RTX 6000 Ada 48GB": Gpu(48, 49140), "RTX PRO 6000 96GB": Gpu(96, 97887),
+    "GH200 96GB": Gpu(96, 97871), "A100 80GB": Gpu(80, 81920), "H100 80GB": Gpu(80, 81559),
     "H200 141GB": Gpu(141, 143771), "B200 192GB": Gpu(192, 183359),
     "MI300X 192GB": Gpu(192, 196592),
 }
@@ -89,9 +93,19 @@ def _by_name() -> dict[str, dict]:
 
 
 def row_of(name: str) -> dict | None:
-    """The row of a known model: `config`, the sizes in its config.json; `parameters`, and `linear`,
-    (name, rows, columns, how many) of its linear layers, where they are known."""
+    """The row of a known model: `config`, the sizes in its config.json, and `parameters`."""
     return _by_name().get(name.lower())
+
+
+def parameters(model) -> int | None:
+    """Parameters of a known model or of the weights in a folder; None where neither is there."""
+    if not isinstance(model, str):
+        return None
+    if row := row_of("smollm2-135m" if model == "smollm2" else model):
+        return row["parameters"]
+    folder = loading.tiny_path() if model == "tiny" else at_home(model)
+    stored = loading.stored_shapes(folder) if folder.is_dir() else None
+    return sum(map(math.prod, stored)) if stored else None
 
 
 def names() -> list[str]:
@@ -99,31 +113,62 @@ def names() -> list[str]:
     return [row["id"] for row in _rows()]
 
 
-def shape(model):
-    """The transformers config of a model, without its weights.
+class Sizes(SimpleNamespace):
+    """The sizes in a config.json under one name each: hidden_size, num_hidden_layers,
+    num_attention_heads, vocab_size, max_position_embeddings, model_type."""
+
+    def get_text_config(self) -> Sizes:
+        return self
+
+
+def sizes(content: dict) -> Sizes:
+    """The sizes in the content of a config.json; 0, or 1 layer, for what it does not say."""
+    inner = content.get("text_config") or content
+
+    def size(*names):
+        return next((inner[n] for n in names if isinstance(inner.get(n), int)), 0)
+
+    return Sizes(
+        hidden_size=size("hidden_size", "n_embd", "d_model"),
+        num_hidden_layers=size("num_hidden_layers", "n_layer") or 1,
+        num_attention_heads=size("num_attention_heads", "n_head"), vocab_size=size("vocab_size"),
+        max_position_embeddings=size("max_position_embeddings", "n_positions"),
+        model_type=str(content.get("model_type")))
+
+
+def content(model) -> dict:
+    """The content of the config.json of a model, with all its sizes.
 
     model: tiny, smollm2, a known hub id or its short name, a folder, a config.json, a dict with
     the content of one, or a transformers config. Raises UserError with the reason.
     """
-    import transformers
+    if hasattr(model, "to_dict"):
+        return model.to_dict()
+    name = "the given config" if isinstance(model, dict) else str(model)
+    found = model if isinstance(model, dict) else _content(name)
+    soundness.check_sizes(found, name)
+    known = sizes(found)
+    if known.hidden_size and known.vocab_size and known.max_position_embeddings:
+        return found
+    return _from_dict(found, name).to_dict()  # with the defaults of its architecture
 
-    if isinstance(model, transformers.PretrainedConfig):
+
+def shape(model):
+    """The transformers config of a model, without its weights; `model` as in `content`."""
+    if hasattr(model, "to_dict"):
         return model
-    if isinstance(model, dict):
-        return _from_dict(model, "the given config")
-    name = str(model)
-    if row := row_of(name):
-        return _from_dict(row["config"], name)
+    return _from_dict(content(model), "the given config" if isinstance(model, dict) else str(model))
+
+
+def _content(name: str) -> dict:
+    if row := row_of("smollm2-135m" if name == "smollm2" else name):
+        return row["config"]
     path = at_home(name)
     if path.is_file():
-        return _from_dict(soundness.read_json(path), name)
-    if name == "smollm2":
-        return shape("smollm2-135m")
+        return soundness.read_json(path)
     if name == "tiny" or path.is_dir():
         where = loading.check(name)  # an adapter has the shape of its base
-        if Path(where).is_dir():
-            return _from_dict(loading.read_config(where), name)
-        return shape(where)
+        return loading.read_config(where) if Path(where).is_dir() else _content(where)
     return _cached(name)
 
 
@@ -131,7 +176,6 @@ def _from_dict(content: dict, name: str):
     from transformers import AutoConfig
 
     content = dict(content)
-    soundness.check_sizes(content, name)
     kind = content.pop("model_type", None)
     try:
         return AutoConfig.for_model(kind, **_with_infinity(content))
@@ -171,17 +215,17 @@ def _from_hub(name: str) -> dict | None:
     return content if isinstance(content, dict) else None
 
 
-def _cached(name: str):
-    """A hub id that is not in the table: its config if it was downloaded before, or can be now."""
+def _cached(name: str) -> dict:
+    """config.json of a hub id outside the table, if it was downloaded before or can be now."""
     from transformers import AutoConfig
 
     if re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         try:
-            return AutoConfig.from_pretrained(name, local_files_only=True)
+            return AutoConfig.from_pretrained(name, local_files_only=True).to_dict()
         except (OSError, ValueError):
             pass
         if content := _from_hub(name):
-            return _from_dict(content, name)
+            return content
     letters = _letters(name)
     names_of = _by_name()
     near = sorted((known_as for known_as in names_of if letters and letters in _letters(known_as)),

@@ -18,7 +18,7 @@ import os
 
 from ftkit.base import free_memory, machine
 from ftkit.base.errors import UserError
-from ftkit.memory_use import byte_text, cheaper_configs, formula, layer_sizes, model_shapes
+from ftkit.memory_use import byte_text, cheaper_configs, formula, model_shapes
 from ftkit.model import cache
 from ftkit.model import loading as models
 
@@ -156,7 +156,7 @@ class ModelFacts:
         self.largest = max((math.prod(shape) for shape in tensors), default=0)
         self.linear_sides = sum(sum(shape) for shape in tensors if len(shape) == 2)
         self.kept_copy, self.loaded_bytes = kept_copy, loaded_bytes
-        self.sizes = layer_sizes.sizes(content)
+        self.sizes = model_shapes.sizes(content)
         self.context = self.sizes.max_position_embeddings or 2048
 
     @property
@@ -257,13 +257,13 @@ class FitSearch:
 
     def _simulated(self, config) -> float:
         from ftkit.engine import packed_batch
-        from ftkit.memory_use import simulate
+        from ftkit.memory_use import by_depth
 
         experiment, shape = self.experiment, model_shapes.shape(self.model.content)
         data = experiment.encode(self.tokenizer, config)
         batch = packed_batch.pack(experiment.largest_batch(data, config), share=False)
         batches = [batch] * min(2, config.gradient_accumulation_steps)
-        step = simulate.trace(shape, config, batches, self.device,
+        step = by_depth.trace(shape, config, batches, self.device,
                               whole=experiment.NEEDS_TOKEN_LOSSES)
         evaluation = self._evaluation_bytes(config, shape, data)
         states = step.before - step.at_peak["weights"]

@@ -20,9 +20,11 @@ mode of torch, which holds in the thread that entered it. So a run may train in 
 
 from __future__ import annotations
 
+import collections
 import copy
 import dataclasses
 import functools
+import itertools
 import math
 
 import torch
@@ -34,32 +36,12 @@ from ftkit.base.errors import UserError
 from ftkit.base.optimizers import OPTIMIZERS
 from ftkit.engine import clipping, loop, optimizers, packed_attention, packed_batch, packed_loss
 from ftkit.memory_use.meter import Meter, is_eight_bit
+from ftkit.memory_use.traced_step import Step
 from ftkit.model import loading
 
 NF4_BLOCK, SCALE_BLOCK = 64, 256  # weights that share a scale, scales that share a scale
 ACCUMULATED = 8  # batches of one step that are held; more change nothing but their own size
 READ = 2  # of equal ones without masks: the second meets gradients, the others need no more
-
-
-@dataclasses.dataclass
-class Step:
-    """Bytes of one training step.
-
-    peak: the most that lived at once; at_peak: its parts, which add up to it; moment: in which
-    phase. parts: each part at its own largest (they do not all coincide, so their sum is more).
-    before: what lives between two steps. timeline: (phase, parts) at each local maximum.
-    facts: what else the model's shape says, see `facts`.
-    """
-
-    peak: int
-    at_peak: dict
-    moment: str
-    parts: dict
-    before: int
-    trainable: int
-    parameters: int
-    timeline: list = dataclasses.field(repr=False, default_factory=list)
-    facts: dict = dataclasses.field(repr=False, default_factory=dict)
 
 
 def step(shape, config, lengths: list[int], supervised: float = 1.0, device: str = "cpu",
@@ -122,11 +104,65 @@ def _trace(refused, shape, config, batches, device, attn, logits, whole, trainer
         batches = [fake(batch, mode, device) for batch in batches]
         meter = watch(update, batches, 512 if device == "cuda" else 1)
         before = meter.total
+        _mark_layers(model, meter)
         with meter:
             update(batches[:read], 1e-3)
+        meter.mark(("end", 0, 0))
         _check_packed(refused, model, batches[0])
+    keys, timeline = _highest(meter)
+    found = facts(model) | {"padded": int(refused is not None)}
     return Step(meter.peak, meter.at_peak, meter.moment, meter.largest, before,
-                *loading.count(model), meter.timeline, facts(model))
+                *loading.count(model), timeline, found, keys)
+
+
+def decoder_layers(model) -> list:
+    """The layers of a model, in order."""
+    base = packed_attention.base_of(model)
+    count = base.config.get_text_config().num_hidden_layers
+    return next((list(module) for module in base.modules()
+                 if isinstance(module, torch.nn.ModuleList) and len(module) == count), [])
+
+
+def _mark_layers(model, meter: Meter):
+    """Have the meter mark where the forward and the backward pass of each layer begin: (pass,
+    number of the batch, layer). ("head", ...) begins where the forward pass of a layer ends."""
+    passes = collections.Counter()
+    meter.mark(("start", 0, 0))
+
+    def begin(i, *_):
+        if torch._C._current_autograd_node() is None:  # else a checkpointed layer is recomputed
+            passes[i] += 1
+            meter.mark(("forward", passes[i], i))
+
+    def end(i, module, inputs, output):
+        if torch._C._current_autograd_node() is not None:
+            return
+        key = passes[i], i
+        meter.mark(("head", *key))
+        hidden = output[0] if isinstance(output, tuple) else output
+        if hidden.requires_grad:
+            hidden.register_hook(lambda _: meter.mark(("backward", *key)))
+
+    for i, layer in enumerate(decoder_layers(model)):
+        layer.register_forward_pre_hook(functools.partial(begin, i))
+        layer.register_forward_hook(functools.partial(end, i))
+
+
+def _highest(meter: Meter) -> tuple[list, list]:
+    """The highest points between two marks, for each phase: of all bytes, and of all but
+    gradients, which several GPUs divide. (keys, timeline)"""
+    found: dict[tuple, tuple[str, dict]] = {}
+    for (mark, start), (_, end) in itertools.pairwise(meter.marks):
+        for phase, parts in meter.timeline[start:end]:
+            for without in ("", "gradients"):
+                key = (*mark, phase, without)
+                if key not in found or _total(parts, without) > _total(found[key][1], without):
+                    found[key] = phase, parts
+    return [*found], [*found.values()]
+
+
+def _total(parts: dict, without: str = "") -> int:
+    return sum(parts.values()) - parts.get(without, 0)
 
 
 def evaluation(shape, config, examples: list[dict], device: str = "cpu") -> int:
@@ -215,9 +251,9 @@ def _linear8bit(nn, sides, bias: bool, dtype):
 def facts(model) -> dict:
     """Sizes of a model beyond its parameter counts.
 
-    quantized: parameters in 4 or 8 bits; bits: of each with its scales. factored: numbers that
-    Adafactor keeps. hidden: trainable weights in matrices of hidden layers. layer: bytes of the
-    largest decoder layer; root: bytes outside of all decoder layers.
+    quantized: parameters in 4 or 8 bits; quantized_bytes: their bytes, including scales. factored:
+    numbers that Adafactor keeps. hidden: trainable weights in matrices of hidden layers. layer:
+    bytes of the largest decoder layer; root: bytes outside of all decoder layers.
     """
     packed = [p for p in model.parameters() if getattr(p, "quant_state", None) is not None]
     eight = [module for module in model.modules() if is_eight_bit(module)]
@@ -228,9 +264,8 @@ def facts(model) -> dict:
         module.weight.nbytes + module.state.SCB.nbytes for module in eight)
     trained = [p for p in model.parameters() if p.requires_grad]
     hidden = optimizers.hidden_matrices(model)
-    layers = [sum(p.nbytes for p in layer.parameters())
-              for layer in getattr(packed_attention.base_of(model).get_decoder(), "layers", ())]
-    return {"quantized": quantized, "bits": 8 * held / quantized if quantized else None,
+    layers = [sum(p.nbytes for p in layer.parameters()) for layer in decoder_layers(model)]
+    return {"quantized": quantized, "quantized_bytes": held,
             "hidden": sum(p.numel() for name, p in model.named_parameters() if name in hidden),
             "factored": sum(sum(p.shape[-2:]) * p.shape[:-2].numel() if p.ndim > 1 else p.numel()
                             for p in trained),

@@ -130,32 +130,30 @@ def largest(need: Callable[[int], float], start: int, peak: float, limit: float,
 
 
 def sentences(verdict: dict) -> list[str]:
-    """The verdict for a terminal."""
+    """The verdict for a terminal: whether it fits, then how far it can grow or what to change."""
     spare = verdict["headroom_bytes"]
-    says = (f"Fits on {verdict['gpu']}, with {gb(spare)} to spare" if verdict["fits"] else
-            f"Does not fit on {verdict['gpu']}: {gb(-spare)} too much")
-    lines = [f"{says} (for CUDA and the allocator {gb(model_shapes.CONTEXT)} and "
-             f"{model_shapes.SLACK:.0%} of the peak are kept free)."]
+    kept = f"{gb(model_shapes.CONTEXT)} for CUDA and {model_shapes.SLACK:.0%} for its allocator"
+    lines = [f"Fits on {verdict['gpu']} with {gb(spare)} to spare, after {kept}."
+             if verdict["fits"] else
+             f"Does not fit on {verdict['gpu']}: {gb(-spare)} too much, with {kept}."]
     batch, length = verdict["largest_batch_size"], verdict["largest_max_length"]
     if batch is None:
-        lines.append("The largest batch and length, and what LoRA and QLoRA need, depend on the "
-                     "shape of the model, which a number of parameters does not give: name a model "
-                     "of this size (`ftkit memory --models` lists some).")
-    elif not batch:
-        lines.append("Without other changes not even a batch of one record fits at this length.")
-    elif not length:
-        lines.append("No length fits at this batch size.")
-    else:
-        lines.append(f"Largest batch_size at this length: {batch:,}; largest max_length at this "
-                     f"batch size: {length:,}.")
-    if verdict["changes"]:
-        lines.append("Changes with which it fits, the cheapest first:")
-    elif not verdict["fits"] and batch is not None:
-        lines.append("No change of batch, method or length makes it fit: take a smaller model, a "
-                     "larger GPU, or several.")
-    for one in verdict["changes"]:
-        options = " ".join(f"--{name.replace('_', '-')} {value}".lower()
-                           for name, value in one["change"].items())
-        same = "; learns the same" if one["learns_the_same"] else ""
-        lines.append(f"  {options}: peak {gb(one['peak'])}{same}")
-    return lines
+        return [*lines, "Batch, length, LoRA and QLoRA depend on the shape of the model, which a "
+                "number of parameters does not give: name a model (`ftkit memory --models`)."]
+    room = (f"Largest batch_size at this length: {batch:,}; largest max_length at this batch "
+            f"size: {length:,}.")
+    if verdict["fits"]:
+        return [*lines, room]
+    changes = [_option(change) for change in verdict["changes"]]
+    if not changes:
+        return [*lines, "No change of batch, method or length makes it fit: take a smaller model, "
+                "a larger GPU, or several."]
+    others = [f"  or {change}" for change in changes[1:]]
+    return [*lines, f"It fits with {changes[0]}", *others, *([room] if batch and length else [])]
+
+
+def _option(one: dict) -> str:
+    options = " ".join(f"--{name.replace('_', '-')} {value}".lower()
+                       for name, value in one["change"].items())
+    same = " (learns the same)" if one["learns_the_same"] else ""
+    return f"{options}: peak {gb(one['peak'])}{same}"

@@ -34,6 +34,12 @@ def request(model, config):
     if targets != "all-linear":
         targets = [name.strip() for name in targets.split(",") if name.strip()]
     if method == "ia3":
+        kind, known = model.config.model_type, peft.utils.constants
+        if targets == "all-linear" and (
+                kind not in known.TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING):
+            raise UserError(f"target_modules is 'all-linear' with method ia3, and peft has no "
+                            f"usual layers for IA3 in a {kind}; name them, such as "
+                            "k_proj,v_proj,down_proj, or use method lora")
         if targets == "all-linear":
             return peft.IA3Config(task_type=task)
         inputs = peft.utils.TRANSFORMERS_MODELS_TO_IA3_FEEDFORWARD_MODULES_MAPPING

@@ -2,7 +2,8 @@
 
     Calculator("meta-llama/Llama-2-7b")     draws itself in a notebook
 
-Moving a control evaluates the formula, which is instant; the button simulates the real step.
+Moving a control traces the step anew, which takes a fraction of a second, or none where only the
+batch changes.
 """
 
 from __future__ import annotations
@@ -37,27 +38,19 @@ class Calculator:
         inputs = [self.model, *self.controls.values(), self.max_length, self.gpus, self.zero]
         for control in inputs:
             control.observe(widgets.guarded(lambda _: self.show(), self.text.show), "value")
-        trace = widgets.button(
-            "Trace the step", "search", self.trace, "Simulate this step on tensors without "
-            "memory; this takes seconds for a large model", self.text.show)
-        self.view = W.VBox([W.GridBox([*inputs, trace], layout=W.Layout(
+        self.view = W.VBox([W.GridBox(inputs, layout=W.Layout(
             grid_template_columns="repeat(auto-fit, minmax(300px, 1fr))")), self.image, self.text])
         self.show()
 
-    def show(self, simulation: bool = False):
+    def show(self):
         """Draw the memory for the values of the controls."""
         fields: dict[str, Any] = {name: widgets.read(c) for name, c in self.controls.items()}
         gpus = self.gpus.value
         self.footprint = footprint.memory(
             model=self.model.value.strip(), gpus=gpus, zero=self.zero.value if gpus > 1 else 0,
-            device="cuda", simulation=simulation, max_length=self.max_length.value, **fields)
+            device="cuda", max_length=self.max_length.value, **fields)
         self.image.value = charts.footprint(self.footprint).as_html()
         self.text.show("")  # the picture has its own sentence
-
-    def trace(self):
-        """Draw the formula and the simulation next to each other."""
-        self.text.show("simulating the step ...")
-        self.show(simulation=True)
 
     def _ipython_display_(self):
         widgets.display(self.view, repr(self))

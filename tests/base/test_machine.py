@@ -68,7 +68,7 @@ def test_the_default_precision_follows_the_processor_and_the_size_of_the_model(
         shown = {setting: value for setting, value, _ in machine.setup().lines}["precision"]
         assert shown == (large if tiny == large else "bf16, fp32 for tiny")
         for model, precision in (("tiny", tiny), ("smollm2", large), (7e9, large)):
-            found = footprint.memory(model=model, device="cpu", simulation=False)
+            found = footprint.memory(model=model, device="cpu", batch_size=1)
             assert found.config.precision == precision
     finally:
         machine.bf16_is_fast.cache_clear()

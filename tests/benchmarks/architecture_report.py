@@ -60,13 +60,13 @@ def row(name: str, fields: dict, lengths: list[int], kind: str) -> dict:
     import architectures as shapes
 
     from ftkit.base.config import Config
-    from ftkit.memory_use import footprint, model_shapes
+    from ftkit.memory_use import footprint
 
     config, shape = Config(**fields), shapes.SHAPES[name]
     found = {"model": name, "fields": fields, "lengths": lengths}
     if kind == "malloc":
         return found | {"malloc": allocator.forked(by_malloc, shape, config, lengths)}
-    predicted = footprint.simulated(model_shapes.shape(shape), config, lengths, device="cpu").peak
+    predicted = footprint.simulated(shape, config, lengths, device="cpu").peak
     return found | {"predicted": predicted,
                     "torch": allocator.forked(allocator.peak, shape, config, lengths)}
 

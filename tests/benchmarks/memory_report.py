@@ -26,7 +26,7 @@ import allocator  # noqa: E402
 
 from ftkit.base import formatting, machine  # noqa: E402
 from ftkit.base.config import Config  # noqa: E402
-from ftkit.memory_use import footprint, measure, model_shapes  # noqa: E402
+from ftkit.memory_use import footprint, measure  # noqa: E402
 
 LENGTHS = {"2x128": [128] * 2, "8x256": [256] * 8}
 OTHERS = [  # what the grid leaves out: (fields, lengths)
@@ -61,7 +61,7 @@ def row(model: str, fields: dict, lengths: list[int]) -> dict:
     config = Config(**({"precision": "fp32"} | fields))
     device = machine.device()
     began = time.process_time()
-    predicted = footprint.simulated(model_shapes.shape(model), config, lengths, device=device).peak
+    predicted = footprint.simulated(model, config, lengths, device=device).peak
     seconds = time.process_time() - began
     if device == "cuda":
         measured = measure.step(model, config, lengths).peak

@@ -100,8 +100,7 @@ def test_a_closed_output_and_a_full_log_cost_nothing(home):
 
 
 LIGHT = ["--help", "run --help", "check {data}", "runs", "drill --list", "memory --models",
-         "memory --model 7.5B --gpu 24GB", "memory --formula", "memory --model smollm2 --formula",
-         "memory --model llama-2-7b --method qlora --gpu 24GB --formula --device cuda"]
+         "memory --model 7.5B --gpu 24GB"]
 
 
 def test_commands_that_train_nothing_import_no_heavy_package(tmp_path, home):

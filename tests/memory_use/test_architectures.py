@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ftkit.base.config import Config
-from ftkit.memory_use import footprint, model_shapes
+from ftkit.memory_use import footprint
 
 
 def cases():
@@ -22,7 +22,7 @@ def cases():
 def test_the_traced_peak_of_an_architecture_is_that_of_torchs_allocator(name, fields, lengths):
     shape, config = architectures.SHAPES[name], Config(**fields)
     measured = allocator.forked(allocator.peak, shape, config, lengths, start="forkserver")
-    found = footprint.simulated(model_shapes.shape(shape), config, lengths, device="cpu")
+    found = footprint.simulated(shape, config, lengths, device="cpu")
     assert found.peak == pytest.approx(measured, rel=2e-3)
 
 

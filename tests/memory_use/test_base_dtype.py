@@ -47,7 +47,7 @@ def test_a_run_on_a_cpu_keeps_them_in_fp32_unless_asked():
 @pytest.mark.parametrize("method, base", [("full", None), ("lora", "bf16"), ("qlora", "bf16")])
 def test_a_prediction_for_a_gpu_assumes_16_bits(method, base):
     found = memory(model="llama-2-7b", method=method, precision="bf16", batch_size=1,
-                   max_length=64, simulation=False)
+                   max_length=64)
     assert found.config.base_dtype == base
 
 

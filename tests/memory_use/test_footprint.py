@@ -1,21 +1,18 @@
 """Memory: the numbers everybody quotes, the traced step against the measured one."""
 
-import functools
 import json
-from collections import Counter
 
 import pytest
 import torch
-from transformers.pytorch_utils import Conv1D
 
 from ftkit.base.config import Config
 from ftkit.base.optimizers import OPTIMIZERS
 from ftkit.engine import optimizers
 from ftkit.memory_use import (
+    by_depth,
     footprint,
     footprint_text,
     formula,
-    layer_sizes,
     model_shapes,
     simulate,
 )
@@ -53,8 +50,8 @@ def test_a_7b_step_needs_what_its_states_need_and_the_parts_add_up():
 
 
 def test_lora_on_q_and_v_of_llama_7b_has_the_parameters_of_the_arithmetic():
-    found = memory(model=model_shapes.shape("llama-2-7b"), method="lora", r=8, simulation=False,
-                   target_modules="q_proj,v_proj", **MIXED)  # counted on the built model
+    found = memory(model=model_shapes.shape("llama-2-7b"), method="lora", r=8,
+                   target_modules="q_proj,v_proj", **MIXED)
     assert found.trainable == 32 * 2 * 8 * (4096 + 4096) == 4_194_304
 
 
@@ -76,59 +73,23 @@ PUBLISHED = {  # as the hub counts the tensors of each checkpoint
 }
 
 
-@functools.cache
-def built(name):
-    return simulate.build(model_shapes.shape(name), Config())
+KNOWN = model_shapes.names()
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("name", sorted({*PUBLISHED, *KNOWN}))
 def test_a_known_shape_has_the_published_number_of_parameters(name):
-    assert loading.count(built(name))[1] == PUBLISHED[name]
-
-
-KNOWN = [row["id"] for row in model_shapes._rows() if "linear" in row]
-ONE_OF_EACH = {model_shapes.row_of(name)["config"]["model_type"]: name  # with the fewest layers
-               for name in sorted(KNOWN, key=lambda name: -layer_sizes.of(name).linear[0].count)}
-
-
-def test_the_layers_of_the_table_are_those_that_transformers_builds():
-    for name in ("tiny", *KNOWN):
-        model = built(name)
-        known = layer_sizes.of(name)
-        assert known.parameters == sum(p.numel() for p in model.parameters()), name
-        head, found = model.get_output_embeddings(), Counter()
-        for path, layer in model.named_modules():
-            if isinstance(layer, torch.nn.Linear | Conv1D) and layer is not head:
-                found[path.rpartition(".")[2], *layer.weight.shape] += 1
-        assert {layer[:3]: layer.count for layer in known.linear} == found, name
-        context = getattr(model.config, "max_position_embeddings", None)
-        assert known.shape.max_position_embeddings == (context or 0), name
-
-
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name, method", [
-    *((name, "lora") for name in sorted(ONE_OF_EACH.values())),
-    ("tiny", "full"), ("tiny", "qlora"), ("openai-community/gpt2", "qlora")])
-def test_the_table_gives_what_counting_the_built_model_gives(name, method):
-    if method == "qlora":
-        pytest.importorskip("bitsandbytes")
-    fields = {"method": method, "r": 5}
-    given = dict(config=Config(**fields), device="cuda", simulation=False, max_length=64)
-    quick = memory(model=name, **given)
-    counted = memory(model=model_shapes.shape(name), **given)
-    assert quick.to_dict() | {"model": ""} == counted.to_dict() | {"model": ""}
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_what_the_table_does_not_say_is_counted_on_the_built_model():
-    for fields in ({"use_dora": True}, {"target_modules": "lm_head"}, {"method": "ia3"}):
-        config = Config(**{"method": "lora"} | fields)
-        assert layer_sizes.of("tiny").counted(config) is None
-        found = memory(config, "tiny", simulation=False, max_length=64)
-        model = simulate.build(model_shapes.shape("tiny"), config)
-        assert found.trainable == loading.count(model)[0] > 0
-    with pytest.raises(ValueError, match="target_modules 'nothing' matches no layer"):
-        memory(method="lora", target_modules="nothing", simulation=False)
+    """Counted by depth, so a wrong period of layers is found here too."""
+    shape, counts = model_shapes.shape(name), []
+    layers = by_depth.kinds(shape.get_text_config())
+    prefix, period, depth = by_depth.depths(layers) or (0, 1, len(layers))
+    for n in (depth, depth + period):
+        counts.append(loading.count(simulate.build(by_depth.cut(shape, n), Config()))[1])
+        if n == len(layers):
+            break
+    count = counts[0] + (counts[-1] - counts[0]) * (len(layers) - depth) // period
+    assert count == model_shapes.parameters(name) == PUBLISHED.get(name, count)
+    context = getattr(shape.get_text_config(), "max_position_embeddings", None)
+    assert model_shapes.sizes(model_shapes.content(name)).max_position_embeddings == (context or 0)
 
 
 def test_a_config_json_alone_is_enough(tmp_path):
@@ -171,20 +132,6 @@ def test_other_makes_of_models_are_predicted_as_they_are_trained(make, fields):
         assert step.peak == pytest.approx(measure.step(model, config, [32, 20]).peak, rel=2e-3)
     elif make == "matrices turned round":
         assert step.facts["quantized"] == 2 * 12 * 64 * 64
-
-
-@pytest.mark.parametrize("fields", [{"method": "lora", "use_dora": True}, {"method": "qlora"},
-                                    {"method": "ia3"}])
-@pytest.mark.parametrize("make", ["tiny", MAKES["experts"], MAKES["matrices turned round"]],
-                         ids=["tiny", "experts", "gpt2"])
-@pytest.mark.filterwarnings("ignore")
-def test_the_formula_counts_what_the_simulation_trains(make, fields):
-    if make == MAKES["experts"] and "use_dora" in fields:
-        pytest.skip("peft has no DoRA for experts")
-    quick, whole = (memory(model=make, **fields, max_length=32, batch_size=1, precision="fp32",
-                           device="cpu", simulation=simulation) for simulation in (False, True))
-    assert quick.simulation is None and quick.states == whole.states
-    assert (quick.trainable, quick.bits) == (whole.trainable, whole.bits)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "pure-bf16"])
@@ -300,18 +247,16 @@ def test_the_command_gives_the_states_of_the_papers(ftkit, words, expected):
     assert found["states"] == sum(found["per_gpu"][k] for k in footprint.STATES)
 
 
-def test_the_command_counts_lora_and_the_bits_of_nf4(ftkit):
-    found = told(ftkit, "--model", "llama-2-7b", "--method", "lora", "--r", 8,
-                 "--target-modules", "q_proj,v_proj", "--formula")
-    assert found["trainable_parameters"] == 4_194_304
-    found = told(ftkit, "--model", "smollm2-135m", "--method", "qlora", "--formula")
-    assert found["bits_per_weight"] == pytest.approx(4.127, abs=1e-3)
-    found = told(ftkit, "--model", "smollm2-135m", "--method", "qlora", "--load-in-8bit", "true",
-                 "--formula")
-    shapes = model_shapes.row_of("smollm2-135m")["linear"]  # name, rows, columns, how many
-    rows, weights = (sum(n * count for n, count in sizes) for sizes in (
-        [(r, c) for _, r, _, c in shapes], [(r * k, c) for _, r, k, c in shapes]))
-    assert found["bits_per_weight"] == pytest.approx(8 + 32 * rows / weights)
+@pytest.mark.parametrize("fields, key, expected", [
+    (["llama-2-7b", "--method", "lora", "--r", 8, "--target-modules", "q_proj,v_proj"],
+     "trainable_parameters", 4_194_304),
+    (["smollm2-135m", "--method", "qlora"], "bits_per_weight", 4.127),
+    (["smollm2-135m", "--method", "qlora", "--load-in-8bit", "true"], "bits_per_weight",
+     8 + 32 * (2 * 576 + 2 * 192 + 2 * 1536 + 576) / (  # a scale for each row
+         2 * 576 * 576 + 2 * 192 * 576 + 3 * 1536 * 576)),
+])
+def test_the_command_counts_lora_and_the_bits_of_a_weight(ftkit, fields, key, expected):
+    assert told(ftkit, "--model", *fields)[key] == pytest.approx(expected, abs=1e-3)
 
 
 @pytest.mark.slow
@@ -335,10 +280,13 @@ def test_a_65b_qlora_step_is_broken_down_and_fits_one_card_of_48_gb(ftkit):
 def test_the_command_tells_parts_sentence_and_gpus_in_words(ftkit):
     status, out, _ = ftkit("memory", "--model", "tiny", "--batch-size", 2, "--max-length", 64)
     assert status == 0
-    for words in ("weights", "optimizer state", "activations", "peak", "each at its largest",
-                  "parameters are trained", "Fits: T4 16GB", footprint_text.ERROR["cpu"],
-                  "Assumes: ", "batch size 2", "--gpu NAME"):
+    for words in ("weights", "optimizer state", "activations", "at the peak", "Fits: T4 16GB",
+                  footprint_text.ERROR["cpu"], "2 x 64 tokens", "--gpu NAME"):
         assert words in out
+    assert "Assumes: " not in out
+    _, out, _ = ftkit("memory", "--model", "tiny", "--batch-size", 2, "--max-length", 64,
+                      "--verbose")
+    assert "parameters are trained" in out and "Assumes: " in out and "batch size 2" in out
     status, _, err = ftkit("memory", "--model", "llama-9b")
     assert status == 2 and "did you mean" in err
 

@@ -77,21 +77,12 @@ def test_a_step_that_does_not_fit_names_changes_that_do():
 
 @pytest.mark.parametrize("gpu, status", [("24GB", 0), ("1MB", 3)])
 def test_the_exit_status_is_the_verdict(ftkit, gpu, status):
-    words = ("--model", "tiny", "--max-length", 64, "--batch-size", 1, "--gpu", gpu,
-             "--formula")
+    words = ("--model", "tiny", "--max-length", 64, "--batch-size", 1, "--gpu", gpu)
     found, out, _ = ftkit("memory", "--json", *words)
     said = json.loads(out)
     assert found == status and said["verdict"]["fits"] == (status == 0)
     assert {"base_dtype", "attention", "loss", "batch_size"} <= {
         *said["assumptions"], "base_dtype"} and said["reserved_estimate"] > said["per_gpu"]["peak"]
-
-
-def test_a_verdict_by_formula_says_to_trace_the_step(ftkit):
-    words = ("memory", "--model", "tiny", "--gpu", "2GB", "--device", "cuda", "--batch-size", 1,
-             "--max-length", 64)
-    assert "trace the step (without --formula)" in ftkit(*words, "--formula")[1]
-    assert "without --formula" not in ftkit(*words)[1]
-    assert "without --formula" not in ftkit("memory", "--model", "7B", "--gpu", "24GB")[1]
 
 
 def test_a_number_of_parameters_has_no_largest_batch_and_rules_no_method_out(ftkit):
@@ -191,15 +182,14 @@ def test_a_length_beyond_the_context_has_a_note():
 
 
 def test_experts_that_are_not_quantized_are_counted_out():
-    found = memory(model="mixtral-8x7b", method="qlora", batch_size=1, max_length=16,
-                   simulation=False)
+    found = memory(model="mixtral-8x7b", method="qlora", batch_size=1, max_length=16)
     assert found.to_dict()["quantized_parameters"] < 0.05 * found.parameters
     assert "only 3% of the frozen parameters" in found.notes[0]
 
 
 def test_stage_1_divides_no_weights():
     asked = {"model": "llama-2-7b", "method": "lora", "gpus": 8, "batch_size": 1,
-             "max_length": 16, "simulation": False, "precision": "bf16"}
+             "max_length": 16, "precision": "bf16"}
     zero, one = (memory(zero=stage, **asked).states for stage in (0, 1))
     assert one["weights"] == zero["weights"] and one["optimizer"] == zero["optimizer"] / 8
 
@@ -212,7 +202,7 @@ def test_a_name_written_in_another_way_leads_to_the_models_meant(name):
 
 def test_zero_divides_the_state_of_an_8_bit_optimizer():
     asked = {"model": "llama-2-7b", "optim": "adamw_bnb_8bit", "gpus": 4, "batch_size": 1,
-             "max_length": 16, "simulation": False, "precision": "fp32"}
+             "max_length": 16, "precision": "fp32"}
     zero, two = (memory(zero=stage, **asked).states for stage in (0, 2))
     assert two["optimizer"] == zero["optimizer"] / 4 and zero["optimizer"] < 2.1 * 6.74e9
 

@@ -223,7 +223,7 @@ def run(folder, out):
 
 
 def memory(folder, out):
-    footprint.memory(SETTINGS, str(folder), simulation=False)
+    footprint.memory(SETTINGS, str(folder))
 
 
 def check(folder, out):

@@ -1,0 +1,127 @@
+"""A traced step of a deep model from two shallow ones: as exact, at a fraction of the time.
+
+    step(shape, config, [512] * 4)        as `simulate.step`
+    trace(shape, config, batches)         as `simulate.trace`
+
+The layers of a model repeat: all alike, or in periods such as five with sliding attention and one
+with full attention, perhaps after a few others (the dense first layers of a mixture of experts).
+One more period adds the same bytes each time to every moment of a step. So the step is traced with
+one period and with two, and each moment is extended on a line. Moments near the first layers are
+aligned from the first layer on, those near the last layers from the last layer back; the peak is
+the highest of all. Models of few layers, and those without a period, are traced whole.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+
+from ftkit.engine import packed_batch
+from ftkit.memory_use import simulate
+from ftkit.memory_use.traced_step import Step, on_a_line
+
+LONGEST_PREFIX, LONGEST_PERIOD = 8, 12
+# Attributes of a config that say for which layers something holds: those below a number, those in
+# a list of numbers, every so many of them.
+FIRST, LISTED, EVERY = ("first_k_dense_replace",), ("mlp_only_layers", "moe_layers"), (
+    ("decoder_sparse_step", None), ("attn_layer_period", "attn_layer_offset"),
+    ("expert_layer_period", "expert_layer_offset"))
+
+
+def step(shape, config, lengths: list[int], *options) -> Step:
+    """`simulate.step`, from shallow models where the layers repeat."""
+    return _extended_or_whole(simulate.step, shape, config, lengths, *options)
+
+
+def trace(shape, config, batches: list[packed_batch.PackedBatch], *options,
+          **named) -> Step:
+    """`simulate.trace`, from shallow models where the layers repeat."""
+    return _extended_or_whole(simulate.trace, shape, config, batches, *options, **named)
+
+
+def depths(layers: list) -> tuple[int, int, int] | None:
+    """(layers before the first period, those of a period, those of the shallower model), of which
+    two models have the fewest layers; None where the whole model has no more."""
+    count, best = len(layers), None
+    for prefix in range(min(LONGEST_PREFIX, count) + 1):
+        for period in range(1, LONGEST_PERIOD + 1):
+            if any(layers[i] != layers[i + period] for i in range(prefix, count - period)):
+                continue
+            depth = max(2, prefix + period)
+            depth += (count - depth) % period
+            if best is None or 2 * depth + period < 2 * best[2] + best[1]:
+                best = prefix, period, depth
+    return best if best and 2 * best[2] + best[1] < count else None
+
+
+def kinds(config) -> list:
+    """What distinguishes each layer of a model from others, as its config says."""
+    count = config.num_hidden_layers
+    if getattr(config, "num_kv_shared_layers", 0):
+        return [object() for _ in range(count)]  # no period: the last layers use others' keys
+    lists = [value for _, value in _lists(config)]
+    for name in ("layers_block_type", "layer_types"):  # properties of some configs
+        value = getattr(config, name, None)
+        lists += [value] if isinstance(value, list | tuple) and len(value) == count else []
+    return [(*(str(one[i]) for one in lists),
+             *(i < (getattr(config, name, 0) or 0) for name in FIRST),
+             *(i in (getattr(config, name, None) or ()) for name in LISTED),
+             *(_is_every(config, i, *names) for names in EVERY)) for i in range(count)]
+
+
+def cut(shape, layers: int):
+    """A copy of a transformers config with the first `layers` layers alone."""
+    shape = copy.deepcopy(shape)
+    config = shape.get_text_config()
+    for name, value in _lists(config):
+        setattr(config, name, value[:layers])
+    config.num_hidden_layers = layers
+    return shape
+
+
+# ------------------------------------------------------------------ inside
+
+
+def _extended_or_whole(trace, shape, config, *options, **named):
+    layers = kinds(shape.get_text_config())
+    found = depths(layers)
+    if found is not None:
+        prefix, period, depth = found
+        one, two = (trace(cut(shape, n), config, *options, **named)
+                    for n in (depth, depth + period))
+        step = on_a_line(one, two, (len(layers) - depth) / period,
+                         list(_pairs(one, two, prefix, period)))
+        if step is not None:
+            return step
+    return trace(shape, config, *options, **named)
+
+
+def _pairs(one, two, prefix: int, period: int) -> Iterator[tuple]:
+    """Keys of the moments of two Steps, one a period deeper, that belong together."""
+    there = set(two.keys)
+    for key in one.keys:
+        kind, number, layer, *rest = key
+        if kind == "head" and layer == max(k[2] for k in one.keys):
+            layer += period  # after the last layer
+            key_there = (kind, number, layer, *rest)
+            if key_there in there:
+                yield key, key_there
+            continue
+        if key in there:
+            yield key, key
+        from_the_end = (kind, number, layer + period, *rest)
+        if kind in ("forward", "head", "backward") and layer >= max(1, prefix) and (
+                from_the_end in there):
+            yield key, from_the_end
+
+
+def _is_every(config, i: int, period: str, offset: str | None) -> bool:
+    every = getattr(config, period, 0) or 0
+    begin = getattr(config, offset, 0) if offset else every - 1
+    return bool(every) and i % every == begin % every
+
+
+def _lists(config) -> list[tuple[str, list]]:
+    """The lists of a config that have one item for each layer."""
+    return [(name, value) for name, value in vars(config).items()
+            if isinstance(value, list | tuple) and len(value) == config.num_hidden_layers]

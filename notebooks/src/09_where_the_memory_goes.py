@@ -108,8 +108,7 @@ first_guess
 LLAMA = "meta-llama/Llama-2-7b"
 states = {}
 for precision in ("fp32", "bf16", "pure-bf16"):
-    found = ft.memory(model=LLAMA, precision=precision, batch_size=1, max_length=512, device="cuda",
-                      simulation=False)
+    found = ft.memory(model=LLAMA, precision=precision, batch_size=1, max_length=512, device="cuda")
     states[precision] = found.total_states / 1e9
 ft.table([{"precision": name, "model states, GB": size} for name, size in states.items()])
 
@@ -169,8 +168,7 @@ ft.table(rows)
 #
 # Estimates miss what an architecture really stores. A **trace** runs one real training step on tensors that
 # have a shape but no memory, and notes when each is created and freed. All peaks of 7B and 8B models on this
-# page come from `ft.memory`'s trace, which it calls the *simulation*. Only the calculator starts with a
-# formula.
+# page come from `ft.memory`'s trace, which it calls the *simulation*.
 
 # %%
 second_guess = ft.predict(

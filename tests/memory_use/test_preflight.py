@@ -188,7 +188,7 @@ def test_the_forecast_of_the_panel_says_what_does_not_fit(lab, monkeypatch):
     known.load()
     assert known.memory(big) is None
     monkeypatch.setattr(machine, "device", lambda: "cpu")
-    monkeypatch.setattr(free_memory, "available", lambda: 450 * 2**20)
+    monkeypatch.setattr(free_memory, "available", lambda: 300 * 2**20)
     known.estimate_memory(big)
     assert "this run needs about" in known.memory(big).refused and known.memory(big).bytes > 0
     monkeypatch.setattr(free_memory, "available", lambda: 16 * 2**30)

@@ -93,7 +93,7 @@ def test_memory_says_the_type_and_nf4_and_fp4_are_equal():
     assert found["nf4"].peak == found["fp4"].peak and found["nf4"].bits == found["fp4"].bits
     for kind, words in (("nf4", "4 bits (nf4), 4.1"), ("fp4", "4 bits (fp4), 4.1"),
                         ("int8", "8 bits (LLM.int8()), 8.")):
-        assert f"are in {words}" in found[kind].text()
+        assert f"are in {words}" in found[kind].text(verbose=True)
 
 
 def test_the_predicted_bytes_of_an_8_bit_base_are_those_that_are_held():

@@ -38,9 +38,10 @@ def rates(sizes: Mapping[str, int], temperature: float = 1.0, cap: float | None 
 
 def counts(shares: Mapping[str, float], n: int) -> dict[str, int]:
     """Divide `n` draws by `shares`, rounded by the largest-remainder method so they sum to n."""
-    if n < 0 or not shares or any(share < 0 for share in shares.values()):
-        raise UserError(f"n is {n} and shares are {dict(shares)!r}; expected numbers of at least 0")
     total = sum(shares.values())
+    if n < 0 or any(share < 0 for share in shares.values()) or not total:
+        raise UserError(f"n is {n} and shares are {dict(shares)!r}; expected numbers of at "
+                        "least 0, and one share above 0")
     exact = {task: n * share / total for task, share in shares.items()}
     out = {task: int(draws) for task, draws in exact.items()}
     by_rest = sorted(exact, key=lambda task: out[task] - exact[task])

@@ -64,7 +64,10 @@ def _diverged(run, losses) -> Finding | None:
         return Finding("diverged", f"diverged at step {bad:g}: the loss is not a number any more",
                        advice, {"step": bad})
     start, end = _ends(run, "val_loss") or (losses[0][1], _tail(losses))
-    if not math.isfinite(end) or (end > 1.2 * start and _tail(losses) > 1.2 * losses[0][1]):
+    if not math.isfinite(end):
+        return Finding("diverged", f"diverged: val_loss is {end} at the end and was "
+                       f"{number(start)} before the run", advice, {"first": start, "last": end})
+    if end > 1.2 * start and _tail(losses) > 1.2 * losses[0][1]:
         first, last = losses[0][1], _tail(losses)
         return Finding("diverged", f"diverged: the loss is {number(last)} at the end and was "
                        f"{number(first)} at the first step", advice,

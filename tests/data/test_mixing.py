@@ -80,6 +80,7 @@ def test_effective_share_counts_the_tokens_with_loss():
     (lambda: mixing.rates({"a": 1}, temperature=0), "temperature is 0"),
     (lambda: mixing.rates({"a": 1}, cap=0), "cap is 0"),
     (lambda: mixing.counts({"a": -1.0}, 3), "at least 0"),
+    (lambda: mixing.counts({"a": 0.0}, 3), "one share above 0"),
     (lambda: mixing.draw({"a": []}, 3, {"a": 1.0}, 0), "no records to draw 3"),
     (lambda: mixing.draw({"a": []}, 3, {"b": 1.0}, 0), "the same names"),
 ])

@@ -37,6 +37,12 @@ def test_a_run_that_learns_and_forgets_nothing_is_fine():
     assert "4.00 to 0.50" in found[0].text and "no probe rose" in found[0].text
 
 
+def test_a_val_loss_that_is_no_number_is_named_where_the_training_loss_falls():
+    found = diagnose(run([1.9, 1.5, 1.3, 1.1], [2.0, math.nan]))[0]
+    assert found.kind == "diverged" and "val_loss is nan" in found.text
+    assert found.evidence["first"] == 2.0
+
+
 def test_a_fine_run_that_ends_far_above_the_baseline_says_so():
     good, slow = (run(falling(), [4, 2, 1, *[end] * 6]) for end in (0.5, 0.9))
     assert "the baseline" not in diagnose(slow, good)[0].text  # not known to be the same records

@@ -1,1 +1,1 @@
-"""What every other room uses: Config, the machine, errors, numbers and text."""
+"""Foundations of the package: Config, the machine, errors, and formatting of numbers and text."""

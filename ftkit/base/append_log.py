@@ -1,4 +1,4 @@
-"""Append lines to a file that several processes share, without losing one."""
+"""Append lines to a file that several processes share, without losing any line."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Cooperative cancellation of background work, per thread.
 
     with cancelable(stop.is_set): work()      # raises Canceled soon after stop is set
-    point()                                   # inside the work, wherever it may end
+    point()                                   # inside the work, wherever it may be canceled
 """
 
 from __future__ import annotations

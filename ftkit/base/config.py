@@ -1,7 +1,7 @@
 """`Config`: the settings of a run, with the field names of transformers and peft.
 
-One declaration says everything about a field; the command line, the what-if panel, `ft.compare`,
-scripts and the memory prediction compute their lists from it (`config_fields.option`).
+Each field is declared once (`config_fields.option`). The command line, the what-if panel,
+`ft.compare`, scripts and the memory prediction derive their lists from the declarations.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from ftkit.base.errors import UserError
 from ftkit.base.optimizers import OPTIMIZERS
 
 # The best learning rate depends on the size of the model and on the method: LoRA needs about ten
-# times that of full fine-tuning, a model of a few million parameters about twenty times that of a
-# model of a billion.
+# times the rate of full fine-tuning, and a model of a few million parameters about twenty times
+# the rate of a model of a billion.
 LEARNING_RATES = {
     "tiny": {"full": 1e-3, "lora": 5e-3, "qlora": 5e-3, "ia3": 1e-1, "prompt_tuning": 1e-1,
              "prefix_tuning": 1e-1},
@@ -40,11 +40,10 @@ ONE_ITERATION = (lambda c: c.num_iterations == 1, "num_iterations is 1")
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """The hyperparameters of a run; names and units as in transformers and peft.
+    """The hyperparameters of a run, with the names and units of transformers and peft.
 
-    `None` means "choose for me": `resolved` fills in what suits the model and the machine, and
-    the Run stores the filled-in values. Raises UserError with the field, the value given and
-    what is accepted.
+    `None` means "choose for me": `resolved` fills in a value that suits the model and the machine,
+    and the Run stores it. Raises UserError if a value is not accepted.
     """
 
     RATE: ClassVar[float] = 1.0  # times the default learning rate, for this kind of training
@@ -322,7 +321,7 @@ class Config:
             object.__setattr__(self, name, accept(type(self), name, getattr(self, name)))
 
     def but(self, **changes) -> Config:
-        """The same Config with some fields changed: `base.but(learning_rate=1e-2)`."""
+        """Return a copy with some fields changed: `base.but(learning_rate=1e-2)`."""
         check_names(type(self), changes)
         changed = copy.copy(self)  # its other values were accepted before
         for name, value in changes.items():
@@ -330,9 +329,11 @@ class Config:
         return changed
 
     def resolved(self, model: str, precision: str, context: int, device: str = "cpu") -> Config:
-        """This Config with its defaults filled in: `model` is "tiny" or "other", `precision` what
-        the machine is fast at, `context` how many tokens the model can read. On the device "cuda"
-        frozen weights get 16 bits; base_dtype None means fp32. Raises UserError."""
+        """Return a copy with the defaults filled in. Raises UserError if fields contradict.
+
+        model: "tiny" or "other". precision: the fastest on this machine. context: the model's
+        maximum number of tokens. On "cuda" frozen weights get 16 bits; base_dtype None means fp32.
+        """
         if self.l2_sp and self.method != "full":
             raise UserError(
                 f"l2_sp is {self.l2_sp:g} and method is {self.method}, which freezes the weights "
@@ -359,7 +360,7 @@ class Config:
             learning_rate = self.RATE * defaults[self.method]
             if model == "tiny":
                 learning_rate *= OPTIMIZERS[self.optim].tiny_rate
-            if self.method in LORA:  # so that LoRA+ lowers that of A about as far as is best
+            if self.method in LORA:  # LoRA+ works best with a lower learning rate for A
                 learning_rate /= math.sqrt(self.loraplus_lr_ratio)
         length = min(context, 512) if self.max_length is None else self.max_length
         if length > context:
@@ -370,7 +371,7 @@ class Config:
         return self.but(learning_rate=learning_rate, max_length=length).typed(precision, device)
 
     def typed(self, precision: str, device: str) -> Config:
-        """This Config with the number formats that `resolved` fills in; no model is needed."""
+        """Return a copy with only the number formats filled in, which need no model."""
         precision, base_dtype = self.precision or precision, self.base_dtype
         if device == "cuda" and self.method != "full" and base_dtype is None:
             base_dtype = BASE_DTYPES[precision]
@@ -393,15 +394,15 @@ class Config:
 
     @staticmethod
     def from_dict(values: dict) -> Config:
-        """The Config that `to_dict` described, of the class with most of its fields; unknown fields
-        are left out."""
+        """Restore a Config from `to_dict`. Its class is the one that has most of the fields;
+        unknown fields are ignored."""
         kind = max((Config, DPOConfig, GRPOConfig),
                    key=lambda kind: len(values.keys() & fields_of(kind).keys()))
         return kind(**{k: v for k, v in values.items() if k in fields_of(kind)})
 
     @classmethod
     def from_string(cls, text: str) -> Config:
-        """The Config that `str(config)` wrote: `"method=lora learning_rate=0.001"`."""
+        """Parse the output of `str(config)`, such as `"method=lora learning_rate=0.001"`."""
         values = {}
         for word in text.split():
             name, equals, value = word.partition("=")
@@ -412,9 +413,9 @@ class Config:
         return cls(**values)
 
     def training_arguments(self) -> dict:
-        """The corresponding `transformers.TrainingArguments`.
+        """Return the corresponding arguments of `transformers.TrainingArguments`.
 
-        Fields without a counterpart and arguments at None are left out. Raises UserError if
+        Fields without a counterpart and arguments that are None are left out. Raises UserError if
         num_decay_steps cannot be converted to a number of steps.
         """
         arguments = counterparts(self, "TrainingArguments") | {
@@ -436,7 +437,7 @@ class Config:
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class DPOConfig(Config):
-    """A Config of `preferences.DPO`; names as in TRL."""
+    """Config for `preferences.DPO`, with the names of TRL."""
 
     RATE: ClassVar[float] = 0.05
 
@@ -466,8 +467,8 @@ class DPOConfig(Config):
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class GRPOConfig(Config):
-    """A Config of `preferences.GRPO`; names as in TRL, but `batch_size` counts questions and TRL's
-    counts answers, which are num_generations times as many."""
+    """Config for `preferences.GRPO`, with the names of TRL. `batch_size` counts questions; TRL
+    counts answers instead, num_generations for each question."""
 
     RATE: ClassVar[float] = 0.1
 

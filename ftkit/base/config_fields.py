@@ -1,6 +1,6 @@
-"""What is known about a field of a Config, declared with the field by `option`.
+"""Metadata of the fields of a Config, declared with each field by `option`.
 
-Every list of fields elsewhere is computed from these declarations:
+Every list of fields elsewhere is derived from these declarations:
 
     without_effect(Config(method="ia3"))        {"r": "method is ia3", ...}
     changing(Config, "memory")                  fields that change the memory of a step
@@ -21,19 +21,19 @@ from typing import NamedTuple
 from ftkit.base.errors import UserError
 
 GROUPS = ("Optimization", "Method", "Data", "Evaluation", "System")  # tabs of the what-if panel
-# What the value of a field can change in a run, the words of `changes`:
+# The words of `changes`: what the value of a field can change in a run.
 START = "start"  # the model before the first step, or how it is measured there
-TOKENS = "tokens"  # how many tokens a step reads, or how many steps there are
+TOKENS = "tokens"  # the number of tokens in a step, or the number of steps
 SCHEDULE = "schedule"  # the learning rate of each step
 UPDATES = "updates"  # how a step turns its tokens into new weights
-MEMORY = "memory"  # the memory of a step on given tokens
+MEMORY = "memory"  # the memory that a step needs for given tokens
 RANDOM = "random"  # whether a step uses torch's random state
 CHANGES = (START, TOKENS, SCHEDULE, UPDATES, MEMORY, RANDOM)
 
 TINY = 1e-30  # a smaller number has no effect in 32 bits
 SHORT = {"lr": "learning_rate", "bs": "batch_size", "wd": "weight_decay", "steps": "max_steps",
          "rank": "r", "alpha": "lora_alpha", "dropout": "lora_dropout", "optimizer": "optim",
-         "scheduler": "lr_scheduler_type", "warmup": "warmup_steps"}  # what others call them
+         "scheduler": "lr_scheduler_type", "warmup": "warmup_steps"}  # common abbreviations
 
 
 def option(default, help: str, choices: tuple[str, ...] = (), *, group: str, changes: str,
@@ -41,18 +41,18 @@ def option(default, help: str, choices: tuple[str, ...] = (), *, group: str, cha
            positive: bool = False, usual: Iterable = (), none: str = "auto",
            used_by: tuple[str, ...] = (), idle: tuple[Callable, str] | None = None,
            elsewhere: str = "", on_ranks: bool | None = None, sft_only: bool = False):
-    """A field of a Config.
+    """Declare a field of a Config.
 
     help: for the command line. tip: for the notebook, at most 25 words with the usual range and
-    what goes wrong at both ends.
+    the effects of a value that is too low or too high.
     group: one of GROUPS. changes: some of CHANGES; "" for a field that only changes measurements.
     positive: 0 is rejected. usual: values of the slider, or suggestions for a text field.
     none: what the panel shows for None.
     used_by: methods that use the field (default: all).
-    idle: (test of a Config, reason); the field has no effect where the test is true.
-    elsewhere: its counterparts in transformers, TRL or peft, separated by spaces: a class, if its
-    parameter has the same name, or `Class.parameter`; "records" if the token ids already contain
-    it. Empty if there is none.
+    idle: (function of a Config, reason); the field has no effect if the function returns True.
+    elsewhere: its counterparts in transformers, TRL or peft, separated by spaces: `Class` if the
+    parameter has the same name, else `Class.parameter`; "records" if the field already acts on the
+    token ids; "" if there is none.
     on_ranks: whether `distributed/train_script.py` supports it (default: unless it
     changes updates).
     sft_only: whether the preference objectives reject it.
@@ -73,25 +73,25 @@ def option(default, help: str, choices: tuple[str, ...] = (), *, group: str, cha
 
 @functools.cache
 def fields_of(config_class) -> dict[str, dataclasses.Field]:
-    """The fields of a Config class by name; `__dataclass_fields__` also lists class variables."""
+    """The fields of a Config class by name (`__dataclass_fields__` also has class variables)."""
     return {field.name: field for field in dataclasses.fields(config_class)}
 
 
 @functools.cache
 def changing(config_class, *words: str) -> tuple[str, ...]:
-    """The fields that change at least one of these things."""
+    """The fields that change at least one of the given CHANGES."""
     return tuple(name for name, field in fields_of(config_class).items()
                  if field.metadata["changes"].intersection(words))
 
 
 @functools.cache
 def flagged(config_class, fact: str) -> tuple[str, ...]:
-    """The fields for which a fact, such as "sft_only", is true."""
+    """The fields whose metadata entry `fact`, such as "sft_only", is true."""
     return tuple(name for name, field in fields_of(config_class).items() if field.metadata[fact])
 
 
 def given(config) -> list[str]:
-    """The fields that are not at their default."""
+    """The fields whose value is not the default."""
     return [name for name, field in fields_of(type(config)).items()
             if getattr(config, name) != field.default]
 
@@ -111,7 +111,7 @@ def without_effect(config) -> dict[str, str]:
 def grouped(config_class, names: Iterable[str] | None = None) -> dict[str, list[str]]:
     """Group → its fields among `names` (default: all); empty groups are left out.
 
-    Raises UserError for an unknown name.
+    Raises UserError if a name is unknown.
     """
     known = fields_of(config_class)
     chosen = list(known) if names is None else check_names(config_class, names)
@@ -123,28 +123,28 @@ def grouped(config_class, names: Iterable[str] | None = None) -> dict[str, list[
 
 @functools.cache
 def parameters_of(config_class, *classes: str) -> dict[str, str]:
-    """Fields with a counterpart in classes of transformers, TRL or peft → its parameter there."""
+    """Map each field to its parameter in one of these transformers, TRL or peft classes."""
     words = {name: word.partition(".") for name, field in fields_of(config_class).items()
              for word in field.metadata["elsewhere"] if word.partition(".")[0] in classes}
     return {name: parameter or name for name, (_, _, parameter) in words.items()}
 
 
 def counterparts(config, *classes: str) -> dict:
-    """Parameters of classes of transformers, TRL or peft, with the values that `config` has."""
+    """Translate `config` to parameters (name → value) of transformers, TRL or peft classes."""
     return {parameter: getattr(config, name)
             for name, parameter in parameters_of(type(config), *classes).items()}
 
 
 def without_counterpart(config, *classes: str) -> list[str]:
-    """The fields that are given and have an effect, but no counterpart in these classes."""
+    """The given fields that have an effect, but no counterpart in these classes."""
     known = parameters_of(type(config), *classes).keys() | without_effect(config).keys()
     return [name for name in given(config) if name not in known]
 
 
 def neighbors(config_class, name: str, value, count: int = 5) -> list:
-    """`count` usual values of a number around `value`, including it: the values of a sweep.
+    """Return `count` values for a sweep: `value` and the nearest usual values of the field.
 
-    Raises UserError for a field without usual values.
+    Raises UserError if the field has no usual values.
     """
     numeric = [field.name for field in fields_of(config_class).values() if is_slider(field)]
     if name not in numeric:
@@ -163,7 +163,7 @@ def is_slider(field) -> bool:
 
 
 def check_names(config_class, names: Iterable[str]) -> list[str]:
-    """The names as a list; UserError for one that is not a field, with the nearest ones."""
+    """Return the names as a list. Raises UserError, with similar names, if one is not a field."""
     known, names = fields_of(config_class), list(names)
     for name in names:
         if name not in known:
@@ -194,7 +194,7 @@ def kinds_of(config_class) -> dict[str, Kind]:
 
 
 def accept(config_class, name: str, value):
-    """`value` in the type and range of a field, or a UserError that says what is accepted."""
+    """Convert `value` to the field's type. Raises UserError if it is not accepted."""
     field, kind = fields_of(config_class)[name], kinds_of(config_class)[name]
     if value is None and kind.optional:
         return None
@@ -213,7 +213,7 @@ def accept(config_class, name: str, value):
 
 
 def _convert(field, kind, value):
-    """`value` in the type of its field; raises ValueError, TypeError, KeyError or OverflowError."""
+    """Convert `value`, or raise ValueError, TypeError, KeyError or OverflowError."""
     if kind.type is bool:
         return {"true": True, "false": False}[str(value).lower()]
     if kind.type in (int, float):

@@ -6,6 +6,6 @@ from __future__ import annotations
 class UserError(ValueError):
     """A mistake in the user's input. The message says what was given, what is accepted, what to do.
 
-    The command line prints only the message and exits with status 2; any other exception is a
-    failure of ftkit and exits with status 1.
+    The command line prints only the message and exits with status 2. Any other exception is a
+    failure of ftkit; the exit status is then 1.
     """

@@ -9,12 +9,12 @@ SYSTEM = Path("/")  # where /proc and /sys are
 
 
 def at_home(path: str | Path) -> Path:
-    """Expand ~ in a path; ~NAME of an unknown user is left unchanged."""
+    """Expand ~ in a path; ~NAME is left unchanged if no such user exists."""
     return Path(os.path.expanduser(path))
 
 
 def write_whole(path: Path, content: str | bytes):
-    """Write a file atomically: a reader sees the old content or the new, never half of it."""
+    """Write a file atomically: readers see the old content or the new, never a part of it."""
     data = content.encode("utf-8") if isinstance(content, str) else content
     temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
     with open(temporary, "wb") as file:

@@ -19,7 +19,7 @@ IGNORED = "mathjax_ignore tex2jax_ignore"  # CSS classes that MathJax skips
 
 
 def number(value) -> str:
-    """A number with about three significant digits; str() of anything else."""
+    """Format a number with about three significant digits; anything else with str()."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
     if isinstance(value, int):
@@ -29,7 +29,7 @@ def number(value) -> str:
 
 
 def _decimals(value: float) -> int | None:
-    """Digits after the decimal point; None for three significant digits instead."""
+    """Number of decimals to show, or None to show three significant digits."""
     size = abs(value)
     if value == 0 or not math.isfinite(value) or size >= 1e5 or size < 0.1:
         return None
@@ -67,7 +67,7 @@ def to_float(value) -> float:
 
 
 def gb(count: float) -> str:
-    """Bytes as GB (10**9) or, where that is small, MB: the one unit of memory in messages."""
+    """Format a number of bytes in TB, GB or MB (decimal: 1 GB is 10**9 bytes)."""
     if count >= 1e12:
         return f"{count / 1e12:.2f} TB"
     return f"{count / 1e9:.1f} GB" if count >= 9.95e9 else (
@@ -75,7 +75,7 @@ def gb(count: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as text: 8 s, 2 min 05 s, 3 h 10 min."""
+    """Format seconds, for instance 8 s, 2 min 05 s or 3 h 10 min."""
     seconds = round(seconds)
     if seconds < 60:
         return f"{seconds} s"
@@ -85,12 +85,12 @@ def duration(seconds: float) -> str:
 
 
 def clean(text) -> str:
-    """Text on one line, with control and invisible formatting characters replaced."""
+    """Join text to one line and replace control and invisible formatting characters."""
     return printable(" ".join(str(text).split()))
 
 
 def printable(text) -> str:
-    """Text with its lines kept, and control and invisible formatting characters replaced.
+    """Replace control and invisible formatting characters; line breaks are kept.
 
     Such characters could hide or reverse text, or send commands to a terminal.
     """
@@ -104,7 +104,7 @@ def printable_name(path) -> str:
 
 
 def show(value, length: int = 60) -> str:
-    """`value` for a message: quoted, cut to about `length` characters, nothing unprintable."""
+    """Quote `value` in a message: printable, and cut to about `length` characters."""
     if isinstance(value, str):
         return repr(value) if len(value) <= length else repr(value[:length]) + "…"
     try:
@@ -115,7 +115,8 @@ def show(value, length: int = 60) -> str:
 
 
 def to_html(text) -> str:
-    """Text as HTML that shows it literally, also with MathJax ("$5 or $6" is no formula)."""
+    """Convert text to HTML that shows it literally; MathJax does not read "$5 or $6" as a formula.
+    """
     safe = html.escape(printable(text))
     if "$" in safe or "\\" in safe:
         return f"<span class='{IGNORED}'>{safe}</span>"
@@ -123,10 +124,10 @@ def to_html(text) -> str:
 
 
 def with_code(text) -> str:
-    """`to_html` of one of ftkit's own texts, with `names` in backticks set as code."""
+    """Convert one of ftkit's own texts to HTML, with `names` in backticks set as code."""
     return re.sub("`([^`]+)`", r"<code>\1</code>", to_html(text))
 
 
 def to_attribute(text) -> str:
-    """Text for an HTML attribute in double quotes."""
+    """Escape text for an HTML attribute in double quotes."""
     return html.escape(clean(text))

@@ -10,14 +10,14 @@ import os
 
 from ftkit.base.files import system_file
 
-# oneDNN caches one JIT kernel per shape of a bf16 matmul on CPU, and each number of tokens is
-# another shape. On tiny a kernel took 2.3 MB of virtual memory.
+# oneDNN caches one JIT kernel for each shape of a bf16 matmul on CPU, and the shape depends on the
+# number of tokens. On tiny a kernel took 2.3 MB of virtual memory.
 CACHE_ENTRIES, BYTES_PER_KERNEL = 1024, 5 * 2**19
 
 
 def available() -> int:
-    """Free bytes on the GPU if there is one, else on this machine within the limits of its
-    container and of `ulimit`."""
+    """Free bytes on the GPU if there is one, else in main memory, within the limits set by the
+    container and by `ulimit`."""
     import torch
 
     if torch.cuda.is_available():
@@ -64,8 +64,8 @@ def _left_by_ulimit() -> list[int]:
 
 
 def limit_kernel_cache():
-    """Limit oneDNN's cache of bf16 kernels to a tenth of the free memory. Without a limit it took
-    0.7 GB in 60 steps of `tiny` on records of many lengths. Call it before torch is imported."""
+    """Limit oneDNN's cache of bf16 kernels to a tenth of the free memory. Without a limit it grew
+    to 0.7 GB in 60 steps of `tiny` on records of many lengths. Call this before importing torch."""
     entries = max(32, _of_cpu() // 10 // BYTES_PER_KERNEL)
     if entries < CACHE_ENTRIES:
         os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(entries))

@@ -1,4 +1,4 @@
-"""The machine: folders of ftkit, device, default precision, and the reasons for these choices."""
+"""ftkit's folders, the device, the default precision, and the reasons for these choices."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TIERS = ("smoke", "cpu", "gpu")
 
 
 def package() -> Path:
-    """Folder of the installed package `ftkit`."""
+    """The folder where the package `ftkit` is installed."""
     return Path(str(importlib.resources.files("ftkit")))
 
 
@@ -30,12 +30,12 @@ def share(name: str) -> Path:
 
 
 def home() -> Path:
-    """Folder of runs and fetched models: FTKIT_HOME or ~/.ftkit. It may not exist yet."""
+    """The folder for runs and fetched models: FTKIT_HOME or ~/.ftkit. It may not exist yet."""
     return Path(os.environ.get("FTKIT_HOME") or Path.home() / ".ftkit")
 
 
 def device() -> str:
-    """cuda if available, else cpu; torch is imported only if there may be a GPU.
+    """Return "cuda" if available, else "cpu". torch is imported only if there may be a GPU.
 
     Apple's mps is not used: it lacks the fused optimizer and bf16 autocast.
     """
@@ -52,7 +52,7 @@ GPU_FILES = ("nvidia", "nvhost", "nvmap", "nvgpu", "dxg", "kfd")
 
 @functools.cache
 def _may_have_cuda() -> bool:
-    """False for a torch built without CUDA (macOS, or version +cpu), and for Linux without a GPU
+    """False if torch is built without CUDA (macOS, or version +cpu), or on Linux without a GPU
     driver."""
     from importlib.metadata import PackageNotFoundError, version
 
@@ -82,9 +82,9 @@ SMALL = 2e7  # parameters; a smaller model counts as tiny
 def fast_precision(parameters: float) -> str:
     """Default precision for a model of this size on this machine.
 
-    With AMX, bf16 matmuls of a small model take less time than the casts around them, so fp32 is
-    faster (see OTHER_MACHINES.md). This is a fixed rule rather than a timed trial, so that
-    other load on the machine cannot change what a run computes.
+    With AMX, the bf16 matmuls of a small model take less time than the casts around them, so fp32
+    is faster (see OTHER_MACHINES.md). This is a fixed rule rather than a timed trial, so that
+    other load on the machine cannot change the result of a run.
     """
     if not bf16_is_fast():
         return "fp32"
@@ -94,10 +94,10 @@ def fast_precision(parameters: float) -> str:
 
 
 def prepare_for_torch():
-    """Set environment variables that torch reads on import; the user's own settings win.
+    """Set environment variables that torch reads on import; the user's own settings take priority.
 
-    OMP_WAIT_POLICY=PASSIVE makes a waiting thread sleep instead of spinning for milliseconds at
-    each of a step's hundreds of barriers. With both cores shared with other work, 50 steps on
+    OMP_WAIT_POLICY=PASSIVE makes waiting threads sleep. By default they spin for milliseconds at
+    each of the hundreds of barriers in a step. With other work on both cores, 50 steps on
     `tiny` took 240 s with spinning threads and 6 to 15 s with sleeping ones.
     """
     if "torch" in sys.modules:
@@ -115,7 +115,7 @@ def in_notebook() -> bool:
 
 
 def tier() -> str:
-    """smoke, cpu or gpu: FTKIT_TIER if set, else by the device."""
+    """Return "smoke", "cpu" or "gpu": FTKIT_TIER if set, else the tier of the device."""
     name = os.environ.get("FTKIT_TIER", "")
     if name and name not in TIERS:
         raise UserError(f"FTKIT_TIER is {name!r}; expected one of {', '.join(TIERS)}")
@@ -123,15 +123,15 @@ def tier() -> str:
 
 
 def steps_in_tier(steps: int) -> int:
-    """`steps`, or 4 in the smoke tier, which runs every line of a lesson but shows no effects.
+    """Reduce `steps` to 4 in the smoke tier, which runs each line of a lesson but shows no effects.
 
-    At most 12 steps are never reduced: lessons compare such runs step by step.
+    12 or fewer steps are not reduced, since lessons compare such runs step by step.
     """
     return 4 if steps > 12 and os.environ.get("FTKIT_TIER") == "smoke" else steps
 
 
 def cores() -> int:
-    """Number of cores that this process may use."""
+    """Number of CPU cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -162,7 +162,7 @@ def versions() -> dict:
 
 
 def describe() -> dict:
-    """Facts about the machine that are stored with a Run."""
+    """Return the facts about this machine that are stored with a Run."""
     import torch
 
     name = torch.cuda.get_device_name() if device() == "cuda" else processor()
@@ -188,7 +188,7 @@ class Machine:
 
 
 def setup(seed: int = 0) -> Machine:
-    """Seed Python, numpy and torch, and describe this machine. Raises UserError for a bad seed."""
+    """Seed Python, numpy and torch; return the Machine. Raises UserError if `seed` is invalid."""
     import random
 
     if isinstance(seed, bool) or not isinstance(seed, int):

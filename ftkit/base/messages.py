@@ -1,4 +1,4 @@
-"""Messages to the user that are not results."""
+"""Messages for the user, apart from results."""
 
 from __future__ import annotations
 

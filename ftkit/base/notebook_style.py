@@ -1,8 +1,8 @@
-"""CSS that corrects JupyterLab's style for lessons; `ft.setup()` displays it with its table."""
+"""CSS that adapts JupyterLab to the lessons; `ft.setup()` displays it together with its table."""
 
-# Figures: on a narrow page JupyterLab would shrink a figure of 760 px until its 14 px text is 5 px
-# high; at no less than 570 px the text stays at 10 px and the figure scrolls sideways.
-# Details: JupyterLab leaves no space below a folded answer, so it seems to belong to what follows.
+# Figures: on a narrow page JupyterLab would shrink a 760 px figure until its 14 px text is 5 px
+# high. With a minimum width of 570 px the text stays at 10 px and the figure scrolls sideways.
+# Details: JupyterLab leaves no space below a folded answer, so it seems part of the next paragraph.
 # Code: JupyterLab indents it by 28 px in a larger font, so lines break at 94 characters, not 100.
 # Output: JupyterLab breaks printed lines inside words.
 STYLE = """<style>

@@ -1,7 +1,7 @@
-"""The optimizers of `Config.optim`: one entry each, with its memory and its name elsewhere.
+"""The optimizers of `Config.optim`, each with its memory and its name in transformers.
 
-torch is imported only when an optimizer is made, so that the command line stays fast.
-`engine/optimizers.py` divides the parameters of a model into the groups that the makers get.
+torch is imported only when an optimizer is created, so that the command line stays fast.
+`engine/optimizers.py` divides a model's parameters into the groups passed to `Optimizer.make`.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from ftkit.base.errors import UserError
 
 
 class Optimizer(NamedTuple):
-    """What ftkit knows about an optimizer.
+    """Description of an optimizer.
 
-    make: called with (parameter groups, learning rate); returns an optimizer of torch.
-    numbers: state values per weight, for the prediction of memory. width: bytes per value including
-    scales (None: same dtype as the weight). factored: one value per row and column of a matrix
-    instead (Adafactor).
-    elsewhere: its name in transformers' `optim`; "" if transformers has none.
-    rest: the optimizer of embeddings, head, vectors and all else that is not a matrix of a hidden
-    layer; "" if `make` takes every parameter. rest_factor: its learning rate as a multiple.
-    tiny_rate: its best learning rate on the embedded model as a multiple of AdamW's.
+    make: function of (parameter groups, learning rate) that returns a torch optimizer.
+    numbers: state values per weight, used to predict memory. width: bytes per value including
+    scales (None: same dtype as the weight). factored: True if there is instead one value for each
+    row and column of a matrix (Adafactor).
+    elsewhere: its name in transformers' `optim`; "" if transformers does not have it.
+    rest: the optimizer of all parameters other than hidden-layer matrices; "" if `make` takes every
+    parameter. rest_factor: the learning rate of `rest`, as a multiple of the main one.
+    tiny_rate: the best learning rate on the embedded model, as a multiple of AdamW's.
     """
 
     make: Callable[[list[dict], float], Any]
@@ -35,7 +35,7 @@ class Optimizer(NamedTuple):
     tiny_rate: float = 1.0
 
     def state_bytes(self, weight: int) -> float:
-        """Bytes of state for a weight of this many bytes."""
+        """Bytes of optimizer state for a weight of `weight` bytes."""
         return self.numbers * (self.width or weight)
 
 
@@ -52,8 +52,8 @@ def _sgd(groups, learning_rate):
 
 
 def _muon(groups, learning_rate):
-    """Muon (Keller Jordan 2024), its updates scaled to the size of AdamW's (arXiv 2502.16982), so
-    that one learning rate serves it and the AdamW of the other parameters."""
+    """Muon (Keller Jordan 2024). Its updates are scaled to the size of AdamW's (arXiv 2502.16982),
+    so that it can share a learning rate with the AdamW of the other parameters."""
     import torch
 
     return torch.optim.Muon(groups, lr=learning_rate, momentum=0.95,
@@ -78,7 +78,7 @@ def _eight_bit(name):
     return make
 
 
-EIGHT_BIT = 1 + 4 / 256  # bitsandbytes: 8 bits, and an fp32 scale for 256 values
+EIGHT_BIT = 1 + 4 / 256  # bitsandbytes: 8 bits per value, and an fp32 scale per 256 values
 OPTIMIZERS = {
     "adamw_torch": Optimizer(_adamw, numbers=2, elsewhere="adamw_torch"),
     "adamw_bnb_8bit": Optimizer(_eight_bit("AdamW8bit"), numbers=2, width=EIGHT_BIT,
@@ -87,6 +87,6 @@ OPTIMIZERS = {
                                   elsewhere="paged_adamw_8bit"),
     "adafactor": Optimizer(_adafactor, factored=True, elsewhere="adafactor"),
     "sgd": Optimizer(_sgd, elsewhere="sgd"),
-    # Of 0.0005 to 0.008 (full) and 0.0025 to 0.02 (lora), 0.004 and 0.02 were best in 30 steps.
+    # Best in 30 steps: 0.004 of 0.0005 to 0.008 (full), 0.02 of 0.0025 to 0.02 (lora).
     "muon": Optimizer(_muon, numbers=1, rest="adamw_torch", tiny_rate=4.0),
 }

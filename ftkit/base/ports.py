@@ -9,7 +9,7 @@ from ftkit.base.errors import UserError
 
 
 def free_port() -> int:
-    """A port that is free now, chosen by the operating system."""
+    """Return a port that is free now, chosen by the operating system."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]
@@ -18,7 +18,7 @@ def free_port() -> int:
 def is_free(port: int, address: str = "") -> bool:
     """Whether a program could listen on `port` of `address` ("" means all addresses).
 
-    Raises UserError for an invalid port number, and for a port that this user may not open.
+    Raises UserError if the port number is invalid or this user may not open the port.
     """
     with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

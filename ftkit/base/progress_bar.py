@@ -11,14 +11,14 @@ import sys
 
 from tqdm.std import tqdm
 
-PARTS = 1000  # what tqdm counts
+PARTS = 1000  # tqdm's total
 
 
 class Bar:
     """Progress bar; call it with the fraction done (0 to 1) and a short text.
 
-    A terminal shows one line, redrawn at most ten times a second; a file or pipe gets a line for
-    every 10 %. `quiet` shows nothing.
+    A terminal shows one line, redrawn at most ten times a second. A file or pipe gets a line for
+    every 10 %. With `quiet` nothing is shown.
     """
 
     def __init__(self, title: str, quiet: bool = False, stream=None):
@@ -27,7 +27,7 @@ class Bar:
         self._tqdm: tqdm | None = None
 
     def say(self, text: str = "..."):
-        """Show a text without progress; on a terminal it is cut to one line."""
+        """Show a text without a bar; on a terminal it is cut to one line."""
         if not self.quiet:
             line = f"{self.title}: {text}"
             if self.terminal:
@@ -48,7 +48,7 @@ class Bar:
                 bar.last_print_n = PARTS
 
     def close(self):
-        """End the bar's line; a bar that never moved is erased."""
+        """Finish the bar's line; a bar still at 0 is erased."""
         if self._tqdm and self.terminal:
             self._tqdm.leave = self._tqdm.n > 0
             self._tqdm.close()

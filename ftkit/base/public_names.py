@@ -1,4 +1,4 @@
-"""Modules whose public names are imported from the rooms when they are first used."""
+"""Lazy public names: each is imported from a subpackage when it is first used."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 
 def public_names(module: str, places: dict[str, str]) -> tuple[list[str], Callable, Callable]:
-    """`__all__`, `__getattr__` and `__dir__` for `module`.
+    """Return `__all__`, `__getattr__` and `__dir__` for `module`.
 
-    places: public name -> where it is below ftkit, for instance "experiment.run.Run" or, for a
-    whole module, "evaluate.metrics".
+    places: public name -> path inside ftkit, such as "experiment.run.Run" or, for a whole module,
+    "evaluate.metrics".
     """
 
     def __getattr__(name: str):

@@ -15,7 +15,7 @@ import warnings
 
 
 def mute_known_noise():
-    """Mute, for the whole process, what peft and bitsandbytes print on machines without a GPU, and
+    """Mute, for the whole process, the messages of peft and bitsandbytes about a missing GPU, and
     the hub's line for each retry."""
     for name in ("bitsandbytes.autograd._functions", "bitsandbytes.backends.cpu.ops",
                  "huggingface_hub.utils._http"):
@@ -63,8 +63,8 @@ def no_advice():
 
 @contextlib.contextmanager
 def no_warnings(message: str = ""):
-    """Ignore Python warnings whose text starts with a match of the regular expression `message`
-    (default: all warnings)."""
+    """Ignore Python warnings whose text begins with a match of the pattern `message` (default: all
+    warnings)."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=message)
         yield

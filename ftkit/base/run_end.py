@@ -1,4 +1,4 @@
-"""How a run ended: a value to decide by, next to the sentence that people read (`Run.stopped`)."""
+"""How a run ended, as a value for programs; `Run.stopped` is the sentence for readers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class End(enum.StrEnum):
 
 
 class Stop(NamedTuple):
-    """A request to end a run after the current step, as `Experiment.run(stop=...)` takes it."""
+    """A request to end a run after the current step, returned by `stop` of `Experiment.run`."""
 
     end: End
     sentence: str
@@ -37,8 +37,8 @@ _SENTENCES = {"diverged": End.DIVERGED, "early stopping": End.STOPPED_EARLY,
 
 
 def read(saved: dict) -> End:
-    """The End in the JSON of a run. Up to version 0.2.0 runs had the sentence alone; this is the
-    only place that looks into it."""
+    """Return the End from a run's JSON. Up to version 0.2.0 the JSON had only the sentence, which
+    no other function parses."""
     if saved.get("end") in list(End):
         return End(saved["end"])
     sentence = saved.get("stopped")

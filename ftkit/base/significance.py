@@ -1,4 +1,4 @@
-"""Tests whether a difference exceeds the noise between seeds; used by every comparison.
+"""Test whether a difference exceeds the noise between seeds; used by every comparison.
 
     difference([2.0, 2.1, 1.9], [1.0, 1.1, 0.9]).above()     # True: a is higher than b
     difference(a, b, paired=True).within(0.05)               # equal within 0.05?
@@ -19,7 +19,7 @@ LEVEL = 0.05  # accepted rate of false claims
 class Difference(NamedTuple):
     """Mean of a minus mean of b, with its standard error and degrees of freedom.
 
-    error: 0 for exact numbers, nan if unknown (then no claim is made).
+    error: 0 if both are exact, nan if unknown (then no difference is claimed).
     """
 
     mean: float
@@ -36,7 +36,7 @@ class Difference(NamedTuple):
         return self.mean - by > self.margin(tail)
 
     def below(self, by: float = 0.0, tail: float = LEVEL) -> bool:
-        """Whether b exceeds a by more than `by` (one-sided t test)."""
+        """Whether a is lower than b by more than `by` (one-sided t test)."""
         return -self.mean - by > self.margin(tail)
 
     def within(self, margin: float) -> bool:
@@ -52,8 +52,8 @@ class Difference(NamedTuple):
         return self._replace(mean=-self.mean)
 
     def direction(self) -> str:
-        """">" or "<" if the difference is significant, else "". Each is false at most 5 % of the
-        time when there is no difference."""
+        """Return ">" or "<" if the difference is significant, else "". If there is no difference,
+        each has a probability of at most 5 %."""
         return ">" if self.above() else "<" if self.below() else ""
 
     def p(self, by: float = 0.0) -> float:
@@ -64,11 +64,11 @@ class Difference(NamedTuple):
 
 
 def difference(a, b, paired: bool = False) -> Difference:
-    """Compare two conditions by Welch's t test (1947), or by the paired one.
+    """Compare two conditions by Welch's t test (1947), or by a paired t test.
 
     a, b: a list with one value per seed, or a plain number, which counts as exact. paired: values
-    at the same index share a seed (or a record), so the seed's effect cancels; UserError for lists
-    of unequal length. A list of one value has no spread, so the error is nan.
+    at the same index share a seed (or a record), so the seed's effect cancels. Raises UserError if
+    paired lists differ in length. A list of one value has no spread, so the error is nan.
 
     The degrees of freedom are Welch's, rounded down, at most those of two groups of the smaller
     size, and 1 where a group has two values. Without this limit, the false-claim rate of normal
@@ -98,7 +98,7 @@ def difference(a, b, paired: bool = False) -> Difference:
 
 
 def _moments(values) -> tuple[float, float, int]:
-    """(mean, squared standard error, number of seeds); the last two are 0 for an exact number."""
+    """Return (mean, squared standard error, n seeds); the last two are 0 for an exact number."""
     if not isinstance(values, list | tuple):
         return float(values), 0.0, 0
     mean, sd = mean_sd(values)
@@ -126,7 +126,7 @@ def t_tail(t: float, freedom: int) -> float:
 
 @functools.lru_cache(maxsize=256)
 def t_quantile(tail: float, freedom: int) -> float:
-    """The t that is exceeded with probability `tail` (below 0.5), by bisection over the angle."""
+    """The value that t exceeds with probability `tail` (below 0.5), by bisection over the angle."""
     low, high = 0.0, math.pi / 2
     for _ in range(50):
         middle = (low + high) / 2

@@ -123,5 +123,5 @@ def _is_every(config, i: int, period: str, offset: str | None) -> bool:
 
 def _lists(config) -> list[tuple[str, list]]:
     """The lists of a config that have one item for each layer."""
-    return [(name, value) for name, value in vars(config).items()
+    return [(name, list(value)) for name, value in vars(config).items()
             if isinstance(value, list | tuple) and len(value) == config.num_hidden_layers]

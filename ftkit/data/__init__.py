@@ -1,1 +1,1 @@
-"""From a file to labeled tokens: reading, validation, audit, chat templates, encoding, mixing."""
+"""Turn files into labeled tokens: reading, validation, audit, chat templates, encoding, mixing."""

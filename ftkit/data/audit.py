@@ -29,12 +29,12 @@ CHUNK = 512  # records that are tokenized together
 
 
 def check(path, tokenizer=None, max_length: int | None = None, against=None) -> dict:
-    """The result of `ftkit check`, as a dict for JSON.
+    """Audit a file and return the result of `ftkit check` as a dict for JSON.
 
     against: one or more test files whose prompts must not occur. max_length: with a tokenizer,
-    report rows that lose part or all of their response. In the result:
+    report rows that lose part or all of their response. Keys of the result:
     rows: number of non-blank lines. errors, warnings: lists of {row, field, problem}; row is the
-    line number, field None for the whole row. duplicates: rows equal to an earlier one.
+    line number, field is None for the whole row. duplicates: rows equal to an earlier one.
     near_duplicates: rows at least 80 % similar to an earlier one (see `_Near`). lengths: min,
     median, p95 and max of prompt and response in characters, and with a tokenizer in tokens.
     leaks: rows whose prompt occurs in `against`.
@@ -47,7 +47,8 @@ def check(path, tokenizer=None, max_length: int | None = None, against=None) -> 
 
 
 def _questions(against) -> dict[int, str]:
-    """Hash of each prompt in the `against` files → "FILE line N"; DataError for an invalid line."""
+    """Map the hash of each prompt in `against` to "FILE line N". Raises DataError if a line is
+    invalid."""
     paths = [] if against is None else [against] if isinstance(against, str | Path) else against
     questions: dict[int, str] = {}
     for path in paths:
@@ -70,7 +71,7 @@ class _Audit:
         self.tokenizer, self.max_length = tokenizer, max_length
         self.others_questions = others_questions
         self.rows = self.leaks = 0
-        self.kind: str | None = None  # of the first record
+        self.kind: str | None = None  # the first record's kind
         self.errors: list[Problem] = []
         self.warnings: list[Problem] = []
         self.lines, self.whole, self.question = array("I"), array("Q"), array("Q")  # good rows
@@ -197,7 +198,7 @@ class _Audit:
         }
 
     def compare(self) -> tuple[int, int]:
-        """(duplicates, near-duplicates) among the rows, each with a warning."""
+        """Warn about duplicate rows; returns (number of duplicates, number of near-duplicates)."""
         near = self.near.pairs()
         self.near = _Near()  # free most of the memory
         same, asks = schema.first_of(self.whole), schema.first_of(self.question)
@@ -216,7 +217,7 @@ class _Audit:
 
 
 def _texts(record: dict, kind: str):
-    """(field, text) of all text that is tokenized."""
+    """Yield (field, text) for each text of a record that is tokenized."""
     if kind == "chat":
         for i, message in enumerate(record["messages"]):
             yield f"messages[{i}].content", message["content"]
@@ -280,7 +281,7 @@ class _Near:
         self.words, self.ends = [], []
 
     def pairs(self) -> dict[int, int]:
-        """Each near-duplicate row → the earlier row that it resembles."""
+        """Map each near-duplicate row to the earlier row that it resembles."""
         import numpy as np
 
         self.sign()

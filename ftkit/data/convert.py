@@ -22,7 +22,7 @@ INTRODUCTION = ("You may call these functions. Answer with one <tool_call> for e
 
 
 def convert(source, tools: str | None = None, skip: bool = False) -> tuple[schema.Records, int]:
-    """(records, number of skipped rows) from a file, a pattern or rows in memory.
+    """Convert a file, the files of a pattern or rows in memory; returns (records, rows skipped).
 
     tools: "text" writes function calls as text, in the format of Hermes and Qwen models: <tools> in
     the system message, <tool_call> and <tool_response> in the turns. skip: leave out invalid rows
@@ -66,7 +66,7 @@ def convert(source, tools: str | None = None, skip: bool = False) -> tuple[schem
 def write(source, out: str | Path, tools: str | None = None, skip: bool = False) -> tuple[int, int]:
     """Write the result of `convert` to a new file; returns (records written, rows skipped).
 
-    UserError if `out` exists or cannot be written.
+    Raises UserError if `out` exists or cannot be written.
     """
     out = at_home(out)
     if "\0" in str(out):
@@ -90,9 +90,9 @@ def write(source, out: str | Path, tools: str | None = None, skip: bool = False)
 
 
 def with_tools_as_text(record: dict) -> dict:
-    """A chat with its functions, calls and results written as text; other records unchanged.
+    """Write the functions, calls and results of a chat as text; other records are unchanged.
 
-    UserError for functions and calls that are not in OpenAI's format.
+    Raises UserError if functions or calls are not in OpenAI's format.
     """
     talk = record.get("messages")
     if not isinstance(talk, list) or not all(isinstance(message, dict) for message in talk):
@@ -128,7 +128,7 @@ def with_tools_as_text(record: dict) -> dict:
 
 
 def _call(call) -> dict:
-    """Name and arguments of a call; the arguments may be a JSON string."""
+    """Return {name, arguments} of a call, whose arguments may be a JSON string."""
     inner = call.get("function", call)
     if not isinstance(inner, dict) or not isinstance(inner.get("name"), str):
         raise UserError(f"the call {show(call, 40)} does not name a function; expected an object "
@@ -137,7 +137,7 @@ def _call(call) -> dict:
 
 
 def _listed(values, what: str) -> list[dict]:
-    """A list of objects, each of which may be a JSON string; UserError for anything else."""
+    """Parse a list of objects or JSON strings of objects. Raises UserError if it is not one."""
     found = [_parsed(value) for value in values] if isinstance(values, list) else []
     objects = [value for value in found if isinstance(value, dict)]
     if not isinstance(values, list) or len(objects) < len(found):
@@ -146,7 +146,7 @@ def _listed(values, what: str) -> list[dict]:
 
 
 def _content(message: dict) -> list[str]:
-    """The content of a message as a list of at most one text; UserError if it is not text."""
+    """Return [content] of a message, or [] if it is empty. Raises UserError if it is not text."""
     content = message.get("content") or ""
     if not isinstance(content, str):
         raise UserError(f"content is {show(content, 40)}; expected text")

@@ -4,7 +4,7 @@ An example is {"input_ids": [...], "labels": [...]}, two lists of the same lengt
 token's id if the token is trained on, else -100; the model shifts labels by one.
 
 `templates` decides which segments of a text are trained on. Each segment is tokenized separately,
-so the ids before an answer are exactly the prompt that the model gets when it has to answer.
+so the ids before an answer are exactly the prompt used for generation.
 
     coded = encode_all(records("translation"), tokenizer); show_batch(coded.examples[:2], tokenizer)
 """
@@ -36,14 +36,14 @@ def _tokenize(tokenizer, texts: list[str]) -> dict[str, list[int]]:
 
 
 def _segment_ids(lines: list[list[templates.Segment]], tokenizer) -> list[list[list[int]]]:
-    """Token ids of every segment of every record."""
+    """Tokenize segments: for each record, a list of ids for each of its segments."""
     probe = _tokenize(tokenizer, ["a\nb", "a\n", "b"])
     alone = {text for line in lines for text, _ in line if text}
     if probe["a\nb"] == probe["a\n"] + probe["b"]:
         table = _tokenize(tokenizer, list(alone)) | {"": []}
         return [[table[text] for text, _ in line] for line in lines]
-    # SentencePiece tokenizers put a mark before each text, so a segment is tokenized in its
-    # position: its ids are those that it adds to the ids of the text before it.
+    # SentencePiece tokenizers add a mark before each text, so a segment is not tokenized alone:
+    # its ids are those that it adds to the ids of the text before it.
     so_far = [list(accumulate((text for text, _ in line), initial="")) for line in lines]
     table = _tokenize(tokenizer, list({t for line in so_far for t in line if t} | alone)) | {"": []}
     ids = []
@@ -58,10 +58,10 @@ def _segment_ids(lines: list[list[templates.Segment]], tokenizer) -> list[list[l
 def document_start(tokenizer) -> list[int]:
     """The ids to put before a plain text (one id, or none).
 
-    It is BOS if the tokenizer or its chat template writes it, else <|endoftext|>, the separator of
-    pretraining documents, if the vocabulary has it. `bos_token_id` alone would be wrong: that of
-    SmolLM2-Instruct is <|im_start|>, which begins a chat turn. After it the 4-bit SmolLM2 completes
-    44 % of the facts, after <|endoftext|> 63 %.
+    This is BOS if the tokenizer or its chat template writes it, else <|endoftext|>, the separator
+    of pretraining documents, if the vocabulary has it. `bos_token_id` alone would be wrong:
+    SmolLM2-Instruct's is <|im_start|>, which begins a chat turn. After it the 4-bit SmolLM2
+    completes 44 % of the facts, after <|endoftext|> 63 %.
     """
     bos = tokenizer.bos_token_id
     writes = tokenizer("a", verbose=False)["input_ids"][:1] == [bos]
@@ -75,7 +75,7 @@ def document_start(tokenizer) -> list[int]:
 
 
 def eos_ids(tokenizer, model=None) -> set[int]:
-    """Ids that end an answer: EOS, the chat template's end of turn, those of generation_config."""
+    """Ids that end an answer: EOS, the chat template's end of turn, and generation_config's EOS."""
     ids = {tokenizer.eos_token_id}
     config = getattr(model, "generation_config", None)
     named = getattr(config, "eos_token_id", None)
@@ -86,9 +86,9 @@ def eos_ids(tokenizer, model=None) -> set[int]:
 
 
 def _coded(records, tokenizer, template, to_answer=False) -> list[list[tuple[list[int], bool]]]:
-    """(ids, is trained on) of every segment of every record, with `document_start` prepended.
+    """Encode records: for each, a list of (ids, whether they are trained on) per segment.
 
-    It is not prepended to a text that already begins with a special token, such as <|im_start|>.
+    `document_start` is prepended unless the text begins with a special token, such as <|im_start|>.
     """
     try:
         made = templates.segments(records, tokenizer, template, to_answer)
@@ -115,7 +115,7 @@ def _line(records, index: int) -> int:
 
 @dataclasses.dataclass
 class Encoded:
-    """Encoded examples, with the number `truncated` and the number `skipped` (see problems)."""
+    """Encoded examples, with counts of truncated and skipped ones (reasons in `problems`)."""
 
     examples: Sequence[dict] = dataclasses.field(repr=False)
     truncated: int = 0
@@ -129,12 +129,12 @@ def encode_all(
 ) -> Encoded:
     """Encode all records, in order.
 
-    max_length: tokens; longer examples are cut at the end. If that leaves no token to train on,
-    DataError names the line, or on_long="skip" leaves the record out.
+    max_length: tokens; longer examples are cut at the end. If no token to train on is left, raises
+    DataError with the line, or skips the record if on_long is "skip".
     loss_on: "response" (every answer, including its end-of-turn token) or "all". Text records are
-    always trained on completely, except the first token, which nothing predicts.
+    always trained on completely, except the first token, which has no prediction.
     template: "chat", "alpaca", "plain", or a format string with {instruction}, {input} and
-    {output}; None for the tokenizer's chat template, or Alpaca's if it has none.
+    {output}. None means the tokenizer's chat template, or Alpaca's if there is no chat template.
     For a LargeFile or more than MANY records, the examples are a `Lazy` sequence, to save memory.
     """
     if loss_on not in ("response", "all"):
@@ -176,8 +176,8 @@ def encode_all(
     return out
 
 
-# Token ids in Python lists take about thirty times the memory of their text. So large data is
-# validated once, CHUNK records at a time, and encoded again whenever a batch needs it.
+# Token ids in Python lists take about thirty times the memory of their text. Therefore large data
+# is validated once, CHUNK records at a time, and encoded again for each batch.
 MANY, CHUNK = 20_000, 200
 
 
@@ -196,13 +196,13 @@ class Lazy(Sequence):
 
 
 def joined(first: Sequence[dict], second: Sequence[dict]) -> Lazy:
-    """Two sequences of examples, concatenated lazily."""
+    """Concatenate two sequences of examples lazily."""
     return Lazy([*_lengths(first), *_lengths(second)],
                 lambda i: first[i] if i < len(first) else second[i - len(first)])
 
 
 def _labeled(parts, loss_on) -> tuple[list[int], list[int]]:
-    """(ids, labels) of a record."""
+    """Join a record's segments to (ids, labels)."""
     ids = [i for part, _ in parts for i in part]
     labels = []
     for part, loss in parts:
@@ -212,7 +212,7 @@ def _labeled(parts, loss_on) -> tuple[list[int], list[int]]:
 
 
 def no_room(line: int, trained: list[bool], max_length: int | None) -> Problem:
-    """The problem that max_length cuts off every token that is trained on."""
+    """Return the Problem that max_length cuts off every token that is trained on."""
     prompt = trained.index(True) if any(trained) else len(trained)
     return Problem(line, None, f"the prompt has {prompt} tokens, so with max_length {max_length} "
                    "no token of the response is left; raise max_length or shorten the prompt")
@@ -222,24 +222,24 @@ def encode(
     record: dict, tokenizer, max_length: int | None = None, loss_on: str = "response",
     template: str | None = None,
 ) -> dict | None:
-    """Encode one record; None if max_length leaves no token to train on."""
+    """Encode one record. Returns None if max_length leaves no token to train on."""
     examples = encode_all([record], tokenizer, max_length, loss_on, template, "skip").examples
     return examples[0] if examples else None
 
 
 def prompts(records: Sequence[dict], tokenizer, template: str | None = None) -> list[list[int]]:
-    """The prompt ids of each record: everything before its last answer."""
+    """Encode the prompt of each record: everything before its last answer."""
     return [[i for part, _ in parts for i in part]
             for parts in _coded(records, tokenizer, template, to_answer=True)]
 
 
 def prompt_ids(record: dict, tokenizer, template: str | None = None) -> list[int]:
-    """`prompts` for one record, which may lack an output."""
+    """Encode the prompt of one record, which needs no output."""
     return prompts([record], tokenizer, template)[0]
 
 
 def answer(record: dict) -> str:
-    """The reference answer to `prompt_ids`; "" if there is none."""
+    """Return the reference answer of a record; "" if there is none."""
     if "messages" in record and record["messages"][-1]["role"] != "assistant":
         return ""
     return schema.response_of(record)
@@ -249,7 +249,7 @@ def answer(record: dict) -> str:
 
 
 def collate(examples: Sequence[dict], pad_token_id: int, padding_side: str = "right") -> dict:
-    """LongTensors input_ids, attention_mask, labels of shape (examples, longest)."""
+    """Pad examples to LongTensors input_ids, attention_mask and labels: (examples, longest)."""
     import torch
 
     if padding_side not in ("right", "left"):
@@ -271,8 +271,8 @@ def collate(examples: Sequence[dict], pad_token_id: int, padding_side: str = "ri
 def pack(examples: Sequence[dict], max_length: int) -> list[list[dict]]:
     """Pack whole examples into rows of at most `max_length` tokens, by best-fit decreasing.
 
-    This needs at most 11/9 of the fewest possible rows, plus a constant. UserError for an example
-    that is longer than a row.
+    The number of rows is at most 11/9 of the minimum, plus a constant. Raises UserError if an
+    example is longer than a row.
     """
     return list(Units(examples, max_length))
 
@@ -282,7 +282,7 @@ def _lengths(examples) -> Sequence[int]:
 
 
 def _pack(lengths: Sequence[int], max_length: int) -> list[list[int]]:
-    """`pack` for example lengths; returns the indices in each row."""
+    """Pack examples of these lengths; returns the indices in each row."""
     rows: list[list[int]] = []
     room: list[tuple[int, int]] = []  # (free tokens, row), sorted
     for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
@@ -302,10 +302,7 @@ def _pack(lengths: Sequence[int], max_length: int) -> list[list[int]]:
 
 
 class Units(Sequence):
-    """The items that a batch counts: single examples, or with `max_length` the rows of `pack`.
-
-    Each item is a list of examples.
-    """
+    """The units of a batch, each a list of examples: one, or with `max_length` a packed row."""
 
     def __init__(self, examples: Sequence[dict], max_length: int | None = None):
         self.examples = examples
@@ -319,7 +316,7 @@ class Units(Sequence):
 
 
 def show_batch(examples, tokenizer) -> BatchView:
-    """Show examples token by token, with the mask; records are encoded first."""
+    """Show examples (or records, which are encoded first) token by token, with the loss mask."""
     examples = getattr(examples, "examples", examples)
     if isinstance(examples, dict):
         examples = [examples]

@@ -2,9 +2,9 @@
 
     for row, record, problem in rows("my.csv"): ...
 
-JSON Lines suits large data, as it is read line by line; .json, .csv, .tsv, .txt and .parquet files
-are read whole. Each may be compressed (.gz, .bz2, .xz). In a .txt file each paragraph is a text, or
-each line if there are no blank lines.
+JSON Lines suits large data, since it is read line by line; .json, .csv, .tsv, .txt and .parquet
+files are read whole. Each may be compressed (.gz, .bz2, .xz). In a .txt file each paragraph is a
+record, or each line if there are no blank lines.
 """
 
 from __future__ import annotations
@@ -35,9 +35,10 @@ def is_plain_jsonl(path: Path) -> bool:
 
 
 def rows(path: str | Path, digest=None) -> Rows:
-    """`jsonl.rows` for every format. The number is the record's first line (in Parquet, its row).
+    """Yield (line, record, problem) like `jsonl.rows`, for every format.
 
-    digest: a hashlib object that is updated with the uncompressed bytes.
+    line: the record's first line (in Parquet, its row). digest: a hashlib object that is updated
+    with the uncompressed bytes.
     """
     path = Path(path)
     if is_plain_jsonl(path):
@@ -62,7 +63,7 @@ def rows(path: str | Path, digest=None) -> Rows:
 
 
 def _decoded(content: bytes) -> str:
-    """Decode UTF-8; UserError with a command that converts the file."""
+    """Decode UTF-8. Raises UserError, with a command that converts the file, if that fails."""
     wrong = jsonl.not_text(content[:4])
     if wrong:
         raise UserError(wrong)
@@ -96,7 +97,7 @@ def _of_text(read):
 
 @_of_text
 def _csv(text: str) -> Rows:
-    """Rows of a table whose first line has the field names."""
+    """Yield the rows of a table whose first line has the field names."""
     head = text.partition("\n")[0]
     separator = max(",;\t|", key=head.count)
     csv.field_size_limit(2**31 - 1)
@@ -125,7 +126,7 @@ def _csv(text: str) -> Rows:
 
 @_of_text
 def _json(text: str) -> Rows:
-    """An array of objects, an object that contains one such array, or a sequence of objects."""
+    """Read an array of objects, an object that contains one such array, or a series of objects."""
     start = re.match(r"\s*", text)
     at = start.end() if start else 0
     if not text[at:]:
@@ -149,7 +150,7 @@ def _json(text: str) -> Rows:
 
 
 def _values(text: str, at: int, separator: str) -> Rows:
-    """The JSON values from index `at` to the end or the closing bracket, with line numbers."""
+    """Yield the JSON values from index `at` to the end or the closing bracket, as rows."""
     counted, line = 0, 1
     while True:
         while at < len(text) and text[at].isspace():
@@ -183,7 +184,7 @@ def _values(text: str, at: int, separator: str) -> Rows:
 
 @_of_text
 def _txt(text: str) -> Rows:
-    """A text per paragraph, or per line if there are no blank lines."""
+    """Yield a text record per paragraph, or per line if there are no blank lines."""
     text = text.strip().replace("\r\n", "\n")
     parts = re.split(r"(\n\s*\n)" if re.search(r"\n\s*\n", text) else r"(\n)", text)
     line = 1

@@ -23,7 +23,7 @@ FIELDS = {  # kind → its fields
     "instruction": ("output", "instruction", "input"),
     "text": ("text",),
 }
-NAMES = {  # other tools' names → our names
+NAMES = {  # field names of other tools → ftkit's
     "prompt": "instruction", "question": "instruction", "query": "instruction",
     "user": "instruction", "completion": "output", "response": "output", "answer": "output",
     "target": "output", "assistant": "output", "context": "input", "conversations": "messages",
@@ -39,14 +39,14 @@ TURN = re.compile(r"\n\n(Human|Assistant): ?")  # begins a turn in hh-rlhf
 
 
 def our_name(name) -> str | None:
-    """Our name for a field of another tool, ignoring case and outer spaces; None if unknown."""
+    """Translate another tool's field name, ignoring case and outer spaces; None if unknown."""
     plain = str(name).strip().lower()
     known = {field for fields in FIELDS.values() for field in fields}
     return NAMES.get(plain, plain if plain in known else None)
 
 
 def to_record(record: Any) -> Any:
-    """The record in ftkit's form; `record` itself if it needs no change."""
+    """Convert a record to ftkit's form. Returns `record` itself if it needs no change."""
     if not isinstance(record, dict):
         return record
     ours = _renamed(record)
@@ -67,7 +67,7 @@ def to_record(record: Any) -> Any:
 
 
 def to_message(message: Any) -> Any:
-    """A message with role and content, and with weight 0 if it is not to be trained on."""
+    """Convert a message to role and content, and weight 0 if it is not trained on."""
     if not isinstance(message, dict):
         return message
     ours = dict(message)
@@ -101,7 +101,7 @@ def unread_fields(record: dict) -> set[str]:
 
 
 def _renamed(record: dict) -> dict:
-    """Rename the fields if that turns an unknown record into one of a known kind."""
+    """Rename the fields if the result is a record of a known kind."""
     pair = "chosen" in record and "rejected" in record  # some pairs also have messages
     if any(kind <= record.keys() for kind in (WHOLE[2:3] if pair else WHOLE[:4])):
         return record
@@ -122,15 +122,14 @@ def _is_talk(value) -> bool:
 
 
 def _unweighted(talk: list) -> list:
-    """The messages of a prompt, with weight 0 for assistant turns, as TRL does not train on them.
-    """
+    """Convert a prompt's messages. Assistant turns get weight 0, as TRL does not train on them."""
     talk = [to_message(message) for message in talk]
     return [m | {"weight": 0} if isinstance(m, dict) and m.get("role") == "assistant" else m
             for m in talk]
 
 
 def _pair(record: dict) -> dict:
-    """A preference pair whose prompt and answers may be messages or whole dialogs."""
+    """Convert a preference pair whose prompt and answers may be messages or whole dialogs."""
     prompt = record.get("instruction", record.get("messages"))
     if prompt and not isinstance(prompt, str) and not _is_talk(prompt):
         return record
@@ -164,7 +163,7 @@ def _pair(record: dict) -> dict:
 
 
 def _dialog(text: str) -> Any:
-    """An hh-rlhf dialog as messages; any other text unchanged."""
+    """Convert an hh-rlhf dialog to messages; other text is unchanged."""
     _, *parts = TURN.split(text)
     talk = [{"role": "user" if speaker == "Human" else "assistant", "content": words.strip()}
             for speaker, words in zip(parts[::2], parts[1::2], strict=True)]
@@ -172,7 +171,7 @@ def _dialog(text: str) -> Any:
 
 
 def _with_history(record: dict) -> dict:
-    """An Alpaca record with a system prompt or a history, as a chat."""
+    """Convert an Alpaca record with a system prompt or a history to a chat."""
     past = record.get("history") or []
     last_turn = record.get("instruction"), record.get("input")
     if not isinstance(past, list | tuple) or not all(
@@ -198,9 +197,9 @@ EXPECTED = ("expected the name of a sample, the path of a file, a list of dicts,
 
 
 def listed(source: Any, split: str) -> list:
-    """The rows of a table, a data set or an iterator, as dicts of plain Python values.
+    """List the rows of a table, a data set or an iterator, as dicts of plain Python values.
 
-    split: the key to use in a dict of data sets. UserError for an object without rows.
+    split: the key to use in a dict of data sets. Raises UserError if the object has no rows.
     """
     if isinstance(source, Mapping):
         if all(isinstance(column, list) for column in source.values()):  # columns
@@ -239,7 +238,7 @@ def _plain(value: Any) -> Any:
 
 
 def from_cells(row: dict) -> dict:
-    """A row of a table, with cells that contain a JSON list of objects parsed."""
+    """Parse the cells of a table row that contain a JSON list of objects."""
     return {name: _cell(value) for name, value in row.items()}
 
 

@@ -84,7 +84,7 @@ def with_names(problem: str, path: str | Path | None) -> str:
 
 @contextlib.contextmanager
 def opening(path: Path):
-    """Open a file for reading bytes; DataError if that fails."""
+    """Open a file for reading bytes. Raises DataError if that fails."""
     try:
         if path.is_dir() or path.is_char_device():
             raise DataError(path, [Problem(0, None, _no_file(path))])
@@ -109,7 +109,7 @@ def _no_file(path: Path) -> str:
 
 
 def _on_the_hub(path: Path) -> str:
-    """Advice on downloading a data set, if the path looks like a name on the hub; else ""."""
+    """How to download a data set if the path looks like a hub id; else ""."""
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", str(path)) or path.suffix in (
             ".jsonl", ".json", ".csv", ".tsv", ".txt", ".parquet", ".gz"):
         return ""
@@ -123,7 +123,7 @@ def _on_the_hub(path: Path) -> str:
 def rows(path: str | Path, digest=None) -> Iterator[tuple[int, dict | None, Problem | None]]:
     """Yield (line, record, problem) for every non-blank line; record or problem is None.
 
-    A file that is empty or not text yields one problem with line 0. digest: a hashlib object that
+    If the file is empty or not text, yields one problem with line 0. digest: a hashlib object that
     is updated with every byte. Raises DataError if the file cannot be opened.
     """
     with opening(Path(path)) as file:
@@ -144,7 +144,7 @@ PACKED = {  # first bytes → what the file is, and what to do
 
 
 def not_text(head: bytes) -> str | None:
-    """What a file is, if its first four bytes show that it is not UTF-8 text; else None."""
+    """Name a file's format if its first four bytes show that it is not UTF-8 text; else None."""
     for start, what in PACKED.items():
         if head.startswith(start):
             return what
@@ -157,7 +157,7 @@ def not_text(head: bytes) -> str | None:
 
 
 def lines(file, digest=None) -> Iterator[tuple[int, dict | None, Problem | None]]:
-    """`rows` for an open, buffered file."""
+    """Yield (line, record, problem) like `rows`, from an open, buffered file."""
     not_jsonl = not_text(file.peek(4)[:4])
     if not_jsonl:
         yield 0, None, Problem(1, None, not_jsonl)
@@ -189,7 +189,7 @@ class _Repeated(ValueError):
 
 
 def _object(pairs: list) -> dict:
-    """A dict with interned keys; a repeated key is an error."""
+    """Build a dict with interned keys. Raises _Repeated if a key is repeated."""
     record = {sys.intern(name): value for name, value in pairs}
     if len(record) != len(pairs):
         twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
@@ -205,7 +205,7 @@ DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant)
 
 
 def _parse(line: bytes) -> dict:
-    """The JSON object on one line; ValueError with a readable message if there is none."""
+    """Parse the JSON object on one line. Raises ValueError with a readable message on failure."""
     try:
         text = line.decode("utf-8").strip(" \t\r\n")
     except UnicodeDecodeError as error:
@@ -235,7 +235,7 @@ _ARRAY = "the file is one JSON array, not JSON Lines; rename it: `mv OLD NEW.jso
 
 
 def _not_json(text: str, error: json.JSONDecodeError, ended: bool) -> str:
-    """The most likely reason why this line is not JSON. ended: it ends in a newline."""
+    """Explain why a line is not JSON (the most likely reason). ended: it ends in a newline."""
     if text.startswith("\ufeff"):
         return ("a byte order mark (BOM) in the middle of the file, perhaps from joining files; "
                 "remove it")

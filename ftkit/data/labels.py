@@ -1,3 +1,3 @@
-"""The label of a masked token; torch's cross-entropy ignores it."""
+"""The label of masked tokens, which torch's cross-entropy ignores."""
 
 NO_LOSS = -100

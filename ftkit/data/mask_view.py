@@ -1,4 +1,4 @@
-"""The mask inspector: shows examples token by token and marks those that are trained on."""
+"""The mask inspector shows examples token by token and marks the tokens that are trained on."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from ftkit.data import encoding, schema
 
 
 def rates(sizes: Mapping[str, int], temperature: float = 1.0, cap: float | None = None) -> dict:
-    """Probability of drawing each task: min(size, cap) ** (1 / temperature), normalized.
+    """Compute each task's probability: min(size, cap) ** (1 / temperature), normalized.
 
     sizes: task → number of records. The defaults give proportional mixing. `cap` is T5's artificial
     limit K. A temperature above 1 makes the tasks more equal; `math.inf` mixes them equally.
@@ -37,7 +37,7 @@ def rates(sizes: Mapping[str, int], temperature: float = 1.0, cap: float | None 
 
 
 def counts(shares: Mapping[str, float], n: int) -> dict[str, int]:
-    """Divide `n` draws by `shares`, rounded by the largest-remainder method so they sum to n."""
+    """Divide `n` draws in proportion to `shares`, rounded (largest remainder) so they sum to n."""
     total = sum(shares.values())
     if n < 0 or any(share < 0 for share in shares.values()) or not total:
         raise UserError(f"n is {n} and shares are {dict(shares)!r}; expected numbers of at "
@@ -53,10 +53,10 @@ def counts(shares: Mapping[str, float], n: int) -> dict[str, int]:
 def draw(
     sets: Mapping[str, list], n: int, shares: Mapping[str, float], seed: int
 ) -> schema.Records:
-    """Draw `n` records from the tasks by their shares, shuffled.
+    """Draw `n` records from the tasks in proportion to `shares`, shuffled.
 
-    Each task is traversed in random order, repeatedly if it is too small, so the counts of its
-    records differ by at most one. UserError if the names in `sets` and `shares` differ.
+    Each task is read in random order, repeatedly if it is too small, so its records occur equally
+    often, give or take one. Raises UserError if the names in `sets` and `shares` differ.
     """
     if sets.keys() != shares.keys():
         raise UserError(f"sets has the names {', '.join(sets)} and shares has {', '.join(shares)}; "
@@ -69,9 +69,9 @@ def draw(
 
 
 def mix(a: list, b: list, share: float, seed: int) -> schema.Records:
-    """All of `a` and enough of `b` that `share` (a fraction) of the result is from `b`, shuffled.
+    """Mix all of `a` with part of `b`, shuffled; `share` (a fraction) of the result is from `b`.
 
-    If `b` is too small, its records are repeated; their counts differ by at most one.
+    If `b` is too small, its records are repeated equally often, give or take one.
     """
     if not 0 <= share < 1:
         raise UserError(f"share is {share!r}; expected a number from 0 to below 1")
@@ -83,7 +83,7 @@ def mix(a: list, b: list, share: float, seed: int) -> schema.Records:
 
 
 def _passes(records: list, n: int, rng: random.Random, title: str) -> list[dict]:
-    """`n` records, from repeated passes over all of them in random order."""
+    """Draw `n` records in repeated passes over all of them, each in random order."""
     if n and not len(records):
         raise UserError(f"{title} has no records to draw {n} from")
     drawn: list[dict] = []
@@ -93,7 +93,7 @@ def _passes(records: list, n: int, rng: random.Random, title: str) -> list[dict]
 
 
 def effective(records: list, tokenizer, by: str = "task") -> dict[str, float]:
-    """Fraction of the trained-on tokens that belong to each task; the gradient averages these."""
+    """Fraction of the trained-on tokens in each task. The gradient is the mean over all of them."""
     seen: dict[str, int] = {}
     examples = encoding.encode_all(schema.records(records), tokenizer).examples
     for record, example in zip(records, examples, strict=True):

@@ -17,13 +17,13 @@ from typing import Any
 from ftkit.base.formatting import clean, to_html
 from ftkit.data import foreign
 
-# A field that decides the kind of a record → that kind; the first one present counts.
+# Field → the kind of a record that has it; the first field present decides.
 DECIDES = {"messages": "chat", "chosen": "preference", "rejected": "preference",
            "output": "instruction", "instruction": "instruction", "text": "text"}
 
 
 def kind_of(record: dict) -> str | None:
-    """The kind of a record, by its fields: instruction, chat, text, preference or None."""
+    """Determine a record's kind by its fields: instruction, chat, text, preference or None."""
     return next((kind for name, kind in DECIDES.items() if name in record), None)
 
 
@@ -38,7 +38,7 @@ class RecordList(Sequence):
     kind: str | None
 
     def describe(self, name: str, path, lines: Sequence[int] | None, sha256: str | None):
-        """Set the origin; lines None means 1, 2, 3, ..."""
+        """Set the origin. `lines` None means 1, 2, 3, ..."""
         self.name, self.path, self._sha256 = name, path, sha256
         self.lines = range(1, len(self) + 1) if lines is None else lines
 
@@ -85,8 +85,8 @@ class Records(list, RecordList):
 class LargeFile(RecordList):
     """The records of a large file, kept as bytes and parsed on each access.
 
-    Short records take three times as much memory as dicts. A slice is a list. Changes to a record
-    are lost.
+    As dicts, short records would take three times the memory. A slice is a list. Changes to a
+    record are lost.
     """
 
     def __init__(self, path: Path, lines: Sequence[int], sha256: str):
@@ -111,7 +111,7 @@ class LargeFile(RecordList):
         return foreign.to_record(json.loads(line_bytes))
 
     def select(self, lines: Sequence[int], name: str) -> LargeFile:
-        """The records on these lines under a new name, sharing the same bytes."""
+        """Select the records on these lines, under a new name and sharing the same bytes."""
         selected = copy.copy(self)
         selected.describe(name, self.path, lines, None)
         return selected

@@ -44,13 +44,13 @@ SKIP = "`ftkit convert OLD NEW.jsonl --skip` leaves such records out"
 
 
 def records(source, split: str = "train") -> Records:
-    """Validated records of a sample, of files, or of rows in memory.
+    """Read and validate the records of a sample, of files, or of rows in memory.
 
     source: the name of a sample; a path, a pattern such as "data/*.jsonl" or a list of paths
     (formats: see `file_formats`); a list of dicts, a DataFrame, a datasets.Dataset or another
     iterable of dicts. split: train, validation or test, for samples and DatasetDicts; ignored for
-    other sources (`ft.split` divides them). Raises DataError with every problem found, or UserError
-    for an unknown name.
+    other sources (`ft.split` divides them). Raises DataError, with every problem, if a record is
+    invalid, or UserError if the name is unknown.
     """
     digest = None
     paths = several(source)
@@ -81,7 +81,7 @@ def records(source, split: str = "train") -> Records:
 
 
 def several(source) -> list[Path] | None:
-    """The files named by a pattern or a list of paths; None for any other source."""
+    """List the files named by a pattern or a list of paths; None for any other source."""
     if isinstance(source, list | tuple) and source:
         are_paths = all(isinstance(path, Path) or (isinstance(path, str) and Path(path).is_file())
                         for path in source)
@@ -98,7 +98,7 @@ def several(source) -> list[Path] | None:
 
 
 def _joined(paths: list[Path], name: str) -> Records:
-    """The concatenated records of several files of one kind."""
+    """Concatenate the records of several files, which must be of one kind."""
     parts = [records(path) for path in paths]
     for path, part in zip(paths, parts, strict=True):
         if part.kind != parts[0].kind:
@@ -109,7 +109,8 @@ def _joined(paths: list[Path], name: str) -> Records:
 
 
 def compact(source, split: str = "train") -> RecordList:
-    """Like `records`, but a JSONL file of more than LARGE bytes is kept as a LargeFile."""
+    """Read records like `records`, but keep a JSONL file of more than LARGE bytes as a LargeFile.
+    """
     if isinstance(source, LargeFile):
         return source
     path = at_home(source) if isinstance(source, str | Path) else None
@@ -144,7 +145,7 @@ def sample_names() -> list[str]:
 
 
 def sample_path(name: str, split: str = "train") -> Path:
-    """The file of a sample; UserError with similar names, or with the splits that exist."""
+    """Path of a sample's file. Raises UserError, with similar names or splits, if there is none."""
     folder = machine.share("data_samples")
     path = folder / f"{name}.{split}.jsonl"
     if path.is_file():
@@ -163,9 +164,9 @@ def sample_path(name: str, split: str = "train") -> Path:
 
 
 def problems_in(record, row: int, expect: str | None = None) -> list[Problem]:
-    """All problems of one record; [] if it is valid.
+    """List all problems of one record; [] if it is valid.
 
-    expect: the kind of the file's first record, since a file has records of one kind.
+    expect: the kind of the file's first record, which all its records must have.
     """
     if not isinstance(record, dict):
         return [Problem(row, None, f"{type(record).__name__} {show(record)}; expected a dict")]
@@ -196,7 +197,7 @@ def problems_in(record, row: int, expect: str | None = None) -> list[Problem]:
 
 
 def _text_problem(record: dict, name: str, optional: bool = False) -> str | None:
-    """The problem of a text field, or None. optional: it may be missing or empty."""
+    """Describe the problem of a text field, or None. optional: it may be missing or empty."""
     expected = 'expected a string ("" if there is none)' if optional else (
         "expected a non-empty string")
     if name not in record:
@@ -228,12 +229,12 @@ def _blank(text: str) -> bool:
 
 
 def _names(record: dict) -> str:
-    """The names of a record's first fields, for a message."""
+    """List the names of a record's first fields in a message."""
     return ", ".join(show(str(name), 20) for name in list(record)[:4]) or "none"
 
 
 def _chat_problems(messages, row: int, field: str = "messages") -> list[Problem]:
-    """All problems of a list of messages. A history needs no message that is trained on."""
+    """List all problems of messages. In a history, no message needs to be trained on."""
     if not isinstance(messages, list) or not messages:
         return [Problem(row, field, f"{show(messages, 40)}; expected a list of "
                                          '{"role": ..., "content": ...}')]
@@ -276,14 +277,14 @@ def is_trained(message: dict) -> bool:
 
 
 def _weight_problem(message: dict) -> str | None:
-    """The problem of a message's weight (OpenAI's field: 0 or 1), or None."""
+    """Describe the problem of a message's weight (OpenAI's field: 0 or 1), or None."""
     if "weight" not in message or message["weight"] in (0, 1):
         return None
     return f"{show(message['weight'], 20)}; expected 0 (not trained on) or 1"
 
 
 def _role_problem(message: dict, before: list) -> str | None:
-    """The problem of a message's role, or None. before: the roles of the earlier messages."""
+    """Describe the problem of a message's role, or None. before: roles of earlier messages."""
     role = message.get("role")
     if role not in ROLES:
         what = show(role, 30) if "role" in message else (
@@ -300,7 +301,7 @@ def _role_problem(message: dict, before: list) -> str | None:
 
 
 def prompt_of(record: dict) -> str:
-    """The text of the prompt: instruction and input, or the turns before the last answer."""
+    """Return the prompt's text: instruction and input, or the turns before the last answer."""
     if "messages" in record:
         turns = record["messages"]
         last = max((i for i, m in enumerate(turns) if m["role"] == "assistant"), default=len(turns))
@@ -312,12 +313,12 @@ def prompt_of(record: dict) -> str:
 
 
 def question_of(record: dict) -> str:
-    """Instruction and input, joined by a newline."""
+    """Join instruction and input by a newline."""
     return "\n".join(part for part in (record["instruction"], record.get("input")) if part)
 
 
 def response_of(record: dict) -> str:
-    """The target text: output, chosen, the last assistant turn, or the text."""
+    """Return the target: output, chosen, the last assistant turn, or text."""
     if "messages" in record:
         answers = [m["content"] for m in record["messages"] if m["role"] == "assistant"]
         return answers[-1] if answers else ""
@@ -330,13 +331,13 @@ def short_hash(text: str) -> int:
 
 
 def group_key(record: dict) -> str:
-    """The prompt in lower case with single spaces; records with equal keys ask the same thing."""
+    """Normalize the prompt to lower case and single spaces; equal keys mean the same question."""
     text = prompt_of(record) or response_of(record)
     return " ".join(text.lower().split())
 
 
 def first_of(keys: array):
-    """For each 64-bit key, the index of its first occurrence (a numpy array)."""
+    """Return, for each 64-bit key, the index of its first occurrence (a numpy array)."""
     import numpy as np
 
     _, first, group = np.unique(np.frombuffer(keys, np.uint64), return_index=True,

@@ -73,9 +73,9 @@ DAMAGE = {"wrong": None, "duplicate": None, "cut": _cut, "typos": _typos}
 
 
 def corrupt(records: list, kind: str, share: float, seed: int) -> Records:
-    """A copy with a fraction `share` of the records damaged; instruction records only.
+    """Copy instruction records, with a fraction `share` of them damaged.
 
-    kind: "wrong" permutes the answers so that none keeps its own, if the answers allow it;
+    kind: "wrong" permutes the answers so that no record keeps its own, if possible;
     "duplicate" replaces the records by copies of one of them; "cut" drops the second half of each
     answer; "typos" swaps neighboring letters of the answer.
     """
@@ -89,7 +89,7 @@ def corrupt(records: list, kind: str, share: float, seed: int) -> Records:
     chosen = sorted(rng.sample(range(len(records)), round(share * len(records))))
     worse = list(records)
     if kind == "wrong":
-        # Sort by answer and shift by the count of the commonest one, so that none keeps its own.
+        # Sort by answer and shift by the count of the commonest one, so that each answer changes.
         rng.shuffle(chosen)
         chosen.sort(key=lambda i: records[i]["output"])
         outputs = [records[i]["output"] for i in chosen]

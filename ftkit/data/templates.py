@@ -1,7 +1,7 @@
-"""Render records to text, and decide which parts of it are trained on.
+"""Render records as text, and decide which parts of the text are trained on.
 
 A record is rendered by a format string (Alpaca's, or your own) or by the tokenizer's chat
-template. The result is a list of (text, is trained on); the texts joined are what the model reads.
+template. The result is a list of (text, whether it is trained on); joined, the texts are the input.
 
     segments({"instruction": "Say hi.", "output": "Hi!"}, tokenizer, "alpaca")
 """
@@ -25,15 +25,15 @@ ALPACA_INPUT = (
 )
 PLAIN = "{instruction}\n{input}\n{output}"
 
-Segment = tuple[str, bool]  # text, is trained on
+Segment = tuple[str, bool]  # (text, whether it is trained on)
 
 
 def segments(records: list[dict], tokenizer, template: str | None, to_answer: bool = False,
              ) -> list[tuple[list[Segment], bool]]:
-    """(segments, whether BOS must still be prepended) for every record.
+    """Render each record; returns (segments, whether BOS must still be prepended) for each.
 
-    template: see `encoding.encode_all`. to_answer: stop before the last answer. Raises Rejected for
-    a conversation that the chat template or the mask cannot handle.
+    template: see `encoding.encode_all`. to_answer: stop before the last answer. Raises Rejected if
+    the chat template rejects a conversation or gives no reliable mask.
     """
     eos = tokenizer.eos_token or ""
     made: list = [None] * len(records)
@@ -58,7 +58,7 @@ def segments(records: list[dict], tokenizer, template: str | None, to_answer: bo
 
 
 def end_of_turn(tokenizer) -> str | None:
-    """The special token that the chat template writes after an answer; None without one."""
+    """Find the special token that the chat template writes after an answer; None without one."""
     if not tokenizer.chat_template:
         return None
     chat = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
@@ -71,7 +71,7 @@ def end_of_turn(tokenizer) -> str | None:
 
 
 def choose(tokenizer, template: str | None) -> str | None:
-    """The format string to use, or None for the tokenizer's chat template."""
+    """Return the format string to use, or None to use the tokenizer's chat template."""
     if template is None:
         template = "chat" if tokenizer.chat_template else "alpaca"
     if template == "chat":
@@ -94,7 +94,7 @@ def choose(tokenizer, template: str | None) -> str | None:
 
 
 def _fill(template: str, instruction: str, text: str, output: str, eos: str) -> list[Segment]:
-    """One question and its answer. An empty input is removed with the white space before it."""
+    """Render one question and answer. An empty input is removed with the white space before it."""
     if text and template == ALPACA:
         template = ALPACA_INPUT
     if text and "{input}" not in template:
@@ -127,7 +127,7 @@ def _filled(record: dict, template: str, eos: str) -> list[Segment]:
 
 
 def _messages(record: dict) -> list[dict]:
-    """The record as a list of messages."""
+    """Convert a record to a list of messages."""
     if "messages" in record:
         return record["messages"]
     return [*(record.get("history") or ()), {"role": "user", "content": schema.question_of(record)},
@@ -135,7 +135,7 @@ def _messages(record: dict) -> list[dict]:
 
 
 class Rejected(ValueError):
-    """The chat template or the mask cannot handle the conversation number `index`."""
+    """The chat template rejects conversation `index`, or its loss mask would be a guess."""
 
     def __init__(self, index: int, why: str):
         super().__init__(why)
@@ -166,12 +166,12 @@ def _render(tokenizer, conversations: list[list[dict]], owners: list[int], ask: 
 
 
 def _chats(chats: list[list[dict]], tokenizer, to_answer: bool) -> list[list[Segment]]:
-    """Segments of conversations rendered by the tokenizer's chat template.
+    """Render conversations with the tokenizer's chat template; returns their segments.
 
     Each assistant turn is trained on, from the end of its header through its end-of-turn token,
-    unless its weight is 0. To find it, the template renders the turns before it, and the turns
-    up to and including it; both texts must be prefixes of the whole conversation. If they are not,
-    the mask would be a guess, and the record is rejected. to_answer: stop before the last answer.
+    unless its weight is 0. To locate a turn, the template renders the conversation up to the turn,
+    without it and with it. Both texts must be prefixes of the whole conversation; otherwise the
+    mask would be a guess, and the record is rejected. to_answer: stop before the last answer.
     """
     if to_answer:
         chats = [c[:-1] if c[-1]["role"] == "assistant" else c for c in chats]
@@ -212,10 +212,10 @@ def _special(tokenizer) -> re.Pattern:
 
 
 def _answer(before: str, until: str, whole: str, said: str, ends: re.Pattern) -> str:
-    """The text of an answer that is trained on, through its end-of-turn token.
+    """Extract the part of a rendered answer to train on: through its end-of-turn token.
 
     before: the conversation up to the answer. until: the same with the answer as the last turn.
-    UserError if `whole`, the finished conversation, renders the answer differently.
+    Raises UserError if the answer is different in `whole`, the complete conversation.
     """
     if not (until.startswith(before) and whole.startswith(before)):
         raise UserError("the chat template's generation prompt has text that a finished "

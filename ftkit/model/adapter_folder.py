@@ -22,16 +22,16 @@ SMOLLM2 = "HuggingFaceTB/SmolLM2-135M-Instruct"  # the hub id of smollm2
 
 
 def is_adapter(folder: str | Path) -> bool:
-    """Whether the folder has an adapter and no complete model."""
+    """Whether the folder has an adapter rather than a complete model."""
     folder = at_home(folder)
     return (folder / CONFIG).is_file() and not (folder / "config.json").is_file()
 
 
 def base_of(folder: str | Path) -> str:
-    """The base model that the adapter was trained on: tiny, smollm2, a folder or a hub id.
+    """Find the base model of an adapter: tiny, smollm2, a folder or a hub id.
 
     A path that ends in tiny or smollm2 and does not exist here means that model. If any other base
-    folder no longer exists, look beside the adapter. UserError if the config does not name a base.
+    folder no longer exists, look beside the adapter. Raises UserError if the config has no base.
     """
     base = read_config(folder).get("base_model_name_or_path")
     if not isinstance(base, str) or not base.strip():
@@ -52,8 +52,8 @@ def _is_hub_id(name: str) -> bool:
 
 
 def portable(location: str) -> str:
-    """A name for a base model that also works on other machines: tiny or a hub id. A folder that
-    has neither keeps its absolute path."""
+    """Return a name of a base model that also works on other machines: tiny or a hub id, or an
+    absolute path if it has neither."""
     from ftkit.base import machine
 
     path = at_home(location)
@@ -76,7 +76,7 @@ def _is_folder(path: Path) -> bool:
 
 
 def read_config(folder: str | Path) -> dict:
-    """adapter_config.json as a dict; UserError if it is missing or not peft's."""
+    """adapter_config.json as a dict. Raises UserError if it is missing or not peft's."""
     content = soundness.read_json(_path(folder))
     if not isinstance(content.get("peft_type"), str):
         raise UserError(f"{_path(folder)} has no peft_type; expected the file that peft's "
@@ -85,7 +85,7 @@ def read_config(folder: str | Path) -> dict:
 
 
 def weights_in(folder: str | Path) -> dict[str, soundness.Tensor]:
-    """Name → tensor of an adapter's weight file; UserError if it is missing or damaged."""
+    """Name → tensor of an adapter's weight file. Raises UserError if it is missing or damaged."""
     folder = at_home(folder)
     if not (folder / WEIGHTS).exists():
         pickled = (" (adapter_model.bin is a pickle, which can run code: convert it with a peft "
@@ -98,9 +98,9 @@ def weights_in(folder: str | Path) -> dict[str, soundness.Tensor]:
 
 
 def check(model, folder: str | Path):
-    """UserError, as from `apply`, for an adapter that does not fit `model`.
+    """Raise UserError, like `apply`, if an adapter does not fit `model`.
 
-    `model` is on the meta device and gets changed. Only the header of the weight file is read.
+    `model` must be on the meta device and is changed. Only the weight file's header is read.
     """
     import peft
     import torch
@@ -128,7 +128,7 @@ def check(model, folder: str | Path):
 
 
 def _peft_config(folder: Path) -> Any:
-    """peft's config of an adapter; UserError if peft cannot read it."""
+    """peft's config of an adapter. Raises UserError if peft cannot read it."""
     import peft
 
     kind, kinds = read_config(folder)["peft_type"], list(peft.PEFT_TYPE_TO_CONFIG_MAPPING)
@@ -151,10 +151,9 @@ def _unfit(folder: Path, error: Exception) -> UserError:
 
 
 def apply(model, folder: str | Path):
-    """Apply the adapter in `folder` to `model` (changed in place); returns a peft model in eval
-    mode.
+    """Apply an adapter to `model` (changed in place); returns a peft model in eval mode.
 
-    UserError for an adapter that is incomplete, a pickle, or made for another model.
+    Raises UserError if the adapter is incomplete, a pickle, or made for another model.
     """
     import peft
 

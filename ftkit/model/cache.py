@@ -12,9 +12,9 @@ _loaded: dict = {}  # name → (model, tokenizer), never trained
 
 
 def fresh(name: str, dtype=None):
-    """(model, tokenizer) of `name`, with adapters merged; the caller may train the model.
+    """Return (model, tokenizer), with adapters merged; the caller may train the model.
 
-    dtype: torch dtype (default fp32); models in another dtype are not cached.
+    dtype: torch dtype, by default fp32. Models in other dtypes are not cached.
     """
     if name not in _loaded:
         loaded, tokenizer = loading.load(name, dtype=dtype)

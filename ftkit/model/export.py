@@ -1,10 +1,10 @@
-"""Export a tuned model for other programs: adapter merged, rounded once, with a model card.
+"""Export a tuned model for other programs, with the adapter merged and a model card.
 
     export("my-adapter", "my-model", dtype="bf16")
 
 Base and update are added in fp32 and rounded once at the end. An update is small compared with its
 weight, so rounding the base first, or adding in bf16, would lose part of it (lesson 10 measures how
-much). A qlora adapter is added to the dequantized base that it was trained on.
+much). A qlora adapter is added to its dequantized base.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ def keep_recipe(run, folder: str | Path):
 def export(source: str | Path, out: str | Path, dtype: str = "fp32") -> Path:
     """Export `source` (a saved adapter or model) as a complete model in `out`; returns the folder.
 
-    dtype: fp32, bf16 or fp16. `out` must not exist or must be empty; it appears only when it is
-    complete. It has safetensors, tokenizer and model card, which transformers, vLLM and llama.cpp's
-    converter read. UserError for a source that cannot be merged.
+    dtype: fp32, bf16 or fp16. `out` must be new or empty, and appears only when it is complete. It
+    contains safetensors, tokenizer and model card, and can be read by transformers, vLLM and
+    llama.cpp's converter. Raises UserError if the source cannot be merged.
     """
     import torch
 
@@ -67,7 +67,7 @@ def export(source: str | Path, out: str | Path, dtype: str = "fp32") -> Path:
 
 
 def _whole(source: Path, recipe: dict):
-    """The folder's merged fp32 model, and its tokenizer."""
+    """Load the folder's model, merged in fp32, and its tokenizer."""
     base_name, adapters = loading.with_adapters(str(source))
     if recipe.get("config", {}).get("method") != "qlora" or not adapters:
         model, tokenizer = loading.load(str(source), device="cpu")
@@ -79,7 +79,7 @@ def _whole(source: Path, recipe: dict):
 
 
 def _as_quantized(model, name: str, config: dict):
-    """Quantize and dequantize the weights of `model` in place, to those that qlora trained on.
+    """Quantize and dequantize the weights of `model` in place, as qlora did for training.
 
     config: the run's Config as a dict.
     """
@@ -110,7 +110,7 @@ def _recipe(source: Path) -> dict:
 
 
 def card(source: Path, recipe: dict, dtype: str) -> str:
-    """A Hugging Face model card: data, recipe and results."""
+    """Write the text of a Hugging Face model card: data, recipe and results."""
     try:
         return _card(source, recipe, dtype)
     except (AttributeError, TypeError, ValueError):  # the recipe file is damaged
@@ -153,5 +153,5 @@ def _card(source: Path, recipe: dict, dtype: str) -> str:
 
 
 def _plain(text) -> str:
-    """Untrusted text for Markdown: on one line, with markup escaped."""
+    """Escape untrusted text for Markdown, and join it to one line."""
     return "".join("\\" + c if c in "\\`*_{}[]<>#|!$~&" else c for c in formatting.clean(text))

@@ -22,12 +22,12 @@ quiet.mute_known_noise()
 
 
 def tiny_path() -> Path:
-    """Folder of the embedded base model; FTKIT_TINY overrides it while a new one is built."""
+    """Folder of the embedded base model. FTKIT_TINY overrides it while a new model is built."""
     return Path(os.environ.get("FTKIT_TINY") or machine.package() / "model" / "tiny")
 
 
 def locate(name: str) -> str:
-    """Folder or hub id of a model; UserError if `name` is neither.
+    """Folder or hub id of a model. Raises UserError if `name` is neither.
 
     tiny is the embedded base, smollm2 the fetched copy. Other names are a folder with a config.json
     or a peft adapter, or a hub id such as `HuggingFaceTB/SmolLM2-135M`.
@@ -79,10 +79,10 @@ MOST_ADAPTERS = 8  # a longer chain of adapters must be a mistake
 
 
 def with_adapters(name: str) -> tuple[str, list[str]]:
-    """(folder or hub id of the base model, folders of the adapters on it), resolving `name`.
+    """Resolve `name` to (folder or hub id of the base model, folders of the adapters on it).
 
-    Adapters are in the order in which they were trained. UserError as in `locate`, and for adapters
-    that name each other as their base.
+    Adapters are in the order in which they were trained. Raises UserError like `locate`, or if
+    adapters name each other as their base.
     """
     location, adapters = locate(name), []
     while adapter_folder.is_adapter(location):
@@ -108,10 +108,10 @@ def load(name: str = "tiny", quantize: bool = False, device: str | None = None, 
     """Load a model and its tokenizer: `model, tokenizer = load("tiny")`.
 
     dtype: dtype of the weights, by default torch.float32. `quantize` stores linear layers in 4 bits
-    with double quantization (QLoRA), quant_type nf4 or fp4; with load_in_8bit in int8 with an fp32
-    scale per row (LLM.int8()). An adapter's folder gives a peft model on its base. Only safetensors
-    are read, and no code from the hub is run. UserError if the model cannot be found or read, or is
-    stored with another quantization than requested.
+    with double quantization (QLoRA; quant_type is nf4 or fp4), or with load_in_8bit in int8 with an
+    fp32 scale per row (LLM.int8()). For an adapter's folder, returns a peft model on its base. Only
+    safetensors are read, and no code from the hub is run. Raises UserError if the model cannot be
+    found or read, or its stored quantization is not the requested one.
     """
     location, adapters = with_adapters(name)
     asked = _quantization(dtype, quant_type, load_in_8bit) if quantize else None
@@ -124,7 +124,7 @@ def load(name: str = "tiny", quantize: bool = False, device: str | None = None, 
 
 
 def _load_whole(location: str, quantize, device: str | None, dtype):
-    """`load` without adapters; quantize: a BitsAndBytesConfig or None."""
+    """Load a model without adapters. quantize: a BitsAndBytesConfig or None."""
     import torch
 
     device = device or machine.device()
@@ -170,9 +170,10 @@ def _load_whole(location: str, quantize, device: str | None, dtype):
 
 
 def check(name: str) -> str:
-    """Check that `name` can be used, without loading it; returns the base's folder or hub id.
+    """Check a model without loading it; returns the folder or hub id of its base.
 
-    UserError for an incomplete folder. Weights may be missing; only their headers are read.
+    Only the headers of weights are read, if there are any. Raises UserError if the folder is
+    incomplete apart from weights.
     """
     location, adapters = with_adapters(name)
     if Path(location).is_dir() and location != str(tiny_path()):
@@ -186,20 +187,20 @@ def check(name: str) -> str:
 
 
 def _loads_at_once(location: str) -> bool:
-    """Whether loading is too short for a progress bar."""
+    """Whether a model loads too quickly to need a progress bar."""
     return Path(location).is_dir() and sum(
         path.stat().st_size for path in Path(location).glob("*.safetensors")) < 2**30
 
 
 def _hub_config(name: str) -> dict:
-    """config.json of a model on the hub, downloaded unless it is cached."""
+    """Read config.json of a model on the hub, downloaded unless it is cached."""
     import transformers
 
     return transformers.PretrainedConfig.get_config_dict(name)[0]
 
 
 def load_tokenizer(name: str):
-    """The tokenizer of a model; UserError if it cannot be read."""
+    """The tokenizer of a model. Raises UserError if it cannot be read."""
     location, adapters = with_adapters(name)
     rows = _rows(location)
     for folder in reversed(adapters):
@@ -209,7 +210,7 @@ def load_tokenizer(name: str):
 
 
 def _rows(location: str) -> int | None:
-    """Rows of the embedding by config.json; None (do not check) for tiny and hub ids."""
+    """Number of embedding rows in config.json; None (not checked) for tiny and hub ids."""
     if not Path(location).is_dir() or location == str(tiny_path()):
         return None
     content = read_config(location)
@@ -223,7 +224,7 @@ def _keeps_embedding(adapter: str) -> bool:
 
 
 def _tokenizer_in(folder: str, rows: int | None = None):
-    """The tokenizer in a folder; rows: size of the embedding, None to skip this check."""
+    """Load the tokenizer in a folder. rows: number of embedding rows; None skips this check."""
     import transformers
 
     if folder == str(tiny_path()):  # AutoTokenizer would import every model family
@@ -241,9 +242,9 @@ def _tokenizer_in(folder: str, rows: int | None = None):
 
 
 def _cached_if_offline(location: str) -> str:
-    """`location`, or without a network the folder of this model in the hub's cache.
+    """Return `location` or, without a network, the model's folder in the hub's cache.
 
-    The hub's own client would retry for most of a minute. UserError if it is not cached.
+    The hub's own client would retry for most of a minute. Raises UserError if it is not cached.
     """
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
@@ -277,15 +278,15 @@ def context(model_or_name) -> int:
 
 
 def read_config(location: str | Path) -> dict:
-    """config.json of a folder as a dict, {} for a hub id; UserError for a damaged file."""
+    """Read config.json of a folder; {} for a hub id. Raises UserError if the file is damaged."""
     path = Path(location) / "config.json"
     return soundness.read_json(path) if os.path.lexists(path) else {}
 
 
 def stored_shapes(location: str | Path) -> list[tuple[int, ...]] | None:
-    """The shapes of all tensors in a folder's safetensors files, by their headers.
+    """List the shapes of all tensors in a folder from the headers of its safetensors files.
 
-    None without such files; UserError for damaged ones.
+    Returns None if there are no such files. Raises UserError if one is damaged.
     """
     tensors = soundness.tensors_in(Path(location))
     return None if tensors is None else [tensor.shape for tensor in tensors.values()]
@@ -311,9 +312,9 @@ def _quantization(dtype, quant_type: str, load_in_8bit: bool):
 def keep_training_layout(model):
     """Keep bitsandbytes from repacking 4-bit weights on bf16 CPUs.
 
-    There the first forward pass in eval mode repacks the weights for a kernel without a backward
-    pass, so later gradients silently skip the frozen layers (bitsandbytes 0.50: cosine 0.16 with
-    the true gradient after one `generate`).
+    On such CPUs the first forward pass in eval mode repacks the weights for a kernel without a
+    backward pass, so later gradients silently skip the frozen layers (bitsandbytes 0.50: cosine
+    0.16 with the true gradient after one `generate`).
     """
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
@@ -321,9 +322,9 @@ def keep_training_layout(model):
 
 
 def adapt(model, config):
-    """Make `model` trainable by `config.method`; returns the model to train.
+    """Make `model` trainable by `config.method`, and return the model to train.
 
-    For full it is the model itself, else a peft model around it (see `peft_methods`).
+    For method full this is the model itself, otherwise a peft model (see `peft_methods`).
     """
     if config.method == "full":
         if getattr(model, "is_quantized", False):
@@ -337,7 +338,7 @@ def adapt(model, config):
 
 
 def trainable(model, config):
-    """The model to train, with the method, precision and checkpointing of `config`."""
+    """Prepare a model for training with the method, precision and checkpointing of `config`."""
     if config.method != "full":
         cast_base(model, base_dtype(config))
     model = adapt(model, config)
@@ -376,7 +377,7 @@ def cast_base(model, dtype):
 
 
 def count(model) -> tuple[int, int]:
-    """(trainable, total) parameters; a 4-bit weight counts its original elements."""
+    """Count (trainable, total) parameters; a 4-bit weight counts with its original elements."""
     trainable = total = 0
     for p in model.parameters():
         quantized = getattr(p, "quant_state", None)
@@ -389,7 +390,7 @@ def count(model) -> tuple[int, int]:
 def save(model, tokenizer, folder: str | Path) -> Path:
     """Save the model (for peft only the adapter) and the tokenizer with `save_pretrained`.
 
-    An adapter's config gets a base name that works on other machines (`adapter_folder.portable`).
+    An adapter's config names its base so that other machines find it (`adapter_folder.portable`).
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

@@ -13,10 +13,10 @@ from ftkit.model.peft_methods import is_virtual
 
 
 def unwrap(model):
-    """Merge a peft model's adapter into its weights in place; returns the transformers model.
+    """Merge a peft model's adapter into its base in place; returns the transformers model.
 
-    Its name_or_path becomes "", since these weights are in no folder. UserError for prompt and
-    prefix tuning, whose vectors cannot be merged.
+    Its name_or_path becomes "", since the merged weights are not stored in any folder. Raises
+    UserError if the method is prompt or prefix tuning, whose vectors cannot be merged.
     """
     if not hasattr(model, "peft_config"):
         return model
@@ -30,16 +30,16 @@ def unwrap(model):
 
 
 def merged(model):
-    """A merged copy of a peft model; any other model itself."""
+    """Return a merged copy of a peft model, or any other model unchanged."""
     return unwrap(copy.deepcopy(model)) if hasattr(model, "merge_and_unload") else model
 
 
 def blend(base_model, tuned_model, weight: float):
-    """A new model with parameters (1 - weight) * base + weight * tuned.
+    """Create a model with parameters (1 - weight) * base + weight * tuned.
 
-    Wortsman et al. 2022 (arXiv 2109.01903). Either may be a peft model, of which a merged copy is
-    used. The inputs are not changed. UserError for a weight outside 0 to 1, or for models with
-    different parameters.
+    Wortsman et al. 2022 (arXiv 2109.01903). A peft model is copied and merged first; the inputs are
+    not changed. Raises UserError if the weight is not between 0 and 1, or the models' parameters
+    differ.
     """
     import torch
 

@@ -11,7 +11,7 @@ from ftkit.base.errors import UserError
 
 
 def request(model, config):
-    """The peft config for `config.method`; UserError if its fields contradict each other.
+    """The peft config for `config.method`. Raises UserError if its fields contradict each other.
 
     For IA3, all-linear means peft's default modules for the architecture: keys, values and the
     input of the last MLP matrix, as in the paper (arXiv:2205.05638). Prompt tuning starts from the
@@ -74,7 +74,7 @@ def _unfit(model) -> list[str]:
 
 
 def wrap(model, config):
-    """A peft model around `model`, whose own weights are frozen.
+    """Wrap `model` in a peft model and freeze its own weights.
 
     pissa and olora move part of the base's weights into the adapter, so the base changes but the
     model's outputs do not. peft's `from_pretrained` repeats this when it loads a saved adapter.
@@ -100,9 +100,9 @@ def wrap(model, config):
 
 
 def _give_dead_rows_a_direction(model):
-    """Start DoRA's B at 1e-6 in rows where the weight is zero, as some are in the embedded base.
+    """Initialize DoRA's B to 1e-6 in rows where the weight is 0, as in some of the embedded base.
 
-    DoRA divides each row by its length, which would give nan there. B is saved with the adapter.
+    DoRA divides each row by its norm, which would give nan there. B is saved with the adapter.
     """
     import torch
 

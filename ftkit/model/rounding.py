@@ -21,9 +21,9 @@ def spacing(x, dtype: torch.dtype) -> torch.Tensor:
 
 
 def halfway(weights, dtype: torch.dtype) -> float:
-    """Fraction of weights exactly halfway between two numbers of `dtype`; about 100,000 are read.
+    """Fraction of weights exactly halfway between two numbers of `dtype` (about 100,000 are read).
 
-    There the smallest update decides how a weight is rounded.
+    The smallest update decides how such a weight is rounded.
     """
     import torch
 
@@ -37,8 +37,8 @@ HALFWAY = 0.01  # report a larger fraction than this; random fp32 weights have 1
 
 
 def rounding_note(model, config) -> str | None:
-    """A warning if so many weights are halfway between two numbers of the compute precision that
-    the loss falls at any learning rate; else None. Each warning is also printed once."""
+    """Return a warning if many weights are halfway between two numbers of the compute precision,
+    so that the loss falls at any learning rate; else None. Each warning is also printed once."""
     import torch
 
     kind = {"bf16": "bfloat16", "fp16": "float16"}.get(config.precision)

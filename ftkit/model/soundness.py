@@ -1,12 +1,12 @@
 """Checks that a model or adapter folder is complete, and that ftkit can train what is in it.
 
     check_model("my-model")                  config.json, and the names and shapes of all weights
-    check_fit(expected, tensors, ...)        an adapter's weights against those its base needs
+    check_fit(expected, tensors, ...)        an adapter's weights, against its base
     check_values(model, where)               a loaded model: no weight is nan or infinite
     check_tokens(tokenizer, rows, where)     every token has a row in the embedding
 
 The first two read only the headers of weight files, so they take about a second for a model of
-any size. Every check raises UserError, which names the file or the tensor and what to do next.
+any size. Every check raises UserError with the file or tensor at fault and what to do next.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Tensor(NamedTuple):
 
 
 def read_json(path: Path) -> dict:
-    """The JSON object in a file; UserError for anything else."""
+    """Read the JSON object in a file. Raises UserError if there is none."""
     try:
         raw = path.read_bytes()
         _check_not_lfs_pointer(path, raw)
@@ -60,7 +60,7 @@ def read_json(path: Path) -> dict:
 
 
 def header(path: Path) -> dict[str, Tensor]:
-    """Name → tensor of a safetensors file, read from its header; UserError for a damaged file."""
+    """Read a safetensors header: name → Tensor. Raises UserError if the file is damaged."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -76,9 +76,9 @@ def header(path: Path) -> dict[str, Tensor]:
 
 
 def tensors_in(folder: Path) -> dict[str, Tensor] | None:
-    """Name → tensor of all weights that transformers loads from a folder; None without safetensors.
+    """Map names to all tensors that transformers loads from a folder; None without safetensors.
 
-    UserError for a damaged or missing file.
+    Raises UserError if a file is damaged or missing.
     """
     if os.path.lexists(folder / WEIGHTS):
         return header(folder / WEIGHTS)
@@ -103,7 +103,7 @@ def _check_not_lfs_pointer(path: Path, start: bytes):
 
 
 def _reason(error: Exception) -> str:
-    """Why a file could not be read, without its path."""
+    """Explain why a file could not be read, without its path."""
     if isinstance(error, RecursionError):
         return "nested too deeply"
     text = str(getattr(error, "strerror", None) or error) or type(error).__name__
@@ -114,7 +114,7 @@ def _reason(error: Exception) -> str:
 
 
 def check_config(content: dict, where: str | Path):
-    """UserError unless a config.json describes a decoder of plausible size."""
+    """Raise UserError unless a config.json describes a decoder of plausible size."""
     from transformers import CONFIG_MAPPING
 
     kind, where = content.get("model_type"), printable_name(where)
@@ -134,7 +134,7 @@ def check_config(content: dict, where: str | Path):
 
 
 def _check_quantization(config: dict, where: str):
-    """UserError for a quantization method that transformers does not know and would ignore."""
+    """Raise UserError if transformers does not know, and would ignore, a quantization method."""
     from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING as KNOWN
 
     method = config.get("quant_method") or next(
@@ -145,7 +145,7 @@ def _check_quantization(config: dict, where: str):
 
 
 def check_sizes(content: dict, where: str | Path):
-    """UserError for a size so wrong that building the model would fail or fill the memory."""
+    """Raise UserError if a size is so wrong that building the model would fail or fill memory."""
     for name, value in (content.get("text_config") or content).items():
         most = LIMITS.get(name)
         if most is None or isinstance(value, list):  # some models give a list, one per layer
@@ -156,8 +156,8 @@ def check_sizes(content: dict, where: str | Path):
 
 
 def _check_is_decoder(content: dict, kind: str, where: str):
-    """UserError for encoders, encoder-decoders, and models whose head does not predict the next
-    token. AutoModelForCausalLM would load many of them, and training would produce nonsense."""
+    """Raise UserError unless the model is a decoder with a head for next tokens.
+    AutoModelForCausalLM would load many other models, and training would produce nonsense."""
     from transformers.models.auto import modeling_auto as auto
 
     wanted = "ftkit trains decoders, such as LlamaForCausalLM"
@@ -177,13 +177,13 @@ def _check_is_decoder(content: dict, kind: str, where: str):
 
 
 def _architecture(content: dict):
-    """The class that config.json names first, None without one."""
+    """Name of the first class in config.json, or None."""
     names = content.get("architectures")
     return names[0] if isinstance(names, list) and names else None
 
 
 def model_class(content: dict) -> Any:
-    """The class that config.json names, or AutoModelForCausalLM, whose import takes longer."""
+    """Import the class named in config.json, else AutoModelForCausalLM, which takes longer."""
     import transformers
 
     name = _architecture(content)
@@ -196,9 +196,9 @@ _checked: dict = {}  # folder → names, sizes and times of its files when it la
 
 
 def check_model(folder: str | Path, weights: bool = True) -> dict:
-    """The content of config.json of a complete model folder; UserError for any other folder.
+    """Check a model folder and return its config.json. Raises UserError if it is incomplete.
 
-    weights: False also accepts a folder that has no weights, from which shapes can be computed.
+    weights: False accepts a folder without weights, whose shapes can still be computed.
     """
     folder = Path(folder)
     try:
@@ -233,7 +233,7 @@ def _check_dtypes(tensors: dict[str, Tensor]):
 
 
 def without_memory(folder: str | Path):
-    """The model that config.json of a folder describes, on the meta device (shapes only)."""
+    """Build the model of a folder's config.json on the meta device (shapes only)."""
     import torch
     import transformers
 
@@ -243,8 +243,8 @@ def without_memory(folder: str | Path):
 
 
 def _check_names(content: dict, folder: Path):
-    """UserError unless the files have exactly the model's tensors, each of its shape. transformers
-    reports this when it loads them onto the meta device."""
+    """Raise UserError unless the files have exactly the model's tensors with the right shapes, as
+    transformers reports when it loads them onto the meta device."""
     try:
         with quiet.no_advice(), quiet.no_warnings():
             _, found = model_class(content).from_pretrained(
@@ -258,7 +258,7 @@ def _check_names(content: dict, folder: Path):
 
 
 def check_info(found: dict[str, Any], where: str | Path):
-    """UserError where transformers' loading info reports a weight that did not fit."""
+    """Raise UserError where transformers' loading info reports a weight that did not fit."""
     where = printable_name(where)
     advice = "weights and config.json belong to different models, or the file is damaged"
     for name, stored, expected in sorted(found.get("mismatched_keys") or [], key=str):
@@ -272,7 +272,7 @@ def check_info(found: dict[str, Any], where: str | Path):
 
 
 def check_values(model, where: str | Path):
-    """UserError where a weight of a loaded model is nan or infinite."""
+    """Raise UserError where a weight of a loaded model is nan or infinite."""
     import torch
 
     for name, p in model.named_parameters():
@@ -284,8 +284,8 @@ def check_values(model, where: str | Path):
 
 
 def check_tokens(tokenizer, rows: int | None, where: str | Path):
-    """UserError for a tokenizer without vocabulary or eos_token, or with an id that the embedding
-    of `rows` rows lacks (None: not checked)."""
+    """Raise UserError if a tokenizer has no vocabulary or eos_token, or an id outside of the
+    embedding's `rows` rows (None: not checked)."""
     ids, where = tokenizer.get_vocab(), printable_name(where)
     if len(ids) <= len(getattr(tokenizer, "added_tokens_encoder", {})):
         raise UserError(f"{where} has no tokenizer vocabulary; copy tokenizer.json and "
@@ -305,7 +305,7 @@ def check_tokens(tokenizer, rows: int | None, where: str | Path):
 
 
 def check_fit(expected: dict, tensors: dict[str, Tensor], base: dict, folder: str | Path):
-    """UserError unless an adapter's file has the tensors that its peft model expects.
+    """Raise UserError unless an adapter's file has the tensors that its peft model expects.
 
     expected: name → tensor from `peft.get_peft_model_state_dict`. base: state dict of the base
     model; the file may also have some of these, such as an enlarged embedding.
@@ -327,5 +327,5 @@ def check_fit(expected: dict, tensors: dict[str, Tensor], base: dict, folder: st
 
 
 def in_short(error: Exception) -> str:
-    """The message of a library's exception, short and on one line."""
+    """Shorten the message of a library's exception to one line."""
     return show(" ".join(str(error).split()) or type(error).__name__, 200)

@@ -1,11 +1,11 @@
-"""Real ranks: train in N processes of this machine with divided states, and measure what each
-holds and sends; or export the run as a script for `torchrun` on any machines.
+"""Train on real ranks, N processes with sharded states on this machine, and measure the memory and
+traffic of each; or export the run as a script for `torchrun` on any machines.
 
     two = launch.train(lab, config, ranks=2, zero=3)      # a RankRun: bytes, traffic, curve
-    launch.train(lab, config, ranks=2, zero=(0, 1, 2, 3)) # one start, stage → RankRun
+    launch.train(lab, config, ranks=2, zero=(0, 1, 2, 3)) # stage → RankRun, one launch for all
     launch.export(lab, config, "my-run")                  # then: torchrun ... my-run/train.py
 
-A rank runs `train_script.py`, which is also the exported script and needs torch alone.
+Each rank runs `train_script.py`, which is also the exported script and does not need ftkit.
 """
 
 from __future__ import annotations
@@ -61,16 +61,16 @@ use_cpu: false
 
 
 class RankDied(RuntimeError):
-    """A rank ended before its work was done, and the others were stopped."""
+    """A rank ended early, and the others were stopped."""
 
 
 @dataclasses.dataclass
 class RankRun:
     """One run on N ranks.
 
-    `bytes[rank]`: bytes of parameters (between forward and backward), gradients (before the update)
-    and optimizer (after it). `traffic[rank]`: bytes of one step's collectives by kind. `.run`: the
-    common curve as a Run; `.losses`: its losses.
+    `bytes[rank]`: bytes of the parameters (between forward and backward pass), of the gradients
+    (before the update) and of the optimizer (after it). `traffic[rank]`: bytes of one step's
+    collectives by kind. `.run`: the ranks' common curve as a Run. `.losses`: its losses.
     """
 
     zero: int
@@ -102,8 +102,8 @@ class RankRun:
         return 2 if mixed else self._size
 
     def formula(self) -> dict:
-        """Bytes per rank by part, from the ZeRO paper's formula. Parameters that a rank keeps
-        whole count in the precision in which they are gathered."""
+        """Bytes per rank by part, from the ZeRO paper's formula. Unsharded parameters count in the
+        precision in which they are gathered."""
         size = self._size
         return formula.zero_states(
             self.parameters["total"], self.ranks, self.zero,
@@ -125,7 +125,7 @@ class RankRun:
             "traffic_per_rank": self.traffic}
 
     def table(self) -> Table:
-        """Measured bytes of each rank, and those of the formula."""
+        """A table of each rank's measured bytes and the formula's."""
         rows = [{"rank": rank, **held, "sum": sum(held.values()), "moved in a step": sent}
                 for rank, (held, sent) in enumerate(zip(self.bytes, self.sent, strict=True))]
         expected = {part: round(size) for part, size in self.formula().items()}
@@ -145,14 +145,14 @@ class RankRun:
 
 def train(lab, config: Config | None = None, ranks: int = 2, zero: int | tuple = 3, *,
           engine: str = "torch", port: int | None = None, timeout: float = 600, **changes):
-    """Train `config` on `ranks` processes of this machine, with fresh weights and the batches of
-    `lab.run`, each divided among the ranks.
+    """Train `config` on `ranks` processes on this machine, from the same initial weights and
+    batches as `lab.run`. Each batch is divided among the ranks.
 
     zero: 0 (DDP), 1 (ZeroRedundancyOptimizer), 2 or 3 (FSDP2) returns a RankRun; several return a
     dict stage → RankRun. engine: "torch" or "deepspeed" (stages 1 to 3). Uses GPUs (nccl) if there
-    is one per rank, else the CPU (gloo). port: where the ranks meet, by default a free one.
-    timeout: seconds. Raises UserError for a request that ranks cannot follow, and RankDied with the
-    last output of a rank that died. No process is left behind.
+    is one per rank, else the CPU (gloo). port: where the ranks connect, by default a free one.
+    timeout: seconds. Raises UserError if the request is not supported on ranks, and RankDied, with
+    the rank's last output, if a rank fails. No process is left behind.
     """
     stages = zero if isinstance(zero, tuple | list) else (zero,)
     _accept(ranks, stages, engine)
@@ -171,11 +171,11 @@ def export(lab, config: Config | None = None, folder: str | Path = "exported",
            ranks: int | None = None, **changes) -> Path:
     """Write a folder that trains an Experiment's `config` under torchrun, without ftkit.
 
-    It holds train.py (plain torch: DDP, ZeroRedundancyOptimizer, FSDP2 or DeepSpeed), the model,
+    It contains train.py (plain torch: DDP, ZeroRedundancyOptimizer, FSDP2 or DeepSpeed), the model,
     the tokenized records, and a plan of batches and learning rates, so any number of ranks gives
     the curve of `lab.run(config)`. ranks: the script refuses any other number. accelerate.yaml is
     for `accelerate launch --config_file` instead of torchrun.
-    Raises UserError for a folder in use and for a Config that the script cannot follow.
+    Raises UserError if the folder is in use or the script does not support the Config.
     """
     folder = export_folder.new_folder(folder)
     _write(lab, config, folder, ranks, copy=True, **changes)
@@ -206,7 +206,7 @@ def _accept(ranks, stages, engine):
 
 
 def _followed(config: Config) -> Config:
-    """The config; UserError if the script would train something else than `lab.run`."""
+    """Return `config`. Raises UserError if the script would train differently from `lab.run`."""
     if config.method not in ("full", "lora", "ia3"):
         raise UserError(f"method is {config.method}; on several ranks it is full, lora or ia3 "
                         "(quantized weights and virtual tokens are not sharded here)")
@@ -228,7 +228,7 @@ def _write(lab, config, folder, ranks, copy, **changes) -> export_folder.Written
 
 
 def _fits(config, counts, ranks, stages):
-    """UserError if the states of the ranks do not fit, since the system would kill a rank."""
+    """Raise UserError if the ranks' states do not fit in memory; the system would kill a rank."""
     if machine.device() == "cuda":
         return
     trainable, total = counts
@@ -263,10 +263,10 @@ def _read(folder: Path, stage: int, config, lab, about) -> RankRun:
 
 def start(folder: str | Path, ranks: int, *options: str, port: int | None = None,
           timeout: float = 600, script: Path = SCRIPT):
-    """Run `script` in `ranks` processes of this machine and wait for them.
+    """Run `script` in `ranks` local processes and wait for them.
 
-    They get torchrun's environment (RANK, WORLD_SIZE, MASTER_PORT ...). A failed rank, an
-    interrupt or the timeout stops all. Raises UserError for a port in use.
+    They get torchrun's environment (RANK, WORLD_SIZE, MASTER_PORT ...). If a rank fails, on an
+    interrupt or at the timeout, all are stopped. Raises UserError if `port` is in use.
     """
     meeting_port = port if port is not None else ports.free_port()
     if port is not None and not ports.is_free(port):
@@ -292,7 +292,7 @@ def _environment(rank, ranks, port) -> dict:
     threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, machine.cores() // ranks))
     quiet = {"OMP_NUM_THREADS": threads, "OMP_WAIT_POLICY": "PASSIVE", "PYTHONWARNINGS": "ignore",
              "TORCH_CPP_LOG_LEVEL": "ERROR", "TRANSFORMERS_VERBOSITY": "error"}
-    if sys.platform == "linux":  # a machine name that resolves to nowhere is no obstacle then
+    if sys.platform == "linux":  # this also works if the machine's name cannot be resolved
         quiet["GLOO_SOCKET_IFNAME"] = "lo"
     variables = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks,
                  "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
@@ -310,12 +310,13 @@ def _wait(processes, outputs, timeout):
         time.sleep(0.05)
     failed = [rank for rank, process in enumerate(processes) if process.poll()]
     if failed:
-        time.sleep(0.2)  # what it has to say may still be on its way
+        time.sleep(0.2)  # its last output may still be in transit
         raise _died(failed, processes, outputs)
 
 
 def _died(failed, processes, outputs) -> Exception:
-    """Which rank went first, and its last words: those that only lost it say so."""
+    """Name the rank that failed first, with its last output; other ranks only lost the connection.
+    """
     texts = {rank: outputs[rank].read_text("utf-8", "replace").strip() for rank in failed}
     lost = ("Connection closed by peer", "Connection reset by peer", "Broken pipe")
     first = min(failed, key=lambda rank: (processes[rank].returncode >= 0,
@@ -339,7 +340,7 @@ def _died(failed, processes, outputs) -> Exception:
 
 
 def _stop(processes):
-    """End what still runs, politely first."""
+    """Stop running processes: terminate them, then kill those that remain."""
     for process in processes:
         if process.poll() is None:
             process.terminate()

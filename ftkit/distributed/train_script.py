@@ -63,7 +63,7 @@ def main():
 
 
 def refuse(why: str):
-    """End with status 2 and one sentence."""
+    """Print the reason and exit with status 2."""
     print(f"train.py: {why}", file=sys.stderr, flush=True)
     sys.exit(2)
 
@@ -104,7 +104,7 @@ def same_everywhere(path: Path, device):
 
 
 def load(folder: Path, settings: dict, device):
-    """The initial model of every rank, in the precision of training."""
+    """Load the initial model, the same on every rank, in the precision of training."""
     import transformers
 
     where = settings["model"] or str(folder / "model")
@@ -142,7 +142,7 @@ def lines(path: Path) -> list[dict]:
 
 
 def padded(rows: list[dict], device) -> dict:
-    """Rows as one padded batch (B, T): ids, attention mask, labels (-100: no loss)."""
+    """Pad rows to a batch (B, T) of ids, attention mask and labels (-100: no loss)."""
     longest = max(len(row["input_ids"]) for row in rows)
 
     def filled(values, filler):
@@ -159,7 +159,7 @@ def labeled(rows: list[dict]) -> int:
 
 
 def loss_sum(model, rows: list[dict], device, precision: str):
-    """Sum of the token losses (nats) of some rows."""
+    """Sum of the token losses (nats) of these rows."""
     batch = padded(rows, device)
     dtype = {"bf16": torch.bfloat16}.get(precision)
     context = torch.autocast(device.type, dtype) if dtype else contextlib.nullcontext()
@@ -170,7 +170,7 @@ def loss_sum(model, rows: list[dict], device, precision: str):
 
 
 def of_this_rank(rows: list) -> list:
-    """This rank's part of a batch."""
+    """Select this rank's part of a batch."""
     return rows[dist.get_rank()::dist.get_world_size()]
 
 
@@ -178,7 +178,7 @@ def of_this_rank(rows: list) -> list:
 
 
 def shard(model, stage: int, settings: dict, device):
-    """Divide the states among the ranks; returns (module to call, optimizer, engine name)."""
+    """Shard the states among the ranks; returns (module to call, optimizer, engine name)."""
     options = {"betas": (0.9, 0.999), "eps": 1e-8, "fused": device.type == "cuda"}
     if stage < 2:
         from torch.nn.parallel import DistributedDataParallel
@@ -210,7 +210,7 @@ def shard(model, stage: int, settings: dict, device):
 
 
 def deepspeed(model, stage: int, settings: dict, device):
-    """Like `shard`, by DeepSpeed, with buckets of a tenth of the model."""
+    """Shard the states with DeepSpeed (returns as `shard`); each bucket is a tenth of the model."""
     import deepspeed
 
     if stage == 0:
@@ -229,7 +229,7 @@ def deepspeed(model, stage: int, settings: dict, device):
 
 
 def groups(model, settings) -> list[dict]:
-    """Weight decay on matrices only, not on norms and biases."""
+    """Create parameter groups: weight decay applies to matrices, not to norms and biases."""
     trained = [p for p in model.parameters() if p.requires_grad]
     made = [{"params": [p for p in trained if p.ndim >= 2], "weight_decay": settings["decay"]},
             {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0}]
@@ -252,7 +252,7 @@ def clip(params, limit: float) -> float:
 
 
 def local(tensor):
-    """The part of a tensor that this rank holds."""
+    """Return the part of a tensor that this rank holds."""
     return tensor.to_local() if hasattr(tensor, "to_local") else tensor
 
 
@@ -260,7 +260,7 @@ def local(tensor):
 
 
 def train(folder, settings, stage, engine, device, out, save) -> dict:
-    """Run the plan; returns this rank's bytes and traffic, and the common curve."""
+    """Train by the plan; returns this rank's bytes and traffic, and the common curve."""
     torch.manual_seed(settings["seed"])
     model = load(folder, settings, device)
     numbers = {"trainable": sum(p.numel() for p in model.parameters() if p.requires_grad),
@@ -308,7 +308,7 @@ def train(folder, settings, stage, engine, device, out, save) -> dict:
 
 
 def sync(called, last, engine):
-    """Before a forward pass: are gradients to be summed over the ranks after its backward pass?"""
+    """Set, before a forward pass, whether its backward pass sums gradients over the ranks."""
     if engine == "deepspeed":
         called.set_gradient_accumulation_boundary(last)
     elif hasattr(called, "require_backward_grad_sync"):  # DDP; FSDP2 sums each time, which is fine
@@ -334,7 +334,7 @@ def update(called, optimizer, model, settings, engine) -> float:
 
 @torch.no_grad()
 def evaluate(called, watched, device, precision) -> dict:
-    """Mean loss over the labeled tokens of each evaluation set, divided among the ranks."""
+    """Mean loss per labeled token of each evaluation set, computed by all ranks together."""
     found = {}
     called.eval()
     for name, rows in watched.items():
@@ -372,22 +372,22 @@ def keep(model, folder, where, stage):
 
 
 def note(held: dict, **parts):
-    """Record the largest number of bytes that this rank has held of some tensors."""
+    """Update the largest number of bytes that this rank has held of each part."""
     for part, tensors in parts.items():
         size = sum(local(t).numel() * local(t).element_size() for t in tensors)
         held[part] = max(held.get(part, 0), size)
 
 
 def optimizer_tensors(optimizer) -> list:
-    """The AdamW states of this rank."""
+    """List the AdamW state tensors of this rank."""
     inner = getattr(optimizer, "optim", None) or getattr(optimizer, "optimizer", optimizer)
     return [value for state in inner.state.values() for value in state.values()
             if torch.is_tensor(value) and value.ndim]
 
 
 class Traffic(TorchDispatchMode):
-    """Counts the bytes of collectives by kind like the ZeRO paper: an all-gather by its output, a
-    reduce-scatter by its input, an all-reduce as both."""
+    """Counts the bytes of collectives by kind, as in the ZeRO paper: the output of an all-gather,
+    the input of a reduce-scatter, and both for an all-reduce."""
 
     def __init__(self):
         super().__init__()

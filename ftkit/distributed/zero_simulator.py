@@ -1,10 +1,10 @@
-"""ZeRO (Rajbhandari et al. 2020, arXiv:1910.02054): who holds which part of the states of training.
+"""ZeRO (Rajbhandari et al. 2020, arXiv:1910.02054): which rank holds which part of the states.
 
     world = World(ranks=4, stage=2); world.feed(batches); step(world); world  # draws itself
 
-A World is a small network on simulated ranks. It makes real updates, counts the bytes that each
-rank holds and the elements that each collective moves, and refuses a move that the ranks could
-not make, because what it needs is not there.
+A World is a small network on simulated ranks. It computes real updates, counts the bytes that each
+rank holds and the elements that each collective moves, and refuses an operation if a rank does not
+hold the tensors that it needs.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ PARTS = ("parameters", "gradients", "optimizer")
 
 
 def volume(parameters: float, stage: int = 0, trainable: float | None = None) -> float:
-    """Elements that a rank sends (and receives) in one step, for many ranks (section 7 there).
+    """Elements that a rank sends (and receives) in one step, for many ranks (paper, section 7).
 
-    Gradients are summed and, up to stage 2, what was updated is handed round again: twice the
+    Up to stage 2, gradients are summed and updated parameters are gathered: twice the number of
     trained parameters. Stage 3 gathers all parameters for the forward and again for the backward
-    pass.
+    pass, and sums gradients.
     """
     trainable = parameters if trainable is None else trainable
     return 2 * parameters + trainable if stage == 3 else 2 * trainable
@@ -33,12 +33,12 @@ def volume(parameters: float, stage: int = 0, trainable: float | None = None) ->
 
 def seconds(parameters: float, tokens: float, stage: int = 0, *, flops: float, link: float,
             trainable: float | None = None, checkpointing: bool = False) -> dict:
-    """Seconds of a step on a rank that reads `tokens`: compute, and communication without overlap.
+    """Seconds of a step of `tokens` tokens per rank: compute, and communication without overlap.
 
-    Per parameter and token 2 operations forward, 2 back to the layer below, 2 more for the gradient
-    of a trained one (Kaplan et al. 2020, section 2.1; attention's own are left out), and 2 to
-    compute the forward pass again. flops: operations a second that a rank really reaches; link:
-    bytes a second between ranks, which carry 2 bytes for each element.
+    Operations per parameter and token: 2 in the forward pass, 2 for the gradient of the input, 2
+    for the gradient of a trained parameter, and 2 to recompute the forward pass (Kaplan et al.
+    2020, section 2.1, without attention). flops: operations per second that a rank achieves.
+    link: bytes per second between ranks; an element has 2 bytes.
     """
     trained = parameters if trainable is None else trainable
     work = (6 if checkpointing else 4) * parameters + 2 * trained
@@ -47,7 +47,7 @@ def seconds(parameters: float, tokens: float, stage: int = 0, *, flops: float, l
 
 
 class IllegalMove(ValueError):
-    """An operation of a rank needs something that the rank does not hold."""
+    """A rank does not hold what an operation needs."""
 
 
 @dataclasses.dataclass
@@ -72,10 +72,10 @@ class Piece:
 class World:
     """`layers` layers x → tanh(x W), W: (width, width), on `ranks` simulated ranks, fp32, AdamW.
 
-    stage: what is divided from the start (0 nothing, 1 optimizer states, 2 and 3 the same; at 3
-    parameters too). Moves: feed, then for a layer all_gather, drop, forward, backward, all_reduce,
-    reduce_scatter, update. An impossible one raises IllegalMove. `held()` gives bytes per rank and
-    part, `peak` the most that each rank held, `moved` the elements moved per rank by collective.
+    stage: which states are sharded at the start (0: none, 1 and 2: the optimizer's, 3: parameters
+    too). Operations: feed, then for a layer all_gather, drop, forward, backward, all_reduce,
+    reduce_scatter, update. An impossible one raises IllegalMove. `held()` is bytes per rank and
+    part, `peak` is the maximum of each rank, `moved` the elements moved per rank by collective.
     """
 
     def __init__(self, ranks: int = 4, layers: int = 3, width: int = 8, *, stage: int = 0,
@@ -106,7 +106,7 @@ class World:
     # ---------------------------------------------------------------------------- moves
 
     def feed(self, batches: list[tuple[torch.Tensor, torch.Tensor]]):
-        """Give each rank its own batch (x, y), each (B, width); a new step begins."""
+        """Begin a step: give each rank its own batch (x, y), each (B, width)."""
         if len(batches) != len(self.ranks):
             raise IllegalMove(f"{len(batches)} batches for {len(self.ranks)} ranks; one for each")
         total = sum(len(x) for x, _ in batches)
@@ -115,7 +115,7 @@ class World:
         self.upstream = {}
 
     def forward(self, layer: int):
-        """Each rank computes the layer on its batch; it needs the whole, current W."""
+        """Compute the layer on each rank's batch. This needs the whole, up-to-date W."""
         for rank in self.ranks:
             W = self._whole(rank, layer, "forward")
             if (rank, layer) not in self.inputs:
@@ -128,8 +128,8 @@ class World:
                     total * self.width)
 
     def backward(self, layer: int):
-        """Each rank computes its batch's gradient of W; it needs W, the layer's input and what
-        arrives from the layer above."""
+        """Compute each rank's gradient of W on its batch. This needs W, the layer's input and the
+        gradient of its output."""
         for rank in self.ranks:
             W = self._whole(rank, layer, "backward")
             if (rank, layer) not in self.upstream:
@@ -142,7 +142,7 @@ class World:
         self._note()
 
     def all_gather(self, layer: int):
-        """Every rank gets the whole W from its owners; n elements."""
+        """Assemble the whole W on every rank from its owners (moves n elements)."""
         parts = []
         for rank in self.ranks:
             piece, (start, stop) = self.pieces["parameters"][rank, layer], self.shard(rank)
@@ -156,14 +156,14 @@ class World:
         self._note()
 
     def drop(self, layer: int):
-        """Every rank keeps only its own part of W."""
+        """Free all of W except each rank's own shard."""
         for rank in self.ranks:
             start, stop = self.shard(rank)
             piece = self.pieces["parameters"][rank, layer]
             self._put("parameters", rank, layer, piece.part(start, stop).clone(), start)
 
     def all_reduce(self, layer: int):
-        """Every rank gets the sum of all gradients; 2 n elements (a reduce-scatter and an
+        """Sum the gradients on every rank (moves 2 n elements: a reduce-scatter and an
         all-gather)."""
         total = self._sum(layer)
         self.moved["all_reduce"] += 2 * self.n
@@ -171,7 +171,7 @@ class World:
             self._put("gradients", rank, layer, total.clone(), 0)
 
     def reduce_scatter(self, layer: int):
-        """Every rank gets the sum of its own part and lets go of the rest; n elements."""
+        """Sum each rank's own shard of the gradients and free the rest (moves n elements)."""
         total = self._sum(layer)
         self.moved["reduce_scatter"] += self.n
         for rank in self.ranks:
@@ -179,7 +179,7 @@ class World:
             self._put("gradients", rank, layer, total[start:stop].clone(), start)
 
     def update(self):
-        """AdamW on every element whose averages a rank holds, then the gradients are freed."""
+        """Apply AdamW where a rank holds the optimizer state, then free the gradients."""
         for (rank, layer), state in self.pieces["optimizer"].items():
             gradient = self.pieces["gradients"].get((rank, layer))
             if gradient is None:
@@ -204,7 +204,7 @@ class World:
     # -------------------------------------------------------------------------- looking
 
     def weights(self) -> list[torch.Tensor]:
-        """W of every layer, (width, width), put together from its owners."""
+        """Return each layer's W, (width, width), assembled from its owners."""
         return [torch.cat([self.pieces["parameters"][rank, layer].part(*self.shard(rank))
                            for rank in self.ranks]).view(self.width, -1) for layer in self.layers]
 
@@ -220,8 +220,8 @@ class World:
                 f"at most {max(self.peak):,}; elements moved per rank: {moved or 'none'})")
 
     def _repr_html_(self) -> str:
-        """One row a rank, one box a layer: filled is held, pale is held but out of date (a
-        parameter) or not yet summed (a gradient); the color is that of the owner."""
+        """Draw a row per rank and a box per layer, in the owner's color. A filled part is held; a
+        pale part is held but out of date (parameters) or not yet summed (gradients)."""
         box, gap, line, left = 66, 8, 26, 56
         rows, count = [], len(self.layers)
         for rank, held in zip(self.ranks, self.held(), strict=True):
@@ -309,7 +309,7 @@ class World:
 
 
 def step(world: World):
-    """One training step as the world's stage does it, on the batches that were fed."""
+    """Take one training step at the world's ZeRO stage, on the batches given to `feed`."""
     for layer in world.layers:
         if world.stage == 3:
             world.all_gather(layer)
@@ -322,7 +322,7 @@ def step(world: World):
         world.backward(layer)
         if world.stage == 3:
             world.drop(layer)
-        if world.stage >= 2:  # at once, so that the whole gradient is gone before the next
+        if world.stage >= 2:  # immediately, so that only one whole gradient exists at a time
             world.reduce_scatter(layer)
     for layer in world.layers:
         if world.stage == 0:

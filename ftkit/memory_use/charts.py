@@ -1,4 +1,4 @@
-"""The picture of a footprint: stacked bars of its parts against the memory of GPUs."""
+"""Charts of footprints: stacked bars of the parts, next to the memory of GPUs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ SHOWN = ("RTX 4090 24GB", "A6000 48GB", "H100 80GB", "H200 141GB", "B200 192GB",
 
 
 def footprint(found) -> style.Picture:
-    """A bar of the parts at the peak of `found`, a Footprint, and one of what was measured."""
+    """Draw a bar of a Footprint's parts at the peak, and a bar of the measurement if there is one.
+    """
     rows = {"predicted": found.simulation or found.formula}
     if found.measurement:
         rows["measured here"] = {"measured": found.measurement, "peak": found.measurement}
@@ -20,14 +21,14 @@ def footprint(found) -> style.Picture:
 
 
 def compared(found: dict, text: str = "") -> style.Picture:
-    """One bar for each Footprint of a dict name → Footprint, by its best way of knowing."""
+    """Draw a bar for each Footprint in a dict (name → Footprint), simulated if possible."""
     rows = {name: one.simulation or one.formula for name, one in found.items()}
     told = ", ".join(f"{name} {gb(parts['peak'])}" for name, parts in rows.items())
     return stacked(rows, text or f"Peak per GPU: {told}.")
 
 
 def stacked(rows: dict, text: str) -> style.Picture:
-    """rows: name of a bar → part → bytes, with "peak"; `text` is the sentence below."""
+    """Draw stacked bars. rows: bar → part → bytes, with "peak". text: the sentence below."""
     with style.style():
         high = 0.43 * len(rows)  # inches; above it are two lines of legend and names of GPUs
         drawn = style.new_figure(7.6, high + 1.3)
@@ -59,8 +60,8 @@ def stacked(rows: dict, text: str) -> style.Picture:
 
 
 def along(steps: dict) -> style.Picture:
-    """What lives during a step, from its beginning to its end: one panel for each `simulate.Step`
-    of a dict name → step, a point for each local maximum."""
+    """Draw the memory in the course of a step: a panel for each `simulate.Step` in a dict (name →
+    step), with a point for each local maximum."""
     with style.style():
         drawn = style.new_figure(7.6, 3.0)
         drawn.subplots(1, len(steps), sharey=True)
@@ -101,7 +102,7 @@ def _patch(part: str):
 
 
 def _lines(ax, top, unit):
-    """A line for each GPU near the bars, where whether it fits is decided."""
+    """Draw a line for each GPU whose memory is near the ends of the bars."""
     from matplotlib.transforms import blended_transform_factory
 
     taken = []

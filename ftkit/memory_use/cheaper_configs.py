@@ -1,4 +1,4 @@
-"""Changes of a Config after which a run needs less memory, the gentlest first.
+"""Changes of a Config that reduce a run's memory; the smallest changes come first.
 
     families(config, "cuda")        lists of changes, each list from the smallest to the largest
     learns_the_same({"batch_size": 2, "gradient_accumulation_steps": 8})    True
@@ -16,9 +16,9 @@ from ftkit.base.config_fields import SCHEDULE, START, TOKENS, UPDATES, changing
 
 def families(config, device: str, accumulates: bool = True,
              quantizes: bool = True) -> Iterator[list[dict]]:
-    """Lists of changes; within a list each needs less memory than the one before.
+    """Yield lists of changes; within a list, each change needs less memory than the previous one.
 
-    accumulates, quantizes: whether the run can add up batches, and load its base in 4 bits.
+    accumulates, quantizes: whether the run supports gradient accumulation and a base in 4 bits.
     """
     split, size = [{}], config.batch_size
     while size > 1:
@@ -49,22 +49,21 @@ def families(config, device: str, accumulates: bool = True,
 
 
 def _part(batch_size: int, most: int) -> int:
-    """The largest size of at most `most` records in which a batch can be read without rest, so
-    that a step keeps its records."""
+    """Largest divisor of `batch_size` that is at most `most`, so that a step keeps its records."""
     small = [n for n in range(1, math.isqrt(batch_size) + 1) if batch_size % n == 0]
     return max(n for d in small for n in (d, batch_size // d) if n <= most)
 
 
 def smallest(family: list[dict], fits: Callable[[dict], bool]) -> dict | None:
-    """The first change of a family that fits; None where not even the last one does."""
+    """Find the first change of a family that fits; None if not even the last one does."""
     if not family or not fits(family[-1]):
         return None
     return family[bisect.bisect_left(family, True, hi=len(family) - 1, key=fits)]
 
 
 def learns_the_same(change: dict) -> bool:
-    """Whether a run makes the same updates after a change, but for rounding: the same records in
-    each step, and nothing but memory traded for time."""
+    """Whether the updates of a run stay the same after a change, except for rounding: each step has
+    the same records, and the change only trades time for memory."""
     batch = {"batch_size", "gradient_accumulation_steps"}
     others = change.keys() - batch
     return (batch & change.keys() in (set(), batch)

@@ -3,7 +3,7 @@
     ft.memory(method="lora", model="meta-llama/Llama-2-7b")     draws itself
     ft.memory(Config(...), "tiny", measure=True)                compared with a real step here
 
-Three methods give the bytes: the formula, the simulation of one real step, and a measurement.
+There are three methods: a formula, the simulation of a real step, and a measurement.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from ftkit.memory_use.traced_step import Step, on_a_line
 STATES = ("weights", "gradients", "optimizer")
 TRAINERS = ("ftkit", "hf")
 OBJECTIVES = {"sft": Config, "dpo": DPOConfig, "grpo": GRPOConfig}
-# A forward pass of more tokens is taken for a mistake.
+# A forward pass of more tokens is rejected as a mistake.
 MOST_TOKENS, MOST_TRACED, TRACED = 10**9, 2**22, 2**20
-UNIT = 512  # tokens of the sequences of which a batch on a GPU is made up
+UNIT = 512  # tokens of the simulated sequences from which a batch on a GPU is extrapolated
 
 
 def memory(config: Config | None = None, model="tiny", *, gpus: int = 1, zero: int = 0,
@@ -43,24 +43,24 @@ def memory(config: Config | None = None, model="tiny", *, gpus: int = 1, zero: i
     model: tiny, smollm2, a known hub id or short name (`model_shapes.names()`), a folder, a
         config.json (no weights needed), or a number of parameters such as 7e9 or "7B" (its weights,
         gradients and optimizer state only).
-    zero: ZeRO stage 0 to 3 (0: every GPU holds everything, as DDP).
+    zero: ZeRO stage 0 to 3 (0: every GPU holds everything, as in DDP).
     offload: keep the optimizer state in the host's memory.
-    device: cpu or cuda, whose kernels and allocator are assumed; by default this machine's for a
-        model that is here, cuda for other models or several GPUs.
+    device: cpu or cuda: the kernels and allocator to assume. The default is this machine's for a
+        model on this machine, and cuda for other models or several GPUs.
     lengths: tokens of each sequence in a batch; by default `batch_size` sequences of `max_length`.
     supervised: fraction of the tokens that contribute to the loss.
-    attention: sdpa or eager, transformers' own on padded batches, instead of packed batches.
-    logits: how many logits are held at once (all of them: give a very large number).
+    attention: sdpa or eager: transformers' attention on padded batches instead of packed batches.
+    logits: how many logits are held at once (give a very large number for all).
     measure: also take one real step here (tiny, smollm2 and folders only).
-    trainer: whose step: ftkit, or hf for that of transformers' Trainer (padded batches, all logits
-        at once, AdamW that is not fused).
+    trainer: ftkit, or hf for the step of transformers' Trainer (padded batches, all logits at once,
+        AdamW without fusion).
     gpu: a card by name ("RTX 4090") or size ("24GB"): `.verdict` says whether the step fits, how
         far it could grow, and what would make it fit.
-    objective: sft, dpo or grpo; by default that of the class of `config`.
-    progress: called before each further prediction that `gpu` needs, with its change of `config`.
+    objective: sft, dpo or grpo; by default the one that the class of `config` implies.
+    progress: called with the change of `config` before each further prediction that `gpu` needs.
     changes: fields of Config, `ft.memory(model="tiny", method="lora")`.
 
-    Raises UserError for an unknown model and for arguments that do not go together.
+    Raises UserError if the model is unknown or arguments contradict each other.
     """
     if not isinstance(config, Config | None):
         raise UserError(f"config is a {type(config).__name__}; expected a Config (a model goes to "
@@ -115,14 +115,14 @@ class Footprint:
 
     states: weights, gradients, master copies and optimizer state by formula, which is exact.
     formula: all parts, and their sum `peak`.
-    simulation: the parts at the moment of the simulated peak, which they add up to; None for a
-        bare number of parameters.
-    largest: each part at its own largest, not all at the same moment.
+    simulation: the parts at the simulated peak, and their sum `peak`; None if only a number of
+        parameters was given.
+    largest: the maximum of each part, reached at different moments.
     moment: the phase of the step in which the peak is reached. host: bytes in the host's memory.
     measurement: the peak of a real step on this machine, or None.
-    bits: bits for each quantized weight, else for each weight. quantized: parameters in 4 or 8.
-    assumptions: what the prediction assumes, by name; notes: sentences about what is
-    unusual in this one. verdict: whether it fits the GPU that was asked for, see `verdict.judge`.
+    bits: bits per quantized weight, else per weight. quantized: number of quantized parameters.
+    assumptions: name → assumption of the prediction. notes: sentences about unusual properties.
+    verdict: whether the step fits the requested GPU, see `verdict.judge`.
     """
 
     config: Config
@@ -148,7 +148,7 @@ class Footprint:
 
     @property
     def peak(self) -> int:
-        """Bytes at the peak: simulated where there is a simulation, else by formula."""
+        """Bytes at the peak: simulated if possible, else by formula."""
         return round((self.simulation or self.formula)["peak"])
 
     @property
@@ -162,26 +162,26 @@ class Footprint:
 
     @property
     def fits(self) -> dict[str, bool]:
-        """GPU → whether the peak fits in addition to what CUDA and its allocator need."""
+        """Map each GPU to whether the peak fits, including the needs of CUDA and its allocator."""
         return {name: self.peak <= gpu.usable for name, gpu in model_shapes.GPUS.items()}
 
     @property
     def reserved(self) -> int:
-        """Bytes that the driver will report as used: more than the peak on a GPU, where torch's
-        allocator keeps what was freed as long as there is room."""
+        """Bytes that the driver will report as used. On a GPU this exceeds the peak, since torch's
+        allocator keeps freed memory while there is room."""
         return round(model_shapes.reserved(self.peak)) if self.device == "cuda" else self.peak
 
     @property
     def error(self) -> str:
-        """The error to expect of the prediction."""
+        """The expected error of the prediction, as text."""
         return footprint_text.error(self)
 
     def to_dict(self) -> dict:
-        """The JSON of `ftkit memory --json`; bytes per GPU.
+        """Return the output of `ftkit memory --json`, in bytes per GPU.
 
-        weights, gradients and optimizer (with master copies) are the whole states; activations,
-        logits and other are each at their largest, which need not coincide, so the peak may be
-        below their sum; the parts in `at_peak` do add up to it.
+        weights, gradients and optimizer (with master copies) are the complete states. activations,
+        logits and other are maxima, reached at different moments, so the sum of all may exceed the
+        peak. The parts in `at_peak` add up to the peak.
         """
         parts = (self.formula if self.largest is None else self.largest) | self.states
         parts["optimizer"] += parts["master"]
@@ -203,7 +203,7 @@ class Footprint:
         } | ({} if self.verdict is None else {"verdict": self.verdict})
 
     def measured_here(self, model, lengths, supervised: float = 1.0) -> Footprint:
-        """This prediction together with the measurement of a real step on this machine."""
+        """Return a copy with the measurement of a real step on this machine."""
         from ftkit.memory_use import measure
 
         if self.gpus > 1 or not _is_on_this_machine(model):
@@ -213,13 +213,13 @@ class Footprint:
         return dataclasses.replace(self, measurement=step.peak)
 
     def plot(self):
-        """The parts at the peak as a stacked bar, against the memory of GPUs."""
+        """Draw the parts at the peak as a stacked bar, next to the memory of GPUs."""
         from ftkit.memory_use import charts
 
         return charts.footprint(self)
 
     def summary(self) -> str:
-        """One or two sentences with the number, its error and where it fits."""
+        """Describe the peak, its error and the GPUs on which it fits, in one or two sentences."""
         return footprint_text.summary(self)
 
     def table(self):
@@ -227,7 +227,7 @@ class Footprint:
         return footprint_text.table(self)
 
     def text(self, verbose: bool = False) -> str:
-        """For a terminal: the verdict, and the parts at the peak."""
+        """Return the verdict and the parts at the peak, as text for a terminal."""
         return footprint_text.text(self, verbose)
 
     def __repr__(self) -> str:
@@ -254,7 +254,7 @@ def _precision(count, model, content, device: str) -> str:
 
 @functools.lru_cache(maxsize=64)
 def _counted(content: str) -> int:
-    """Parameters of a model that has to be built to count them."""
+    """Count the parameters of a config.json (as text) by building the model."""
     from ftkit.memory_use import simulate
     from ftkit.model import loading
 
@@ -262,7 +262,7 @@ def _counted(content: str) -> int:
 
 
 def _stored(content, config: Config) -> Config:
-    """The config as it runs on a model whose folder holds quantized weights."""
+    """Return the Config with the method that a folder's quantized weights imply."""
     stored = (content or {}).get("quantization_config")
     if not stored or stored.get("quant_method") not in (None, "bitsandbytes"):
         return config
@@ -279,7 +279,7 @@ def _stored(content, config: Config) -> Config:
 
 
 def _of_objective(config, objective: str | None, changes: dict):
-    """The Config in the class of an objective, with its changes."""
+    """Convert `config` to the Config class of an objective, with `changes`."""
     if objective is None:
         return config.but(**changes)
     if objective not in OBJECTIVES:
@@ -292,7 +292,7 @@ def _of_objective(config, objective: str | None, changes: dict):
 
 
 def _sequences(config) -> int:
-    """Sequences in one forward pass: DPO reads two answers to each record, GRPO those it drew."""
+    """Number of sequences in a forward pass: per record 2 in DPO, num_generations in GRPO."""
     each = 2 if isinstance(config, DPOConfig) else getattr(config, "num_generations", 1)
     if config.batch_size * each * (config.max_length or 512) > MOST_TOKENS:
         raise UserError(f"batch_size {config.batch_size:,} with max_length "
@@ -333,8 +333,8 @@ def _check(config, gpus, zero, offload, device, attention, trainer):
 
 @contextlib.contextmanager
 def _untraceable_is_user_error(content: dict):
-    """Turns what transformers, peft or torch raise for sizes that do not go together, or for an
-    architecture that is not trained like this, into a UserError with their reason."""
+    """Convert exceptions of transformers, peft or torch about inconsistent sizes or unsupported
+    architectures to a UserError with their reason."""
     try:
         yield
     except (MemoryError, UserError):
@@ -348,7 +348,7 @@ def _untraceable_is_user_error(content: dict):
 
 
 def _is_on_this_machine(model) -> bool:
-    """Whether the weights of a model are in a folder here."""
+    """Whether a model's weights are in a folder on this machine."""
     from ftkit.model import loading
 
     if not isinstance(model, str) or (model not in ("tiny", "smollm2") and "/" not in model):
@@ -361,7 +361,7 @@ def _is_on_this_machine(model) -> bool:
 
 
 def _of_count(config, count, gpus, zero) -> Footprint:
-    """Weights, gradients and optimizer state of `count` parameters, all of them trained."""
+    """Predict weights, gradients and optimizer state of `count` parameters, all trained."""
     if config.method != "full":
         raise UserError(f"method {config.method} needs the shape of a model, and {count:g} "
                         "parameters have none; give a model, or method full")
@@ -378,7 +378,7 @@ def _of_count(config, count, gpus, zero) -> Footprint:
 
 def _by_simulation(config, content, gpus, zero, lengths, supervised, device, attention, logits,
                    trainer):
-    """The closed form and the traced step; with ZeRO, its parts divided among the ranks."""
+    """Predict by formula and by a traced step; with ZeRO, its states are sharded."""
     half = formula.recipe(config, zero)["master"]
     traced = config.but(precision="pure-bf16") if half else config
     step = simulated(content, traced, lengths, supervised, device, attention, logits, trainer,
@@ -400,11 +400,11 @@ def _by_simulation(config, content, gpus, zero, lengths, supervised, device, att
 
 
 def _divided(step, gpus, zero, states):
-    """Parts at the peak of one rank: the timeline of one GPU, its states divided as ZeRO does.
+    """Compute one rank's peak from the timeline of one GPU, with the states sharded as in ZeRO.
 
-    Stage 3 adds what is gathered while a layer runs: the embeddings and head, which stay, and two
-    layers (one in use, one on its way), and in the backward pass as much in gradients; stage 2
-    the gradients of a layer before they are scattered.
+    Stage 3 adds the gathered parameters: embeddings and head, which stay, and two layers (one in
+    use, one being gathered), and the same number of gradients in the backward pass. Stage 2 adds
+    the gradients of one layer before they are scattered.
     """
     if not zero:
         return step.at_peak | {"peak": step.peak}, step.parts, step.moment
@@ -428,7 +428,7 @@ def _divided(step, gpus, zero, states):
 
 
 def _offloaded(footprint: Footprint) -> Footprint:
-    """Optimizer state and master copies in the host's memory."""
+    """Move optimizer state and master copies of a prediction to the host's memory."""
     moved = ("optimizer", "master")
 
     def without(parts):
@@ -446,8 +446,8 @@ def _offloaded(footprint: Footprint) -> Footprint:
 
 
 def _bare(config):
-    """The config with defaults for all fields that do not change the memory of a step on given
-    sequences, so that one simulation serves a whole sweep."""
+    """Reset all fields that do not change the memory of a step on given sequences, so that one
+    simulation serves a whole sweep."""
     kind = type(config)
     return config.but(**{name: field.default for name, field in fields_of(kind).items()
                          if name not in changing(kind, MEMORY)})
@@ -455,11 +455,11 @@ def _bare(config):
 
 def simulated(model, config, lengths, supervised=1.0, device="cpu", attention=None, logits=None,
               trainer="ftkit", token_losses=False) -> Step:
-    """The Step of `config` on sequences of these lengths; `model` as in `model_shapes.content`.
+    """Simulate a step on sequences of these lengths; `model` as in `model_shapes.content`.
 
-    Memory is linear in the number of equal sequences, and on a GPU without padding in the number
-    of tokens. So one large batch, and every batch that a search asks about, is the extension of two
-    small ones. Results are kept on disk.
+    Memory is linear in the number of equal sequences and, on a GPU without padding, in the number
+    of tokens. Therefore large batches are extrapolated from two small ones. Results are cached on
+    disk.
     """
     content, config = model_shapes.content(model), _bare(config)
     text = json.dumps(content, sort_keys=True)
@@ -484,8 +484,8 @@ def simulated(model, config, lengths, supervised=1.0, device="cpu", attention=No
 
 
 def _units(content, length: int, device: str, attention, trainer: str) -> list[int]:
-    """Lengths of sequences of which a batch may be made up, whose memory its own is a multiple of.
-    Only attention without windows and masks needs the same for a token in each place."""
+    """Divide a sequence into lengths whose memory adds up to its own. This requires attention
+    without windows and masks, whose memory per token does not depend on the position."""
     window = (content.get("text_config") or content).get("sliding_window")
     divides = device == "cuda" and attention is None and trainer == "ftkit" and length > UNIT and (
         not window or window >= length)
@@ -493,8 +493,8 @@ def _units(content, length: int, device: str, attention, trainer: str) -> list[i
 
 
 def _saturating(content, supervised: float, logits: int | None) -> int:
-    """Sequences with enough tokens that the loss holds as many logits as it ever does: it makes
-    them in chunks, and those of one chunk are there until the next one is made."""
+    """Number of sequences from which on the loss holds its maximum of logits. It computes them in
+    chunks, and frees a chunk only when the next one is computed."""
     chunk = max(64, (logits or MAX_LOGITS) // max(1, model_shapes.sizes(content).vocab_size))
     return math.ceil(2 * chunk / max(1, supervised - 1))
 

@@ -21,7 +21,7 @@ PAPERS_RECIPE = ("16-bit weights and gradients, fp32 master copy (ZeRO paper, De
 
 
 def summary(footprint) -> str:
-    """One or two sentences with the number, its error and where it fits."""
+    """Describe the peak, its error and the GPUs on which it fits, in one or two sentences."""
     where = "" if footprint.gpus == 1 else (
         f" on each of {footprint.gpus} GPUs (ZeRO-{footprint.zero})")
     at = f", in the {footprint.moment}" if footprint.moment else ""
@@ -35,14 +35,14 @@ def summary(footprint) -> str:
 
 
 def _smallest(footprint) -> str:
-    """The smallest GPU on which it fits; empty if there is none."""
+    """Name of the smallest GPU on which the step fits; "" if there is none."""
     return min((name for name, fits in footprint.fits.items() if fits),
                key=lambda name: model_shapes.GPUS[name].mib, default="")
 
 
 def table(footprint):
-    """The parts at the peak, or of a number of parameters the states, as a
-    `report.table.Table`."""
+    """A Table of the parts at the peak, or of the states if only a number of parameters is known.
+    """
     from ftkit.report.table import Table
 
     parts = footprint.simulation or footprint.formula
@@ -51,8 +51,8 @@ def table(footprint):
 
 
 def text(footprint, verbose: bool = False) -> str:
-    """For a terminal: does it fit, or where, and what to change; then the parts at the peak.
-    verbose: also what the prediction assumes."""
+    """Text for a terminal: where the step fits, what to change, and the parts at the peak. verbose:
+    also the assumptions of the prediction."""
     config = footprint.config
     batch = f"{config.batch_size:,} x {config.max_length or 'context'} tokens"
     asked = f"{footprint.model}, {config.method}, {config.precision}, {batch}" + (
@@ -90,7 +90,7 @@ def _trained(footprint) -> str:
 
 
 def error(footprint) -> str:
-    """The error to expect of the prediction."""
+    """The expected error of the prediction, as text."""
     if not footprint.simulation:
         return "states exact, activations not counted"
     if footprint.zero:
@@ -99,13 +99,13 @@ def error(footprint) -> str:
 
 
 def name_of(model) -> str:
-    """The name of what `ft.memory` was given as a model."""
+    """Name of the `model` argument of `ft.memory`."""
     return str(getattr(model, "name_or_path", "") or getattr(model, "model_type", "")
                or (model.get("model_type", "a config") if isinstance(model, dict) else model))
 
 
 def assumptions(config, shape, lengths, supervised, device, attention, logits, trainer, zero):
-    """What the prediction assumes, by name, for `to_dict` and the line of `text`."""
+    """Map names to assumptions of the prediction, for `to_dict` and `text`."""
     if shape is None:
         return {"precision": config.precision, "counts": "weights, gradients, optimizer"} | (
             {"recipe": PAPERS_RECIPE} if zero and formula.recipe(config, zero)["master"] else {})
@@ -133,7 +133,7 @@ def assumptions(config, shape, lengths, supervised, device, attention, logits, t
 
 
 def notes_on(config, shape, lengths, context, trainer, footprint) -> tuple[str, ...]:
-    """Sentences about what is unusual in a prediction."""
+    """List sentences about unusual properties of a prediction."""
     notes = []
     if shape is not None and max(lengths) > context:
         notes.append(f"sequences of {max(lengths):,} tokens are longer than the {context:,} that "

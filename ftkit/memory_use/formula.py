@@ -1,4 +1,4 @@
-"""Memory of training in closed form: what one can work out on paper, and what it leaves out.
+"""Memory of training in closed form, as one can compute it on paper.
 
     states(parameters, trainable, config)         weights, gradients, optimizer, in bytes
     activations(shape, config, tokens, length)    after Korthikanti et al. 2022
@@ -12,13 +12,13 @@ from ftkit.base.config import MAX_LOGITS
 from ftkit.base.optimizers import OPTIMIZERS
 
 FP32, HALF = 4, 2
-# Bits of a 4-bit weight with double quantization (Dettmers et al. 2023, section 3): 4, an 8-bit
-# scale for 64 weights, an fp32 scale for 256 of those.
+# Bits of a 4-bit weight with double quantization (Dettmers et al. 2023, section 3): 4, plus an
+# 8-bit scale per 64 weights and an fp32 scale per 256 of these scales.
 NF4_BITS = 4 + 8 / 64 + 32 / (64 * 256)
 
 
 def nf4_bytes(weights: int) -> int:
-    """Bytes of one layer of this many 4-bit weights with its scales."""
+    """Bytes of a layer with this many 4-bit weights, including scales."""
     scales = -(-weights // 64)
     return -(-weights // 2) + scales + 4 * -(-scales // 256)
 
@@ -26,9 +26,9 @@ def nf4_bytes(weights: int) -> int:
 def recipe(config, zero: int = 0) -> dict:
     """Bytes per parameter of frozen and trained weights, gradients, master copies and optimizer.
 
-    Autocast (bf16, fp16) keeps fp32 weights, which are the master copy themselves. For full
-    fine-tuning with ZeRO the recipe of its paper is taken: 16-bit weights and gradients, fp32
-    master copy with the optimizer. Both are 16 bytes with AdamW. Adapters are fp32 in any case.
+    Autocast (bf16, fp16) keeps fp32 weights, which need no master copy. Full fine-tuning with ZeRO
+    follows its paper: 16-bit weights and gradients, and an fp32 master copy with the optimizer.
+    Both need 16 bytes with AdamW. Adapters are always fp32.
     """
     pure = config.precision == "pure-bf16"
     narrow = pure or config.base_dtype in ("bf16", "fp16")
@@ -44,9 +44,9 @@ def states(parameters: float, trainable: float, config, gpus: int = 1, zero: int
            bits: float = NF4_BITS, hidden: float = 0) -> dict:
     """Bytes per GPU of weights, gradients, master copies and optimizer state.
 
-    quantized: parameters kept in `bits` each, including scales. factored: numbers that Adafactor
-    keeps, one for each row and column of a matrix. hidden: trainable weights in matrices of hidden
-    layers, which Muon updates. papers: with ZeRO, use the recipe of its paper, see `recipe`.
+    quantized: number of parameters with `bits` bits each, including scales. factored: number of
+    Adafactor's values, one per row and column of a matrix. hidden: trainable weights in matrices of
+    hidden layers, which Muon updates. papers: with ZeRO, use the recipe of its paper (`recipe`).
     """
     kind = recipe(config, zero if papers else 0)
     weight = (kind["weights"] * trainable + kind["frozen"] * (parameters - trainable - quantized)
@@ -73,10 +73,10 @@ def activations(shape, config, tokens: int, length: int, scored: int = SCORED) -
     """Bytes saved for the backward pass: s b h (34 + 5 a s / h) in each layer, in 16 bits.
 
     Korthikanti et al. 2022 (arXiv:2205.05198), equation 2, for one GPU; s b = tokens, s = length.
-    The second term are the attention scores, which flash attention does not keep: `scored` is the
-    longest sequence that has them (0 on a GPU), for more tokens they count as of that length.
-    Without autocast everything is twice as wide. With checkpointing only the input of each layer
-    stays (2 s b h), and one layer is whole. A model without attention has no scores.
+    The second term is the attention scores, which flash attention does not keep. scored: longest
+    sequence whose scores are kept (0 on a GPU); longer ones count with this length.
+    Without autocast all values take twice the bytes. With checkpointing only the input of each
+    layer (2 s b h) and one complete layer are kept. A model without attention has no scores.
     """
     shape = shape.get_text_config()
     h, layers = shape.hidden_size, shape.num_hidden_layers
@@ -89,8 +89,8 @@ def activations(shape, config, tokens: int, length: int, scored: int = SCORED) -
 
 
 def logits(shape, config, supervised_tokens: int) -> float:
-    """Bytes of logits and their gradient in our loss, which holds at most
-    MAX_LOGITS at once."""
+    """Bytes of logits and their gradient in ftkit's loss, which holds at most MAX_LOGITS at once.
+    """
     vocabulary = shape.get_text_config().vocab_size
     rows = min(supervised_tokens, max(64, MAX_LOGITS // vocabulary))
     return rows * vocabulary * (FP32 + (FP32 if config.precision == "fp32" else HALF))
@@ -100,8 +100,8 @@ def zero_states(parameters: float, ranks: int = 1, stage: int = 0, *, weights: f
            gradients: float = 4, optimizer: float = 8, trainable: float | None = None) -> dict:
     """Bytes per rank of parameters, gradients and optimizer states under ZeRO.
 
-    Stage 1 divides the optimizer states among the ranks, 2 the gradients too, 3 the parameters as
-    well (section 3 of the paper). weights, gradients, optimizer: bytes per parameter; the paper's
+    Stage 1 shards the optimizer states, stage 2 also the gradients, and stage 3 also the parameters
+    (section 3 of the paper). weights, gradients, optimizer: bytes per parameter; the paper's
     mixed precision is 2, 2 and 12. trainable: how many of the parameters have gradients and
     optimizer states; by default all. Activations are not included.
     """

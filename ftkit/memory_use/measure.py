@@ -1,4 +1,4 @@
-"""One real training step, measured: what `simulate` predicts.
+"""Measure one real training step, which `simulate` predicts.
 
     step("tiny", Config(method="lora"), [128, 128])
 
@@ -17,10 +17,10 @@ from ftkit.model import loading
 
 
 def step(model, config, lengths: list[int], supervised: float = 1.0) -> simulate.Step:
-    """Train one step on sequences of this many tokens and return its bytes.
+    """Train on sequences of these lengths and return the memory of the second step.
 
-    model: a name as in `loading.load`, or a model that is copied. The tokens are arbitrary, so
-    nothing is learned; it is the second step, with the optimizer's state in place.
+    model: a name as in `loading.load`, or a model that is copied. The tokens are arbitrary. In the
+    second step the optimizer's state already exists.
     """
     torch.manual_seed(config.seed)
     model = prepare(model, config)
@@ -34,7 +34,7 @@ def step(model, config, lengths: list[int], supervised: float = 1.0) -> simulate
 
 
 def prepare(model, config, copied: bool = True):
-    """A model ready for training as `Experiment.run` makes it."""
+    """Prepare a model for training as `Experiment.run` does."""
     if isinstance(model, str):
         model, _ = loading.load(model, quantize=config.method == "qlora",
                                 dtype=loading.base_dtype(config),
@@ -43,12 +43,12 @@ def prepare(model, config, copied: bool = True):
     elif copied:
         model = copy.deepcopy(model)
     model = loading.trainable(model, config)
-    packed_attention.why_padded(model)  # its trial is no part of a step
+    packed_attention.why_padded(model)  # its trial is not part of a step
     return model.train()
 
 
 def taken(update, batches) -> simulate.Step:
-    """Take the step `update(batches, learning_rate)` under a meter."""
+    """Take an optimizer step and measure its memory."""
     cuda = update.device.type == "cuda"
     meter = simulate.watch(update, batches, 512 if cuda else 1)
     before = meter.total

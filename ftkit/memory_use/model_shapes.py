@@ -1,4 +1,4 @@
-"""Shapes of known models and sizes of known GPUs: what a prediction needs of them, no weights.
+"""Shapes of known models and sizes of known GPUs, for predictions without weights.
 
     config = shape("meta-llama/Llama-2-7b")     a transformers config; also "llama-2-7b"
     GPUS["H100 80GB"].usable
@@ -28,30 +28,30 @@ GIB = 2**30
 
 
 class Gpu(NamedTuple):
-    """gb: what the data sheet says, in GB of 10**9 or GiB as the maker likes. mib: what the driver
-    reports in MiB (`nvidia-smi`; a little less where error correction takes its part)."""
+    """gb: memory in the data sheet, in GB (10**9) or GiB, depending on the maker. mib: memory that
+    the driver reports, in MiB (`nvidia-smi`; error correction may use a small part)."""
 
     gb: int
     mib: int
 
     @property
     def usable(self) -> int:
-        """Bytes of tensors that fit: what `needed` turns into the whole card."""
+        """Bytes of tensors that fit on the card; inverse of `needed`."""
         return round((self.mib * 2**20 - CONTEXT) / (1 + SLACK))
 
 
 # A CUDA context with cuBLAS takes 0.3 to 0.6 GiB, depending on card and driver. torch's caching
 # allocator cuts blocks of 512 bytes out of segments of 2 MB, of 20 MB or, for tensors of 10 MB and
 # more, of a multiple of 2 MB (docs.pytorch.org/docs/stable/notes/cuda.html, "Memory management"),
-# and keeps what was freed for tensors of another size. In nine runs on an A100 it took 5 to 30 %
-# more than the tensors, in the median 16 % (tests/benchmarks/published.json). It gives cached
-# segments back before it fails, so what a run needs is nearer to the least of these.
+# and keeps freed blocks for later tensors. In nine runs on an A100 it took 5 to 30 % more than the
+# tensors, with a median of 16 % (tests/benchmarks/published.json). It returns cached segments
+# before it fails, so the memory that a run needs is closer to the minimum.
 CONTEXT, SLACK, TYPICAL_SLACK = 512 * 2**20, 0.05, 0.16
 
 
 def needed(peak: float) -> float:
-    """Bytes of a GPU on which tensors of `peak` bytes fit: with CUDA's context, and with the part
-    that the allocator cannot use even where memory is short."""
+    """Bytes that a GPU needs for tensors of `peak` bytes, including CUDA's context and the part
+    that the allocator cannot use even if memory is short."""
     return CONTEXT + (1 + SLACK) * peak
 
 
@@ -76,14 +76,14 @@ GPUS = {
 
 @functools.cache
 def _rows() -> list[dict]:
-    """Each known model: its id, other names, and the sizes in its config."""
+    """List the known models: id, other names, and the sizes in config.json."""
     return json_lines.read(machine.package() / "memory_use" / "model_shapes.jsonl",
                            damaged="raise")
 
 
 @functools.cache
 def _by_name() -> dict[str, dict]:
-    """Every name of every known model, in lower case, with its row of the table."""
+    """Map every name of the known models, in lower case, to its row of the table."""
     found = {}
     for row in _rows():
         for name in (row["id"], *row["names"]):
@@ -93,12 +93,12 @@ def _by_name() -> dict[str, dict]:
 
 
 def row_of(name: str) -> dict | None:
-    """The row of a known model: `config`, the sizes in its config.json, and `parameters`."""
+    """Return a known model's row: `config` (sizes in its config.json) and `parameters`; or None."""
     return _by_name().get(name.lower())
 
 
 def parameters(model) -> int | None:
-    """Parameters of a known model or of the weights in a folder; None where neither is there."""
+    """Number of parameters of a known model or of the weights in a folder; None if unknown."""
     if not isinstance(model, str):
         return None
     if row := row_of("smollm2-135m" if model == "smollm2" else model):
@@ -114,7 +114,7 @@ def names() -> list[str]:
 
 
 class Sizes(SimpleNamespace):
-    """The sizes in a config.json under one name each: hidden_size, num_hidden_layers,
+    """The sizes in a config.json under uniform names: hidden_size, num_hidden_layers,
     num_attention_heads, vocab_size, max_position_embeddings, model_type."""
 
     def get_text_config(self) -> Sizes:
@@ -122,7 +122,7 @@ class Sizes(SimpleNamespace):
 
 
 def sizes(content: dict) -> Sizes:
-    """The sizes in the content of a config.json; 0, or 1 layer, for what it does not say."""
+    """Read the sizes in a config.json; a missing size is 0, a missing number of layers 1."""
     inner = content.get("text_config") or content
 
     def size(*names):
@@ -137,10 +137,10 @@ def sizes(content: dict) -> Sizes:
 
 
 def content(model) -> dict:
-    """The content of the config.json of a model, with all its sizes.
+    """Return a model's config.json as a dict, with all its sizes.
 
-    model: tiny, smollm2, a known hub id or its short name, a folder, a config.json, a dict with
-    the content of one, or a transformers config. Raises UserError with the reason.
+    model: tiny, smollm2, a known hub id or its short name, a folder, a config.json, its content
+    as a dict, or a transformers config. Raises UserError if it cannot be read.
     """
     if hasattr(model, "to_dict"):
         return model.to_dict()
@@ -154,7 +154,7 @@ def content(model) -> dict:
 
 
 def shape(model):
-    """The transformers config of a model, without its weights; `model` as in `content`."""
+    """Create the transformers config of a model, without weights; `model` as in `content`."""
     if hasattr(model, "to_dict"):
         return model
     return _from_dict(content(model), "the given config" if isinstance(model, dict) else str(model))
@@ -189,7 +189,7 @@ def _from_dict(content: dict, name: str):
 
 
 def _with_infinity(value):
-    """A part of a config.json, where transformers writes inf as {"__float__": "Infinity"}."""
+    """Convert {"__float__": "Infinity"}, as transformers writes inf in config.json, to floats."""
     if isinstance(value, dict):
         if set(value) == {"__float__"}:
             return float(value["__float__"])
@@ -198,7 +198,7 @@ def _with_infinity(value):
 
 
 def _from_hub(name: str) -> dict | None:
-    """The config.json of a hub id, None where the hub does not give it or cannot be reached."""
+    """Download the config.json of a hub id; None if it is missing or the hub is unreachable."""
     from huggingface_hub import constants, get_token
 
     if constants.HF_HUB_OFFLINE:
@@ -216,7 +216,7 @@ def _from_hub(name: str) -> dict | None:
 
 
 def _cached(name: str) -> dict:
-    """config.json of a hub id outside the table, if it was downloaded before or can be now."""
+    """Read config.json of a hub id that is not in the table, from the cache or the hub."""
     from transformers import AutoConfig
 
     if re.fullmatch(r"[\w.-]+/[\w.-]+", name):
@@ -238,12 +238,12 @@ def _cached(name: str) -> dict:
 
 
 def _letters(name: str) -> str:
-    """A name without what people write in it in different ways: llama3 and Llama-3."""
+    """Normalize a name, so that llama3 and Llama-3 are equal."""
     return re.sub(r"[\W_]", "", name.lower())
 
 
 def count_of(model) -> float | None:
-    """7.5e9 for 7.5e9, "7.5e9", "7.5B" or "350M"; None for anything else."""
+    """Parse a number of parameters, such as 7.5e9, "7.5e9", "7.5B" or "350M"; else None."""
     if isinstance(model, int | float) and not isinstance(model, bool):
         return float(model) if 0 < model < 1e30 else None
     found = re.fullmatch(r"(\d+(?:\.\d+)?(?:e\d+)?)\s*([kmbt]?)", str(model).lower())

@@ -2,11 +2,11 @@
 
     facts = ModelFacts.of("tiny"); config = facts.resolve(config)
     check(lab, config, facts)     predicted bytes, or TooBig: a sentence, and .change, which fits
-    fitted(lab, config, facts)    in a notebook: a config that learns the same and fits
+    fitted(lab, config, facts)    in a notebook: a config that fits, with the same updates
 
-An upper bound in closed form comes first and costs nothing. Only a run that may exceed the free
-memory by it is simulated, on the longest records of its own data, in training and evaluation. A run
-is rejected before any model is loaded. The environment variable FTKIT_PREFLIGHT=0 turns this off.
+An upper bound in closed form is computed first. Only if it exceeds the free memory is the run
+simulated, in training and evaluation, on the longest records of its data. A run is rejected before
+any model is loaded. The environment variable FTKIT_PREFLIGHT=0 turns this off.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from ftkit.model import loading as models
 # kernels, and fragmentation. The resident size of our steps grew by up to 1.5 times their tensors.
 SPARE, FRAGMENTATION = 256 * 2**20, 1.3
 SIMULATED_RECORDS = 512  # larger batches are extrapolated from batches of one and two times this
-PROPOSED = 0.85  # fraction of the free memory that a proposed change may need: it runs later
+PROPOSED = 0.85  # fraction of the free memory that a proposed change may need, as it runs later
 EVAL_TOKENS = 4096  # in a batch of `packed_loss.nll`
 TEMPLATE_TOKENS = 64  # more than a template adds to a record or to a turn of a chat
 
 
 class TooBig(UserError):
-    """The run does not fit. needed, free: bytes; change: fields of Config with which it fits, {}
-    where there are none."""
+    """The run does not fit in memory. needed, free: bytes. change: fields of Config with which the
+    run fits, or {}."""
 
     def __init__(self, needed: int, free: int, change: dict, text: str):
         super().__init__(text)
@@ -44,17 +44,17 @@ class TooBig(UserError):
 
 
 def check(experiment, config, model: ModelFacts) -> int | None:
-    """Predicted bytes of the run of an Experiment; None where they cannot be predicted.
+    """Predict the bytes of a run; None if they cannot be predicted.
 
-    config: as `ModelFacts.resolve` returns it. Where memory is plentiful the result is an upper
-    bound, else that of a simulation. Raises TooBig for a run that does not fit.
+    config: as returned by `ModelFacts.resolve`. If memory is plentiful the result is an upper
+    bound, else it is simulated. Raises TooBig if the run does not fit.
     """
     if os.environ.get("FTKIT_PREFLIGHT") == "0":
         return None
     device = machine.device()
 
     def bound(limits) -> tuple[float, bool]:
-        """Bytes that the run stays below, and whether they are free."""
+        """Return an upper bound on the run's bytes, and whether it fits in the free memory."""
         count = model.resident_bytes(config, experiment) + step_upper_bound(model, config, *limits)
         return count, _with_overhead(count, device) <= free_memory.available()
 
@@ -63,8 +63,8 @@ def check(experiment, config, model: ModelFacts) -> int | None:
         return round(upper_bound)
     gc.collect()
     search = FitSearch(experiment, model, device, free_memory.available())
-    # The first bound takes a token for a byte. To count them takes a second at most, and the run
-    # needs it anyway; a simulation takes many for a larger model.
+    # The first bound assumes a token per byte. Counting tokens takes at most a second, and the run
+    # needs the counts anyway; the simulation of a larger model takes many seconds.
     counted, fits = bound(search.counted_limits(config))
     if fits:
         return round(counted)
@@ -72,11 +72,11 @@ def check(experiment, config, model: ModelFacts) -> int | None:
 
 
 def fitted(experiment, config, model: ModelFacts) -> tuple:
-    """(config, predicted bytes, a note or None): `config`, or in a notebook what fits instead.
+    """Return (config, predicted bytes, note or None); in a notebook the config may be changed.
 
-    There later cells need the result, so a run that does not fit is made with the smallest change
-    after which it learns the same, and the note says so. Where no such change exists, TooBig says
-    which cells to run again.
+    Later cells of a notebook need the result. If a run does not fit, it gets the smallest change
+    that keeps its updates the same, and the note describes the change. If there is no such change,
+    TooBig says which cells to run again.
     """
     try:
         return config, check(experiment, config, model), None
@@ -95,10 +95,10 @@ def fitted(experiment, config, model: ModelFacts) -> tuple:
 
 
 def step_upper_bound(model, config, tokens: int, length: int) -> float:
-    """Bytes that a step stays below, in closed form.
+    """Upper bound on the bytes of a step, in closed form.
 
-    Exact weights, gradients and optimizer state; the activations of `tokens` tokens in sequences
-    of up to `length` at twice the usual estimate, without checkpointing; and all logits.
+    The sum of exact weights, gradients and optimizer state, of all logits, and of activations for
+    `tokens` tokens in sequences of up to `length` (twice the usual estimate, no checkpointing).
     """
     trained = model.parameters if config.method == "full" else (
         model.linear_sides * config.r * (1 + config.use_dora) + model.parameters // 100)
@@ -127,7 +127,7 @@ def step_upper_bound(model, config, tokens: int, length: int) -> float:
 
 
 def longest(records, config) -> int:
-    """No fewer than the tokens of the longest `batch_size` records, by their characters."""
+    """Upper bound on the tokens of the longest `batch_size` records, by their characters."""
     if config.packing or config.replay or len(records) < config.batch_size:
         return config.batch_size * config.max_length
     sizes = heapq.nlargest(config.batch_size, map(characters, records))
@@ -135,7 +135,7 @@ def longest(records, config) -> int:
 
 
 def characters(value) -> int:
-    """No fewer than the tokens of a record: a token has at least one byte."""
+    """Upper bound on the tokens of a record: its bytes, as a token has at least one."""
     if isinstance(value, str):
         return len(value.encode("utf-8", "replace"))
     if isinstance(value, dict):
@@ -147,8 +147,8 @@ def characters(value) -> int:
 
 
 class ModelFacts:
-    """What is known of a model without loading it, from its config.json and the headers of its
-    weights: sizes, parameters, the largest tensor, sums of rows and columns of its matrices."""
+    """Facts about a model from its config.json and weight headers, without loading it: sizes,
+    parameters, the largest tensor, sums of rows and columns of its matrices."""
 
     def __init__(self, content: dict, tensors: list, kept_copy: float, loaded_bytes: float = 0.0):
         self.content = content
@@ -161,28 +161,28 @@ class ModelFacts:
 
     @property
     def size_class(self) -> str:
-        """The row of default learning rates: "tiny" for a few million parameters, else "other". It
-        depends on the size, so a tuned copy has the defaults of its base."""
+        """The key for default learning rates: "tiny" for a few million parameters, else "other".
+        It depends only on the size, so a tuned copy has its base's defaults."""
         return "tiny" if self.parameters < machine.SMALL else "other"
 
     def resolve(self, config):
-        """`config` as a run of this model stores it: no field that matters is None.
+        """Fill in the defaults of `config` for this model, as a run stores it.
 
-        Raises UserError where it asks for what the model cannot do.
+        Raises UserError if the model does not support a setting.
         """
         precision, device = number_formats(self.parameters)
         return config.resolved(self.size_class, precision, self.context, device)
 
     @classmethod
     def of_loaded(cls, model) -> ModelFacts:
-        """Of a copy of an Experiment's model that is in memory already."""
+        """Create the facts of an Experiment's model from a copy that is already in memory."""
         shapes = [tuple(getattr(p, "quant_state", p).shape) for p in model.parameters()]
         return cls(model.config.to_dict(), shapes, 0, sum(p.nbytes for p in model.parameters()))
 
     @classmethod
     def of(cls, name) -> ModelFacts | None:
-        """Of the model of an Experiment: a name, a folder or a pair (model, tokenizer); None where
-        it is not on this machine yet."""
+        """Create the facts of an Experiment's model: a name, a folder or a pair (model, tokenizer).
+        Returns None if the model is not on this machine yet."""
         if not isinstance(name, str):
             model = name[0]
             return cls(model.config.to_dict(), [p.shape for p in model.parameters()], 0)
@@ -195,7 +195,7 @@ class ModelFacts:
         return cls(content, tensors, size if cache.will_keep(name, size) else 0)
 
     def resident_bytes(self, config, experiment) -> float:
-        """Bytes in addition to the step; negative for a model that is loaded already."""
+        """Bytes in addition to the step; negative if the model is already loaded."""
         reference = formula.FP32 * self.parameters if experiment.keeps_reference(config) else 0
         copy = 0 if config.method == "qlora" else self.kept_copy
         return copy - self.loaded_bytes + reference
@@ -216,7 +216,7 @@ class FitSearch:
         self.evaluations: dict = {}  # Config without what training alone depends on → bytes
 
     def check(self, config, upper_bound: float) -> int | None:
-        """Bytes of a run by simulation, None for a model that cannot be traced; or TooBig."""
+        """Simulate the bytes of a run; None if it cannot be traced. Raises TooBig if too large."""
         try:
             required = self.required_bytes(config)
             if self.bytes_to_have_free(config) <= self.free:
@@ -232,7 +232,7 @@ class FitSearch:
         raise TooBig(round(required), self.free, change, self.explain(config, change))
 
     def counted_limits(self, config) -> tuple[int, int]:
-        """Tokens of the largest forward pass in training, and of the longest sequence of all."""
+        """Count the tokens of the largest forward pass in training and of the longest sequence."""
         data = self.experiment.encode(self.tokenizer, config)
         batch = [len(e["input_ids"]) for e in self.experiment.largest_batch(data, config)]
         others = [len(e["input_ids"]) for examples in self.experiment.evaluation_sets(data)
@@ -240,11 +240,11 @@ class FitSearch:
         return sum(batch), max(batch + others)
 
     def bytes_to_have_free(self, config) -> float:
-        """What must be free for a run: its tensors and what comes with them."""
+        """Bytes that must be free for a run: its tensors and the overhead."""
         return _with_overhead(self.required_bytes(config), self.device)
 
     def required_bytes(self, config) -> float:
-        """Bytes of the largest step that the data allows, of an evaluation, or of loading."""
+        """Bytes of the largest possible step, of an evaluation, or of loading (the maximum)."""
         if config not in self.required:
             if config.batch_size > 2 * SIMULATED_RECORDS:  # memory is linear in so large a batch
                 one, two = (self._simulated(config.but(batch_size=n * SIMULATED_RECORDS))
@@ -274,7 +274,7 @@ class FitSearch:
         return max(loading, step.peak + best, evaluation + max(0, states) + best)
 
     def _evaluation_bytes(self, config, shape, data) -> int:
-        """Peak bytes of the evaluations, whose batches do not depend on those of training."""
+        """Peak bytes of the evaluations, whose batch size is fixed."""
         from ftkit.memory_use import simulate
 
         key = config.but(batch_size=1, gradient_accumulation_steps=1, gradient_checkpointing=False)
@@ -286,8 +286,8 @@ class FitSearch:
         return self.evaluations[key]
 
     def smallest_change(self, config) -> dict:
-        """Fields of the first change that fits, {} where none does: from changes after which the
-        run learns the same to those that change most."""
+        """Return the first change that fits, or {}. Changes that keep the updates the same are
+        tried first, those with the largest effect last."""
         accumulates = "gradient_accumulation_steps" not in self.experiment.UNSUPPORTED
         by_name = isinstance(self.experiment.model, str)  # 4-bit weights are made while loading
         found = (cheaper_configs.smallest(family, lambda change: self._fits(config, change))
@@ -301,7 +301,7 @@ class FitSearch:
             return False
 
     def explain(self, config, change) -> str:
-        """One sentence: what the run needs, what is free, and the change with which it fits."""
+        """State in one sentence the needed and the free memory, and the change that fits."""
         where = " of GPU memory" if self.device == "cuda" else ""
         needed, free = byte_text.gb(self.bytes_to_have_free(config)), byte_text.gb(self.free)
         sentence = f"this run needs about {needed}{where} and {free} are free"
@@ -318,18 +318,18 @@ class FitSearch:
 
 
 def number_formats(parameters: float = math.inf) -> tuple[str, str]:
-    """The default precision of a model of that size on this machine, and its device: what decides
-    the number formats. On a GPU the size does not matter."""
+    """Return (default precision for a model of this size, device), which determine the number
+    formats. On a GPU the size does not matter."""
     return machine.fast_precision(parameters), machine.device()
 
 
 def tokens_of(unit) -> int:
-    """Tokens of a unit of a batch, a list of examples."""
+    """Number of tokens in a batch unit (a list of examples)."""
     return sum(len(example["input_ids"]) for example in unit)
 
 
 def _first_batch(examples: list) -> list:
-    """The first batch of `packed_loss.nll`: examples until they have EVAL_TOKENS tokens."""
+    """Select the first batch of `packed_loss.nll`: examples up to EVAL_TOKENS tokens."""
     taken, size = [], 0
     for example in examples:
         taken.append(example)

@@ -1,19 +1,19 @@
-"""One training step on fake tensors: what it would hold, without holding it.
+"""Trace one training step on fake tensors, to predict its memory without using it.
 
     step(shape, config, [128, 128])       the parts, the peak, and when it is reached
 
-It is our own step that runs, `loop.Update` on a packed batch, through transformers' model, peft's
-layers and bitsandbytes' functions; only the tensors have no memory (torch's FakeTensorMode). So
-nothing is fitted, whatever changes in the step changes in the prediction, and a model of 70
-billion parameters is traced on a laptop. What is put in place of the real thing:
+The real step runs: `loop.Update` on a packed batch, with transformers' model, peft's layers and
+bitsandbytes' functions. Only the tensors have no memory (torch's FakeTensorMode). No constants are
+fitted, every change of the step changes the prediction, and a model with 70 billion parameters can
+be traced on a laptop. These parts are replaced:
 
-- 4-bit weights have bitsandbytes' layout but were never quantized from anything;
-- the 8-bit optimizers of bitsandbytes, whose kernels need memory to look at: same layout;
-- a decision that needs a number: gradients are taken to be clipped, fp16 not to overflow, rows
-  of a padded batch to hold one sequence.
+- 4-bit weights: they have bitsandbytes' layout, but no values;
+- bitsandbytes' 8-bit optimizers, whose kernels need real memory: the same layout;
+- decisions that need values: gradients are assumed to be clipped, fp16 not to overflow, and a row
+  of a padded batch to contain one sequence.
 
-Each of these is handed to `loop.Update` as an argument, is set on the traced model alone, or is a
-mode of torch, which holds in the thread that entered it. So a run may train in another thread.
+Each replacement is an argument of `loop.Update`, is set on the traced model only, or is a torch
+mode, which applies to one thread. Therefore a run may train in another thread.
 """
 
 # ruff: noqa: SLF001  (fake tensors replace the private dicts of modules; torch's autograd node)
@@ -40,8 +40,8 @@ from ftkit.memory_use.traced_step import Step
 from ftkit.model import loading
 
 NF4_BLOCK, SCALE_BLOCK = 64, 256  # weights that share a scale, scales that share a scale
-ACCUMULATED = 8  # batches of one step that are held; more change nothing but their own size
-READ = 2  # of equal ones without masks: the second meets gradients, the others need no more
+ACCUMULATED = 8  # traced batches of a step; further ones add only their own size
+READ = 2  # of equal batches without masks; from the second on, gradients exist
 
 
 def step(shape, config, lengths: list[int], supervised: float = 1.0, device: str = "cpu",
@@ -52,9 +52,9 @@ def step(shape, config, lengths: list[int], supervised: float = 1.0, device: str
     lengths: tokens of each sequence in one forward pass.
     supervised: the fraction of the tokens that contribute to the loss.
     device: cpu, or cuda (blocks of 512 bytes, other attention kernels).
-    attn: sdpa or eager for transformers' own attention on padded batches instead of packed ones.
+    attn: sdpa or eager: transformers' attention on padded batches instead of packed ones.
     logits: how many logits are held at once (default: MAX_LOGITS).
-    trainer: hf for the step that transformers' Trainer makes. whole: as of `trace`.
+    trainer: hf for the step of transformers' Trainer. whole: see `trace`.
     """
     examples = [example(n, supervised) for n in lengths]
     batches = [packed_batch.pack(examples, share=False)
@@ -64,7 +64,7 @@ def step(shape, config, lengths: list[int], supervised: float = 1.0, device: str
 
 
 def example(tokens: int, supervised: float = 1.0, vocabulary: int = 2**31) -> dict:
-    """An example of `tokens` tokens, of which the last fraction has labels."""
+    """Create an example of `tokens` tokens; the last fraction `supervised` of them has labels."""
     unlabeled = tokens - round(tokens * supervised)
     return {"input_ids": [i % vocabulary for i in range(tokens)],
             "labels": [-100] * unlabeled + [1] * (tokens - unlabeled)}
@@ -73,9 +73,9 @@ def example(tokens: int, supervised: float = 1.0, vocabulary: int = 2**31) -> di
 def trace(shape, config, batches: list[packed_batch.PackedBatch], device: str = "cpu",
           attn: str | None = None, logits: int | None = None, whole: bool = False,
           trainer: str = "ftkit", read: int | None = None) -> Step:
-    """As `step`, for batches of real examples. whole: the objective needs the loss of each token
-    (`Forward.token_losses`), so all logits are kept. read: how many of the batches are read, by
-    default all, since each that is read may keep masks."""
+    """Trace one optimizer step (see `step`) on batches of real examples. whole: the objective needs
+    each token's loss (`Forward.token_losses`), so all logits are kept. read: number of batches in
+    forward passes, by default all, since each may keep masks."""
     attn = attn or ("sdpa" if trainer == "hf" else None)
     refused = f"{attn} attention is simulated" if attn else None
     return _with_padding_if_needed(_trace, refused, shape, config, batches, device, attn, logits,
@@ -116,7 +116,7 @@ def _trace(refused, shape, config, batches, device, attn, logits, whole, trainer
 
 
 def decoder_layers(model) -> list:
-    """The layers of a model, in order."""
+    """Return the decoder layers of a model, in order."""
     base = packed_attention.base_of(model)
     count = base.config.get_text_config().num_hidden_layers
     return next((list(module) for module in base.modules()
@@ -124,8 +124,8 @@ def decoder_layers(model) -> list:
 
 
 def _mark_layers(model, meter: Meter):
-    """Have the meter mark where the forward and the backward pass of each layer begin: (pass,
-    number of the batch, layer). ("head", ...) begins where the forward pass of a layer ends."""
+    """Make the meter mark the start of each layer's forward and backward pass as (pass, batch
+    number, layer), and the end of its forward pass as ("head", ...)."""
     passes = collections.Counter()
     meter.mark(("start", 0, 0))
 
@@ -149,8 +149,8 @@ def _mark_layers(model, meter: Meter):
 
 
 def _highest(meter: Meter) -> tuple[list, list]:
-    """The highest points between two marks, for each phase: of all bytes, and of all but
-    gradients, which several GPUs divide. (keys, timeline)"""
+    """Reduce the timeline to its maxima between marks, per phase, with and without gradients
+    (which ZeRO shards). Returns (keys, timeline)."""
     found: dict[tuple, tuple[str, dict]] = {}
     for (mark, start), (_, end) in itertools.pairwise(meter.marks):
         for phase, parts in meter.timeline[start:end]:
@@ -166,7 +166,7 @@ def _total(parts: dict, without: str = "") -> int:
 
 
 def evaluation(shape, config, examples: list[dict], device: str = "cpu") -> int:
-    """Peak bytes of reading examples in one batch, without gradients."""
+    """Peak bytes of a forward pass on one batch of examples, without gradients."""
     return _with_padding_if_needed(_evaluation, None, shape, config, examples, device)
 
 
@@ -178,7 +178,7 @@ def _evaluation(refused, shape, config, examples, device):
         forward = _forward(model, refused)
         batch = fake(packed_batch.pack(examples, share=False), mode, device)
         meter = Meter(model.eval(), round_to=512 if device == "cuda" else 1)
-        for module in model.modules():  # no fake tensor has the outliers that evaluation looks for
+        for module in model.modules():  # fake tensors lack the outliers that evaluation checks
             module.training = is_eight_bit(module)
         with meter, torch.no_grad(), loop.autocast(torch.device("cpu"), config.precision):
             forward.loss_sum(batch)
@@ -187,13 +187,13 @@ def _evaluation(refused, shape, config, examples, device):
 
 
 def build(shape, config, attn: str | None = None):
-    """The model that `config` would train, on the meta device: shapes without numbers."""
+    """Build the model that `config` would train on the meta device (shapes only)."""
     import transformers
 
     shape = copy.deepcopy(shape)
     options = {"attn_implementation": attn} if attn else {}
     with torch.device("meta"):  # on meta transformers initializes no weights
-        # A dtype would become torch's default in all threads while the model is made.
+        # A dtype would become torch's default in all threads while the model is built.
         model = transformers.AutoModelForCausalLM.from_config(shape, dtype=None, **options).float()
         model.config.dtype = torch.float32
         model.tie_weights()
@@ -207,10 +207,10 @@ def build(shape, config, attn: str | None = None):
 
 
 def quantize(model, dtype=torch.float32, load_in_8bit: bool = False):
-    """Give the linear layers of a model on meta, except its head, the layout of NF4 with double
-    quantization (4 bits a weight, 8 bits a scale for 64 of them, 32 bits for 256 scales) or of
-    LLM.int8() (8 bits a weight, 32 bits a row). Which layers: those of transformers'
-    `replace_with_bnb_linear`. dtype: of the weights as read."""
+    """Replace the linear layers of a model on meta by quantized ones, like transformers'
+    `replace_with_bnb_linear`. The layout is NF4 with double quantization (4 bits a weight, 8 bits a
+    scale of 64 weights, 32 bits per 256 scales) or LLM.int8() (8 bits a weight, 32 bits a row).
+    dtype: the dtype of the stored weights."""
     from transformers.pytorch_utils import Conv1D
 
     try:
@@ -274,7 +274,7 @@ def facts(model) -> dict:
 
 
 def fill_state(update):
-    """Have the optimizer create its state, so that the next step is like all later ones."""
+    """Make the optimizer create its state, so that the next step is like all later ones."""
     for p in update.params:
         p.grad = torch.zeros_like(p)
     update.optimizer.step()
@@ -282,7 +282,7 @@ def fill_state(update):
 
 
 def watch(update, batches, round_to: int = 1) -> Meter:
-    """A meter that counts what is in memory when a step begins."""
+    """Create a meter that already counts everything in memory at the start of a step."""
     meter = Meter(update.model, update.optimizer, round_to, timeline=True)
     inputs = [t for batch in batches
               for t in (batch.input_ids, batch.position_ids, batch.rows, batch.targets)]
@@ -297,7 +297,7 @@ def watch(update, batches, round_to: int = 1) -> Meter:
 
 
 def materialize(model):
-    """Tensors in place of shapes; inside FakeTensorMode they are fake. Tied weights stay tied."""
+    """Allocate a meta model's tensors (fake ones in FakeTensorMode). Tied weights stay tied."""
     replaced = {}
 
     def make(tensor):
@@ -325,7 +325,7 @@ def materialize(model):
 
 
 def _scales(linear, dtype):
-    """The QuantState that bitsandbytes would have made for this layer from weights of `dtype`."""
+    """Create the QuantState that bitsandbytes would create for a layer with weights of `dtype`."""
     from bitsandbytes.functional import QuantState
 
     weights = linear.in_features * linear.out_features
@@ -340,12 +340,12 @@ def _scales(linear, dtype):
 
 
 def _row_scales(linear):
-    """The 8-bit weight and the scale of each row, where bitsandbytes looks for them."""
+    """Set the 8-bit weight and the scales of its rows where bitsandbytes expects them."""
     linear.state.CB, linear.state.SCB = linear.weight.data, torch.empty(linear.out_features)
 
 
 def _compute_type(model):
-    """bitsandbytes computes in the type of the first input it sees: that of `supports`' trial."""
+    """Set the compute dtype of 4-bit layers, which bitsandbytes takes from the first input."""
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             embedding = packed_attention.base_of(model).get_input_embeddings().weight
@@ -353,8 +353,8 @@ def _compute_type(model):
 
 
 def fake(batch, mode, device: str):
-    """A batch whose tensors are fake; `layout.row_index` stays, since attention reads its numbers.
-    On `cuda` all attention is SDPA."""
+    """Convert a batch's tensors to fake ones, except `layout.row_index`, whose values attention
+    reads. On `cuda` all attention is SDPA."""
     change = {f.name: mode.from_tensor(getattr(batch, f.name))
               for f in dataclasses.fields(batch)
               if isinstance(getattr(batch, f.name), torch.Tensor)}
@@ -364,14 +364,14 @@ def fake(batch, mode, device: str):
 
 
 def _forward(model, refused: str | None, logits: int | None = None, whole: bool = False):
-    """The forward pass of a model that cannot be tried out; arguments as of `trace`."""
+    """Create the Forward of a model without a trial; arguments as in `trace`."""
     kind = _EachToken if whole else packed_loss.Forward
     return kind(model, refused or packed_attention.known_obstacle(model),
                 logits or MAX_LOGITS)
 
 
 def _check_packed(refused, model, batch):
-    """Raises Unsupported after a packed pass that the model's attention did not get."""
+    """Raise Unsupported if a packed forward pass did not reach the attention function."""
     if refused is None and packed_attention.known_obstacle(model) is None:
         reason = packed_attention.obstacle_met(model, batch.layout)
         if reason is not None:
@@ -379,9 +379,8 @@ def _check_packed(refused, model, batch):
 
 
 def _checkpoint(function, *args):
-    """Checkpointing of a traced layer. torch would save the state of the random generator and set
-    it while the layer is computed again, and there is one generator for all threads; here only its
-    bytes are kept, for as long."""
+    """Checkpoint a traced layer. torch would save and restore the random state, which all threads
+    share. Here a tensor of the same size is kept for the same time instead."""
     from torch.utils.checkpoint import checkpoint
 
     state = torch.empty(torch.get_rng_state().nbytes, dtype=torch.uint8)
@@ -393,22 +392,22 @@ def _call(function, state, *args):
     if torch._C._current_autograd_node() is None:
         return function(*args)
     current = torch.empty_like(state)  # the state that torch would put back afterwards
-    with Decisions():  # autograd computes the layer again without the modes of its caller
+    with Decisions():  # autograd recomputes the layer without the caller's modes
         output = function(*args)
     del current
     return output
 
 
 class _EachToken(packed_loss.Forward):
-    """As an objective computes it that reads the loss of each token."""
+    """Forward pass of an objective that needs the loss of each token."""
 
     def loss_sum(self, batch):
         return self.token_losses(batch).sum()
 
 
 class _AsTrainer(packed_loss.Forward):
-    """As transformers' Trainer does it: padded rows, and the loss of the model itself, which takes
-    all logits at once in fp32; under autocast accelerate widens those that the model returns."""
+    """Forward pass of transformers' Trainer: padded rows and the model's own loss, on all logits in
+    fp32. Under autocast, accelerate also converts the returned logits to fp32."""
 
     def loss_sum(self, batch):
         device, pad = batch.input_ids.device, torch.nn.utils.rnn.pad_sequence
@@ -425,20 +424,20 @@ class _AsTrainer(packed_loss.Forward):
 
 
 def _plain_adamw(foreach: bool, groups, learning_rate):
-    """AdamW as the Trainer's `adamw_torch` makes it: not fused; on CUDA all tensors in one go,
-    which takes another tensor for each weight."""
+    """Create the Trainer's `adamw_torch`, which is not fused. On CUDA it updates all tensors at
+    once, which needs an additional tensor per weight."""
     return torch.optim.AdamW(groups, lr=learning_rate, foreach=foreach)
 
 
 class _NoOverflow(torch.amp.GradScaler):
-    """A gradient scaler for gradients without numbers: they are taken to be finite."""
+    """A gradient scaler for fake gradients, which are assumed to be finite."""
 
     def _maybe_opt_step(self, optimizer, optimizer_state, *args, **kwargs):
         return optimizer.step(*args, **kwargs)
 
 
 def _always_clip(params, max_norm, optimizer=None):
-    """`clipping.clip_` as it runs where the norm is above the limit."""
+    """Clip gradients like `clipping.clip_`, assuming that their norm is above the limit."""
     params = [p for p in params if p.grad is not None]
     norm = clipping.grad_norm(params)
     if max_norm:
@@ -453,11 +452,11 @@ GROUPED_MATMULS = [function for function in (
 
 
 class Decisions(TorchFunctionMode):
-    """Answers two questions that fake tensors leave open; holds in the thread that enters it.
+    """Makes two decisions that fake tensors leave open, in the thread that enters this mode.
 
-    transformers looks for several sequences in a row of a padded batch by the differences of its
-    positions (`masking_utils.find_packed_sequence_indices`): there is one. And torch traces the
-    grouped matrix multiplication of experts in bf16 alone.
+    transformers searches the rows of a padded batch for several sequences
+    (`masking_utils.find_packed_sequence_indices`); here each row has one. torch traces the grouped
+    matmul of experts only in bf16; here it is replaced.
     """
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
@@ -470,7 +469,7 @@ class Decisions(TorchFunctionMode):
 
 
 class _OneSequence:
-    """Differences of positions that are all 1, as far as transformers looks at them."""
+    """Differences of positions that transformers' comparisons see as all 1."""
 
     def __ne__(self, other):  # pyright: ignore[reportIncompatibleMethodOverride]
         return self
@@ -489,8 +488,8 @@ class _OneSequence:
 
 
 class _Grouped(torch.autograd.Function):
-    """The grouped matmul of tokens (T, k) with the matrices (E, k, n) of their experts, which torch
-    traces in bf16 alone."""
+    """Grouped matmul of tokens (T, k) with their experts' matrices (E, k, n), which torch traces
+    only in bf16."""
 
     @staticmethod
     def forward(ctx, x, weight):
@@ -506,8 +505,8 @@ class _Grouped(torch.autograd.Function):
 
 
 class _EightBit(torch.optim.Optimizer):
-    """The state of bitsandbytes' 8-bit Adam: two numbers of 8 bits for each weight, an fp32 scale
-    for 256 of them; tensors below 4,096 elements keep fp32."""
+    """The state of bitsandbytes' 8-bit Adam: two 8-bit values per weight and an fp32 scale per 256
+    values. Tensors with fewer than 4,096 elements keep fp32."""
 
     def __init__(self, groups, learning_rate):
         super().__init__(groups, {"lr": learning_rate})
@@ -529,8 +528,8 @@ MAKERS = {name: _EightBit for name, entry in OPTIMIZERS.items() if entry.width i
 
 
 class Params4bit(torch.nn.Parameter):
-    """A 4-bit weight of bitsandbytes without its numbers: peft knows one by the name of its class,
-    and asks it for the whole weight where DoRA needs that."""
+    """A 4-bit weight of bitsandbytes without values. peft recognizes it by the class name, and
+    requests the dequantized weight for DoRA."""
 
     def __deepcopy__(self, memo):
         copied = type(self)(self.data.clone(), self.requires_grad)
@@ -543,7 +542,7 @@ _FAKE_PARAMS = {"Params4bit": type("Params4bit", (FakeTensor,), {}),
 
 
 def _with_padding_if_needed(work, refused, *args):
-    """`work(refused, *args)`; once more on padded batches if a layer raises that it cannot take
+    """Call `work(refused, *args)`, and repeat it on padded batches if a layer does not support
     packed ones."""
     try:
         return work(refused, *args)

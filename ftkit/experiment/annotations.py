@@ -3,7 +3,7 @@
     annotations.change(run.id, name="best so far")
     annotations.read()      # {run.id: {"name": "best so far"}}
 
-They are in one file, `home()/run_notes.json`, so the files of a run stay as they were written.
+They are stored in `home()/run_notes.json`, so a run's own files are never changed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _lock = threading.Lock()
 
 
 def read() -> dict[str, dict]:
-    """id → {name, note, hidden}, for the runs that have any; a damaged file counts as empty."""
+    """Map run ids to {name, note, hidden}; a damaged file counts as empty."""
     try:
         saved = json.loads(_file().read_text("utf-8"))
         return {str(id): {key: value for key, value in entry.items() if key in FIELDS}
@@ -31,7 +31,7 @@ def read() -> dict[str, dict]:
 
 
 def change(id: str, **values):
-    """Set name, note or hidden of one run. Raises UserError for text of more than 200 letters."""
+    """Set name, note or hidden of a run. Raises UserError if a text exceeds 200 characters."""
     for key, value in values.items():
         if isinstance(value, str) and len(value) > LONGEST:
             raise UserError(f"the {key} has {len(value)} letters; at most {LONGEST} are kept")

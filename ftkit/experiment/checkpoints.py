@@ -2,11 +2,11 @@
 
     home()/runs/<id>/checkpoint-<step>/state.safetensors    trained weights, optimizer, random state
                                        state.json           everything else
-    home()/runs/<id>/source.json                            the experiment, where it has names
+    home()/runs/<id>/source.json                            the experiment, if it consists of names
 
-A checkpoint replaces the previous one only when it is complete on disk, so a whole one exists at
-any moment. Nothing is pickled. What follows from seed and step, such as the order of the records,
-is computed again.
+A checkpoint replaces the previous one only when it is complete on disk, so there is always a
+complete one. Nothing is pickled. State that follows from seed and step, such as the order of the
+records, is recomputed.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Checkpoints:
         self.count, self.nbytes, self.seconds = 0, 0, 0.0
 
     def begin(self, update: loop.Update) -> loop.Start:
-        """Remember the Update of the run, and restore its state if the run continues."""
+        """Keep the run's Update, and restore its state if the run continues."""
         self.update = update
         if self.saved is None:
             self.random = _random_state()
@@ -63,7 +63,7 @@ class Checkpoints:
         return loop.Start(**facts["start"], save_steps=self.save_steps)
 
     def after(self, row: Row):
-        """After a recorded row: note the random state, and write a checkpoint if one is due."""
+        """Handle a recorded row: keep the random state, and write a checkpoint if one is due."""
         self.random = _random_state()
         if self.save_steps and row["step"] % self.save_steps == 0 and (
                 row["step"] < self.run.total_steps):
@@ -99,7 +99,7 @@ class Checkpoints:
         return True
 
     def cost(self) -> str | None:
-        """Size and time of the checkpoints as a sentence; None without checkpoints."""
+        """State size and time of the checkpoints in a sentence; None if there are none."""
         if not self.count:
             return None
         what = "a checkpoint" if self.count == 1 else f"{self.count} checkpoints"
@@ -117,8 +117,8 @@ class Checkpoints:
 
 
 def of_run(lab, run: Run, save_steps: int | None, stored: Run | None) -> Checkpoints | None:
-    """The Checkpoints of a run, None if it keeps none. stored: the run to continue, whose id, rows
-    and measures `run` gets back."""
+    """Create the Checkpoints of a run; None if it keeps none. stored: the run to continue; `run`
+    gets its id, rows and measures."""
     if save_steps is None and stored is None:
         return None
     if isinstance(save_steps, bool) or not isinstance(save_steps, int) or save_steps < 0:
@@ -145,7 +145,7 @@ def of_run(lab, run: Run, save_steps: int | None, stored: Run | None) -> Checkpo
 
 
 def latest(id: str) -> dict | None:
-    """The newest complete checkpoint of a run, {"facts", "tensors"}; None without one."""
+    """Load a run's newest complete checkpoint, {"facts", "tensors"}; None if there is none."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -159,7 +159,7 @@ def latest(id: str) -> dict | None:
 
 
 def _state(update, best, run) -> tuple[dict[str, torch.Tensor], dict]:
-    """Everything the next step depends on, except what follows from the Config."""
+    """Collect everything that the next step depends on, except what follows from the Config."""
     names = {p: name for name, p in update.model.named_parameters() if p.requires_grad}
     tensors = {f"weight.{name}": p.detach() for p, name in names.items()}
     numbers: dict[str, dict] = {}
@@ -251,7 +251,8 @@ def keep_source(run: Run, source: dict | None):
 
 
 def source_of(id: str) -> dict:
-    """Arguments of the Experiment of a stored run; UserError if they are not names or files."""
+    """Read the arguments of a stored run's Experiment. Raises UserError if they are not names or
+    files."""
     try:
         return json.loads((store.folder_of(id) / SOURCE).read_text("utf-8"))
     except (OSError, ValueError):
@@ -261,7 +262,7 @@ def source_of(id: str) -> dict:
 
 
 def stored(id: str) -> Run:
-    """The stored run to continue; UserError for a finished one."""
+    """Load a stored run to continue it. Raises UserError if it is finished."""
     run = store.load_run(id)
     if store.has_ended(run.id) and run.is_finished:
         raise UserError(f"run {run.id} has reached its end ({run.stopped or 'all steps'}); there "

@@ -1,7 +1,7 @@
-"""Runs of a sweep on the workers of a Dask or Ray cluster.
+"""Train the runs of a sweep on the workers of a Dask or Ray cluster.
 
-The process that sent a run to a worker stores it, and each future is collected once, so no run is
-stored twice. Both engines restart the runs of a lost worker on another one.
+Only the process that submitted the runs stores them, and it collects each future once, so no run is
+stored twice. Both engines restart the runs of a lost worker on another worker.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ftkit.memory_use import preflight
 
 
 class Dask:
-    """Dask's client of this process, with the methods that `train` needs of an engine."""
+    """Adapter of this process's Dask client to the engine interface of `train`."""
 
     def __init__(self):
         try:
@@ -38,14 +38,14 @@ class Dask:
                             "Client('scheduler-address:8786')") from None
 
     def put(self, pickled: bytes):
-        """Put `pickled` on the cluster; as a task, so that a lost worker does not lose it."""
+        """Put `pickled` on the cluster, as a task so that it survives the loss of a worker."""
         return self.client.submit(bytes, pickled, pure=False)
 
     def submit(self, *arguments):
         return self.client.submit(_train, *arguments, pure=False)
 
     def finished(self, futures: list, wait: bool) -> list:
-        """The futures that have ended; `wait`: at least one."""
+        """Return the futures that have ended; with `wait`, wait for at least one."""
         if wait:
             self.module.wait(futures, return_when="FIRST_COMPLETED")
         return [future for future in futures if future.done()]

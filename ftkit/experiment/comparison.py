@@ -1,6 +1,6 @@
-"""`compare`: what differs between runs and what it changed, with a guard against false causes.
+"""`compare` lists the differences between runs and their effect, and guards against false causes.
 
-    ft.compare(a, b)              lists what differs, and the effect if exactly one thing does
+    ft.compare(a, b)              lists what differs, and its effect if that is a single cause
     ft.compare(a, b).repeat(3)    runs both with more seeds, for the band of seed noise
 """
 
@@ -21,10 +21,10 @@ from ftkit.report.table import Table
 
 @dataclasses.dataclass(frozen=True)
 class Effect:
-    """The effect of one change on one measure, with the noise of the seeds.
+    """The effect of one change on one measure, with the noise between seeds.
 
     a, b: a value per seed. difference: mean of b minus mean of a. band: half the width of its 95 %
-    confidence interval (`ftkit.base.significance`), nan with fewer than two seeds on a side.
+    confidence interval (`ftkit.base.significance`), nan if a side has fewer than two seeds.
     clear: whether the interval excludes zero; None without an interval.
     """
 
@@ -58,13 +58,13 @@ class Effect:
 
 
 class Comparison:
-    """What differs between two or more groups of runs, and its effect if it is one thing.
+    """The differences between two or more groups of runs, and their effect if there is one cause.
 
     `.differs`: name → one value per group, for everything that differs. `.cause`: the only field
     that differs, or None. `.effects`: measure → Effect, empty without a cause. `.separating`:
-    Config strings of runs that would separate several causes. `.pairs`: the same for each group
-    after the first. `.added`: the stored runs in each group that the
-    caller did not pass. Draws itself; `.text` is the verdict.
+    Config strings of runs that would separate several causes. `.pairs`: a Pair for each group
+    after the first. `.added`: for each group, the stored runs added to the caller's. Displayed as
+    a figure in notebooks; `.text` is the verdict.
     """
 
     def __init__(self, groups, names, added=()):
@@ -80,10 +80,10 @@ class Comparison:
         self.text += series.captions([run for group in groups for run in group])
 
     def repeat(self, seeds=3, lab=None) -> Comparison:
-        """The same comparison with more seeds: a number of seeds per side, or a list of seeds.
+        """Repeat the comparison with more seeds: a number of seeds per side, or a list of seeds.
 
-        Seeds that a side has already are not run again. lab: the Experiment of stored runs;
-        UserError if they were made in another one.
+        Seeds that a side already has are not run again. lab: the Experiment of stored runs. Raises
+        UserError if the runs belong to another Experiment.
         """
         return Comparison([group + _repeats(group, seeds, lab) for group in self.groups],
                           self.names, self.added)
@@ -100,7 +100,7 @@ class Comparison:
         return Table(rows or [{"": "nothing differs"}])
 
     def picture(self):
-        """A figure with a panel per measure: a dot per seed, mean and spread of every group."""
+        """Draw a panel per measure, with a dot per seed and the mean and spread of each group."""
         from ftkit.report import style as fig
 
         shown = sorted({index for pair in self.pairs if pair.effects
@@ -141,8 +141,8 @@ class Comparison:
 
 
 class Pair:
-    """Group `index` compared with the first group; if several things differ between them, with
-    another group from which it differs in one thing only, if there is one."""
+    """A comparison of group `index` with the first group. If these differ in several ways, it is
+    compared with another group that differs in only one way, if possible."""
 
     def __init__(self, groups, names, index):
         self.index, self.base = index, 0
@@ -167,13 +167,13 @@ class Pair:
 
 
 def compare(a, b, *more, repeat: int | None = None, lab=None) -> Comparison:
-    """Compare runs: list what differs, and the effect if exactly one thing does.
+    """Compare runs: list their differences, and the effect if there is exactly one.
 
     a, b, more: a Run, or a list of Runs that differ only in their seed; each is compared with
-    `a`. Stored runs of the same config with other seeds join a single Run if every side then has
-    at least two seeds; the text names them. repeat: run each config until it has this many seeds.
-    lab: the Experiment of runs from the store.
-    Raises UserError for a list that mixes configs, or no runs.
+    `a`. Stored runs of the same config with other seeds are added to a single Run if every side
+    then has at least two seeds; the text lists them. repeat: run each config until it has this many
+    seeds. lab: the Experiment of runs from the store.
+    Raises UserError if a list is empty or mixes configs.
     """
     groups, names = [], []
     for index, given in enumerate((a, b, *more)):
@@ -203,7 +203,7 @@ def compare(a, b, *more, repeat: int | None = None, lab=None) -> Comparison:
 def _effect(key, a, b) -> Effect:
     left, right = ([formatting.to_float(run.after.get(key)) for run in group] for group in (a, b))
     found = significance.difference(right, left)
-    # Two-sided: nobody said beforehand in which direction the measure would move.
+    # Two-sided, since the direction was not predicted.
     return Effect(key, left, right, found.mean, found.margin(significance.LEVEL / 2))
 
 
@@ -258,14 +258,14 @@ def _with_band(e: Effect) -> str:
 
 
 def _what_was_added(names, added) -> str:
-    """Which stored runs joined the runs of the caller, as a sentence; empty for none."""
+    """List the stored runs that were added to the caller's runs, as a sentence; "" if none."""
     parts = [f"{', '.join(f'{run.id} (seed {run.config.seed})' for run in runs)} to {name}"
              for name, runs in zip(names, added, strict=False) if runs]
     return f" Added from the store: {'; '.join(parts)}." if parts else ""
 
 
 def _stored_seeds(group) -> list:
-    """The stored runs that differ from a single run in the seed only, one a seed."""
+    """Find stored runs that differ from a single run only in the seed, one run per seed."""
     from ftkit.experiment import store
 
     seen, out = {group[0].config.seed}, []

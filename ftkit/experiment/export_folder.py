@@ -1,4 +1,4 @@
-"""A run as a folder that trains without ftkit: the model, token ids, and the plan of its steps.
+"""Export a run as a folder that trains without ftkit: model, token ids, and a plan of the steps.
 
     write(lab, config, "my-run", copy_model=True)
 
@@ -24,8 +24,8 @@ from ftkit.model import loading, rounding
 
 
 class Written(NamedTuple):
-    """config: resolved, as the run would store it. about: what a Run says of its data. trainable,
-    total: numbers of parameters. model: its path or hub id, "model" if it is in the folder."""
+    """config: with defaults filled in, as a run stores it. about: a Run's facts about its data.
+    trainable, total: numbers of parameters. model: path or hub id; "model" if in the folder."""
 
     config: Config
     about: dict
@@ -35,7 +35,7 @@ class Written(NamedTuple):
 
 
 def new_folder(folder: str | Path) -> Path:
-    """The path of a folder that is to be written. Raises UserError if it is in use."""
+    """Return the path of a folder to be written. Raises UserError if it is in use."""
     folder = Path(folder)
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise UserError(f"{folder} exists and is not an empty folder; name a new one")

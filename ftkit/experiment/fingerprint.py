@@ -20,8 +20,8 @@ HELD = {"model": "model", "data": "data", "validation": "validation data",
 
 
 def fingerprint(model) -> str:
-    """An identifier of a model: its name, a folder with the state of its files, or a hash of the
-    weights for a model in memory."""
+    """Identify a model by its name, by its folder and the state of its files, or for a model in
+    memory by a hash of its weights."""
     if not isinstance(model, str):
         import torch
 
@@ -44,7 +44,7 @@ def fingerprint(model) -> str:
 
 
 def facts_of(group) -> dict:
-    """The facts of a group of runs that may be causes: config, model, data, measures, steps."""
+    """Return a group's possible causes: config, model, data, measures and steps of its runs."""
     run = group[0]
     facts = {name: value for name, value in series.config_of(run).items()
              if name not in _without_effect(run)}
@@ -73,7 +73,7 @@ def _without_effect(run) -> dict[str, str]:
 
 
 def differences(a, b) -> dict:
-    """Name → (value in a, value in b) for each possible cause, after applying the RULES."""
+    """Map each possible cause to (value in a, value in b), after applying the RULES."""
     left, right = facts_of(a), facts_of(b)
     # A field that has no effect on one side follows from the setting that disabled it there.
     idle = _without_effect(a[0]).keys() | _without_effect(b[0]).keys()
@@ -96,7 +96,7 @@ def _replay_against_none_is_one_cause(differs, left, right):
 
 
 def _data_is_one_cause(differs, left, right):
-    """Name, number and hash of the records are one cause; a name alone is none."""
+    """Name, number and hash of the records are one cause; a different name alone is not a cause."""
     fields = [name for name in DATA_FIELDS if name in differs]
     if fields == ["data name"]:
         return _without(differs, "data name")
@@ -117,8 +117,8 @@ RULES = (_seeds_differ_only_between_single_runs, _replay_against_none_is_one_cau
 def separating(a, b, differs) -> list[str]:
     """Configs of runs that would separate the causes.
 
-    For each field that differs: the config of a with the value in b. If the data or the model
-    differs as well: the config of a, to be run on those of b.
+    For each field that differs: the config of `a` with the value of `b`. If the data or the model
+    differs as well: the config of `a`, to be run on the data and model of `b`.
     """
     base, other = a[0].config, b[0].config
     fields = [n for n in differs if n in Config.__dataclass_fields__]

@@ -1,4 +1,4 @@
-"""The cost of a run before it starts: seconds, bytes, or a stored run with the result.
+"""Forecast the seconds and bytes of a run, or find a stored run with its result.
 
     forecast = Forecast(lab); forecast.load()
     forecast.recall(config); forecast.seconds(config); forecast.estimate_memory(config)
@@ -29,8 +29,8 @@ SETUP = 0.3  # seconds to copy the model and read the records
 
 @dataclasses.dataclass
 class Facts:
-    """What time depends on besides the Config. record_tokens: mean tokens of a training record.
-    records: training records. evaluation_tokens: tokens of all evaluation sets together."""
+    """What the time of a run depends on besides the Config. record_tokens: mean tokens of a record.
+    records: number of training records. evaluation_tokens: sum over all evaluation sets."""
 
     model: preflight.ModelFacts
     record_tokens: float
@@ -45,16 +45,16 @@ class Facts:
 
 @dataclasses.dataclass
 class Memory:
-    """bytes: peak of the tensors of one step, None if unknown. refused: why the run does not fit
-    and will not start, else empty."""
+    """bytes: peak memory of the tensors of a step, None if unknown. refused: why the run does not
+    fit and will not start, else ""."""
 
     bytes: int | None = None
     refused: str = ""
 
 
 class Forecast:
-    """Forecasts for the runs of one Experiment. Answers are None until `load`, which may take
-    seconds, has set `facts`."""
+    """Forecasts for the runs of one Experiment. All are None until `load`, which may take seconds,
+    has set `facts`."""
 
     def __init__(self, lab):
         self.lab, self.ratio = lab, 1.0
@@ -65,7 +65,7 @@ class Forecast:
         self._fixed = plain(lab.fixed_settings())
 
     def load(self):
-        """Read the model's sizes, a few records, and the store. Slow."""
+        """Read the model's sizes, a few records, and the store. This is slow."""
         lab, model, tokenizer = self.lab, self.lab.model_facts(), self.lab.load_tokenizer()
 
         def count_tokens(records):
@@ -82,11 +82,11 @@ class Forecast:
                                for records in (lab.val, *lab.probes.values())))
 
     def resolved(self, config: Config) -> Config | None:
-        """The Config as the run would store it; UserError for an impossible one."""
+        """Fill in the Config's defaults as a run would. Raises UserError if it is impossible."""
         return self.facts and self.facts.model.resolve(config)
 
     def recall(self, config: Config) -> Run | None:
-        """The newest finished stored run of the same model, data, probes and Config, or None."""
+        """Find the newest finished stored run of the same model, data, probes and Config."""
         resolved = self.resolved(config)
         if resolved is None:
             return None
@@ -103,7 +103,7 @@ class Forecast:
                     self.finished.append(run)
 
     def steps(self, config: Config) -> int | None:
-        """Optimizer steps of a run."""
+        """Number of optimizer steps of a run."""
         if self.facts is None:
             return None
         units = self.facts.records / (1 - config.replay)
@@ -129,7 +129,7 @@ class Forecast:
                              + evaluations * facts.evaluation_tokens / forward_speed)
 
     def tokens_per_second(self, config: Config, facts: Facts) -> float:
-        """Training speed: the median of the last five similar runs here, else a rough guess."""
+        """Training speed: median of the last five similar runs on this machine, else a guess."""
         here = machine.describe()
         same = ("method", "precision", "gradient_checkpointing")
         speeds = [run.tokens_per_second for run in self.finished
@@ -142,7 +142,7 @@ class Forecast:
         return efficiency * matmul_flops() / (6 * facts.model.parameters)
 
     def learn(self, config: Config, took: float):
-        """Correct later forecasts by the seconds that a whole run took."""
+        """Correct later forecasts by the time that a whole run took (seconds)."""
         expected = self.seconds(config)
         if expected and took > 0:
             self.ratio *= min(3.0, max(1 / 3, took / expected)) ** 0.5

@@ -17,7 +17,7 @@ from ftkit.data import schema, split_and_corrupt
 
 
 def with_validation(source, val):
-    """The training and the validation records."""
+    """Read the records; returns (training, validation)."""
     if val is not None:
         return schema.compact(source), schema.compact(val, "validation")
     if isinstance(source, str) and source in schema.sample_names():
@@ -28,7 +28,7 @@ def with_validation(source, val):
 
 
 def named_probes(probes) -> dict:
-    """Probes as name → records; UserError for a name that is taken."""
+    """Convert probes to name → records. Raises UserError if a name is already in use."""
     named = probes.items() if isinstance(probes, dict) else [
         (Path(str(p)).stem, p)
         for p in ([probes] if isinstance(probes, str | Path) else probes or ())]
@@ -50,7 +50,7 @@ COLUMNS = ("step", "epoch", "loss", "learning_rate", "grad_norm", "tokens", "sup
 
 
 def named_metrics(metrics, probes) -> dict:
-    """Metrics as name → function; UserError for a name that is a column of the rows."""
+    """Check metrics (name → function). Raises UserError if a name is a column of the rows."""
     metrics = {} if metrics is None else metrics
     if not isinstance(metrics, dict) or not all(map(callable, metrics.values())):
         raise UserError("metrics are a dict of name → function of (model, tokenizer)")
@@ -62,7 +62,7 @@ def named_metrics(metrics, probes) -> dict:
 
 
 def number(name: str, value) -> float:
-    """The result of a metric as a number; UserError if it is not one."""
+    """Convert the result of a metric to a float. Raises UserError if it is not a number."""
     try:
         return float(value)
     except (TypeError, ValueError):
@@ -70,7 +70,7 @@ def number(name: str, value) -> float:
 
 
 def check_kinds(model, template, eval_records):
-    """UserError for an argument of a wrong type."""
+    """Raise UserError if an argument has a wrong type."""
     pair = isinstance(model, tuple | list) and len(model) == 2 and hasattr(model[0], "parameters")
     if not (isinstance(model, str) or pair):
         raise UserError(f"model is {type(model).__name__}; expected a name, a folder, or a pair "
@@ -82,14 +82,14 @@ def check_kinds(model, template, eval_records):
 
 
 def some(records, n: int) -> schema.Records:
-    """`n` records chosen at random, always the same ones, with their line numbers."""
+    """Choose `n` records at random (always the same ones), with their line numbers."""
     chosen = sorted(random.Random(0).sample(range(len(records)), min(n, len(records))))
     return schema.Records([records[i] for i in chosen], records.name, records.path,
                         [records.lines[i] for i in chosen])
 
 
 def notes_on(config, total_steps: int) -> list[str]:
-    """A sentence for each setting that was given and has no effect in a run."""
+    """List a sentence for each given setting that has no effect in the run."""
     notes = []
     if config.warmup_steps > total_steps >= 1 and config.warmup_steps >= 1:
         notes.append(f"the warm-up takes {config.warmup_steps:g} steps and the run has "
@@ -103,7 +103,7 @@ def notes_on(config, total_steps: int) -> list[str]:
 
 
 def has_no_name(given: dict) -> bool:
-    """Whether an Experiment was given objects, such as records or a model, and not only names."""
+    """Whether an Experiment got objects, such as records or a model, rather than only names."""
     probes = given["probes"]
     sources = [value for name, value in given.items() if name != "probes"]
     sources += probes.values() if isinstance(probes, dict) else (
@@ -112,7 +112,7 @@ def has_no_name(given: dict) -> bool:
 
 
 def absolute(given):
-    """The arguments with absolute paths, for a process in another folder."""
+    """Make the paths in arguments absolute, for a process in another folder."""
     if isinstance(given, dict):
         return {name: absolute(value) for name, value in given.items()}
     if isinstance(given, list):
@@ -123,9 +123,9 @@ def absolute(given):
 
 
 def questions(records: schema.RecordList, n: int | list[str]) -> list[dict]:
-    """Records to be answered during a run: `n` of them, always the same, or the given prompts.
+    """Choose the records to answer during a run: `n` of them (always the same), or given prompts.
 
-    Raises UserError for records of plain text, which contain no question.
+    Raises UserError if the records are plain text, which contains no questions.
     """
     if isinstance(n, list | tuple) and all(isinstance(prompt, str) for prompt in n):
         return [{"instruction": prompt, "input": "", "output": ""} for prompt in n]
@@ -139,7 +139,7 @@ def questions(records: schema.RecordList, n: int | list[str]) -> list[dict]:
 
 
 def free_folder(out):
-    """A new or empty folder that can be written to (None: none); UserError for any other."""
+    """Return `out` as a Path, or None. Raises UserError unless it is new or empty, and writable."""
     if out is None:
         return None
     folder = Path(out)

@@ -40,8 +40,8 @@ __all__ = ["DPO", "GRPO", "DPOConfig", "GRPOConfig", "advantages", "dpo_loss", "
 
 
 def log_probs(model, examples: list[dict]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Log-probabilities of the labeled tokens, (examples, most labeled tokens), and a mask of the
-    same shape that is 0 in the padding."""
+    """Compute log-probabilities of the labeled tokens, (examples, longest), and a mask of the same
+    shape that is 0 in the padding."""
     device = next(model.parameters()).device
     order = sorted(range(len(examples)), key=lambda i: -len(examples[i]["input_ids"]))
     losses = packed_loss.token_losses(model, packed_batch.pack(examples, device))
@@ -113,8 +113,8 @@ class Objective(Experiment):
                               len(prepared.units), measure)
 
     def gradients(self, run, prepared, scaler) -> Callable[[], Row]:
-        """A function that adds the gradients of the next step to the model's and returns the row
-        of the step: its loss, tokens and other measures."""
+        """Return a function that accumulates the gradients of the next step in the model and
+        returns the step's row: loss, tokens and other measures."""
         raise NotImplementedError
 
 
@@ -190,7 +190,7 @@ class DPO(Objective):
         return run, prepared
 
     def _score_reference(self, run, prepared):
-        # Before the first step the model is its own reference.
+        # Before the first step the model equals its reference.
         if run.config.loss_type not in losses.WITHOUT_REFERENCE:
             with torch.no_grad(), evaluating(run.model):
                 for each in (prepared.train, prepared.val):
@@ -256,8 +256,8 @@ class DPO(Objective):
 def mismatched(pairs, max_length: int | None) -> list[tuple[dict, dict]]:
     """Pair each prompt with the previous pair's answers, wrapping around.
 
-    KTO estimates the KL from answers that do not belong to their prompts. UserError for a single
-    pair.
+    KTO estimates the KL from answers that do not belong to their prompts. Raises UserError if there
+    is only one pair.
     """
     if len(pairs) < 2:
         raise UserError("loss_type kto estimates a KL from answers to other questions, but there "
@@ -277,9 +277,9 @@ def _answer_start(example) -> int:
 
 
 def pair_examples(records, tokenizer, **options) -> list[tuple[dict, dict]]:
-    """Preference records as (chosen, rejected) examples; options: see `encoding.encode_all`.
+    """Encode preference records as (chosen, rejected) examples; options: `encoding.encode_all`.
 
-    DataError names pairs whose two sides have the same tokens, which teach nothing.
+    Raises DataError if the two sides of a pair have the same tokens.
     """
     chosen = encoding.encode_all(records, tokenizer, **options).examples
     swapped = [record | {"chosen": record["rejected"]} for record in records]

@@ -127,7 +127,7 @@ def list_runs(limit: int | None = None) -> list[Run]:
 
 
 def load_run(id: str) -> Run:
-    """A stored run by its id or an unambiguous prefix; UserError if there is none."""
+    """A stored run by its id or an unambiguous prefix. Raises UserError if there is none."""
     matches = [name for name in ids() if name == id] or [
         name for name in ids() if id and name.startswith(id)]
     if len(matches) != 1:

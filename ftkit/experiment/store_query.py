@@ -31,7 +31,7 @@ def where(text: str) -> Callable[[dict], bool]:
     """A predicate on facts that holds if all terms of the text do, ignoring case.
 
     A term is `name=value` (or !=, <, <=, >, >=), or a word that occurs in any text fact. Raises
-    UserError if <, <=, > or >= is followed by something other than a number.
+    Raises UserError if <, <=, > or >= is followed by something other than a number.
     """
     tests = [_term(term) for term in text.split()]
     return lambda known: all(test(known) for test in tests)
@@ -95,7 +95,7 @@ def _key(value):
 
 
 def check_names(text: str, entries: list[dict]):
-    """UserError for a name in a `where` text that none of these runs has."""
+    """Raise UserError for a name in a `where` text that none of these runs has."""
     known = {key for entry in entries for key in entry}
     for term in text.split():
         match = _TERM.fullmatch(term)

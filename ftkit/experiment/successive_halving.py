@@ -70,7 +70,7 @@ def _loss_at(paused: PausableRun, fraction: float) -> float:
 
 
 def _check_evaluations(paused: PausableRun, fraction: float):
-    """UserError for a run that is evaluated only at its end."""
+    """Raise UserError for a run that is evaluated only at its end."""
     run = paused.begin()
     if not paused.done and _comparison_step(paused, fraction) >= run.total_steps:
         raise UserError("halving needs a val_loss during the run, and this run is evaluated only "
@@ -78,7 +78,7 @@ def _check_evaluations(paused: PausableRun, fraction: float):
 
 
 def _check_memory(sweep):
-    """UserError if the paused models do not fit into memory."""
+    """Raise UserError if the paused models do not fit into memory."""
     model, _ = sweep.lab.fresh_model(sweep.configs[0])
     weights = sum(p.nbytes for p in model.parameters())
     needed = sum(weights * (3 if config.method == "full" else 1) for config in sweep.configs)

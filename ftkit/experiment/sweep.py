@@ -59,7 +59,7 @@ def sweep(lab, config, values: dict, *, on_row=None, parallel=None, backend=None
 
 
 def _values(name: str, given) -> list:
-    """The values of one field, or its single value, as a list of plain Python values."""
+    """Return the value or values of one field as a list of plain Python values."""
     is_single = isinstance(given, str) or not hasattr(given, "__iter__")
     values: list = [given] if is_single else list(given)
     if not values:
@@ -68,8 +68,8 @@ def _values(name: str, given) -> list:
 
 
 def _train_here(state: SweepState, method, parallel):
-    """Train the runs on this machine by `method`. Restores torch's random state, and ends the
-    runs that an interrupt leaves half done."""
+    """Train the runs on this machine by `method`. Restores torch's random state, and ends
+    unfinished runs after an interrupt."""
     import torch
 
     runs = [side_by_side.PausableRun(state, i) for i in range(len(state.configs))]

@@ -25,8 +25,8 @@ class Sweep(list[Run]):
 
 
 class SweepState:
-    """lab: the Experiment. configs, grid: the Config of each run, and its fields of the grid.
-    done: index → finished Run. notes: how the runs are made, for `Sweep.how`."""
+    """lab: the Experiment. configs, grid: each run's Config, and its values of the grid's fields.
+    done: index → finished Run. notes: how the runs are trained, for `Sweep.how`."""
 
     def __init__(self, lab, configs: list, grid: list[dict], on_row: Callable | None):
         self.lab, self.configs, self.grid, self.on_row = lab, configs, grid, on_row
@@ -75,7 +75,7 @@ class SweepState:
             self.notes.append(f"{self.stored} from the store (without their models)")
 
     def add_remote(self, index: int, run: Run):
-        """Store a whole run from another machine; workers do not, so none is stored twice."""
+        """Store a complete run from a worker. Workers store nothing, so no run is stored twice."""
         run.experiment = self.lab
         store.add(run)
         self.done[index] = run

@@ -32,12 +32,12 @@ def folder() -> Path:
 
 
 def how_to_open(tool: str) -> str:
-    """The command that shows the log."""
+    """Return the command that shows the log."""
     return TOOLS[tool].format(folder=folder())
 
 
 def check(tool: str, find: Callable[[str], Any] = importlib.util.find_spec):
-    """UserError for a tool that is unknown or not installed (`find` returns None)."""
+    """Raise UserError if a tool is unknown or not installed (`find` returns None)."""
     if tool not in TOOLS:
         raise UserError(f"log is {tool!r:.40}; expected {' or '.join(TOOLS)}, or None")
     if find(tool) is None:
@@ -53,8 +53,8 @@ def write(run: Run, tool: str):
 
 @contextlib.contextmanager
 def logged(watch: Watch):
-    """A Watch whose callbacks also write the log that `watch.log` asks for. Raises UserError like
-    `check`, before anything is trained."""
+    """Yield a Watch whose callbacks also write the log `watch.log`. Raises UserError like `check`,
+    before any training."""
     if watch.log is None:
         yield watch
         return

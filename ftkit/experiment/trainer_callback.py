@@ -111,7 +111,7 @@ class LiveCallback(TrainerCallback):
 
 
 def _row(logs: dict) -> dict:
-    """A log of Trainer as a row of a Run; its totals at the end give an empty row."""
+    """Convert a Trainer log to a Run's row; its totals at the end become an empty row."""
     row = {column: formatting.to_float(logs[key])
            for key, column in COLUMN_OF.items() if key in logs}
     for key, value in logs.items():  # eval_loss, and eval_<name>_loss for several data sets
@@ -123,7 +123,7 @@ def _row(logs: dict) -> dict:
 
 
 def _config(args, state) -> Config:
-    """The TrainingArguments that Config has a field for."""
+    """Convert TrainingArguments to a Config, as far as it has fields for them."""
     schedule = getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type)
     given = getattr(args, "lr_scheduler_kwargs", None) or {}
     asked = {name: getattr(args, parameter)

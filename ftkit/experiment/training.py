@@ -68,7 +68,7 @@ class Training:
                     break
             else:
                 run.end = End.FINISHED
-            if not run.is_finished:  # somebody ended it, who may want it to continue
+            if not run.is_finished:  # it was ended by the user, who may continue it
                 self._write_checkpoint()
             self.best.restore()
         except KeyboardInterrupt:
@@ -93,7 +93,7 @@ class Training:
             self.checkpoints.write()
 
     def _check_start(self):
-        """UserError for a model whose loss is not finite before the first step."""
+        """Raise UserError if the model's loss is not finite before the first step."""
         for name, value in self.run.before.items():
             if name.endswith("_loss") and not math.isfinite(value):
                 self.writer.discard()
@@ -102,7 +102,7 @@ class Training:
                                 "another model")
 
     def measure(self, losses_of: Callable | None = None) -> Row:
-        """The evaluation losses and the user's metrics of the current model. losses_of: replaces
+        """Measure the evaluation losses and the user's metrics. losses_of: replacement for
         `Experiment.measure`."""
         with loop.autocast(self.device, self.run.config.precision):
             losses = (losses_of or self.lab.measure)(self.run, self.prepared)
@@ -201,7 +201,7 @@ class Best:
         self.weights: dict[str, torch.Tensor] | None = None
 
     def check(self, measured: list[str]):
-        """UserError if the run does not measure what early stopping watches."""
+        """Raise UserError if the run does not measure what early stopping watches."""
         if self.patience is not None and self.metric not in measured:
             raise UserError(f"metric_for_best_model is {self.metric!r}, which this run does not "
                             f"measure; it measures {', '.join(measured) or 'nothing'}")

@@ -1,4 +1,4 @@
-"""`Watch`: what the caller of a run wants to see, decide and keep while it trains."""
+"""`Watch`: what a run's caller displays, decides and stores during training."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from ftkit.base.run_end import Stop
 
 @dataclasses.dataclass(frozen=True)
 class Watch:
-    """The arguments of `Experiment.run` other than its Config; see there.
+    """The arguments of `Experiment.run`, without its Config.
 
-    store: whether the run is kept on disk; a worker of a cluster returns it instead.
+    store: whether to store the run on disk; a cluster's worker returns it instead.
     """
 
     on_start: Callable | None = None

@@ -23,8 +23,8 @@ from ftkit.report.table import Table
 
 
 class RecordedRun(Run):
-    """A Run of a recorded experiment, without its model. `arm`: the arm it belongs to. `answers`:
-    a few records with the tuned model's answers. `caption`: when and how it was made."""
+    """A Run of a recorded experiment, without its model. `arm`: its condition. `answers`: a few
+    records with the tuned model's answers. `caption`: when and how it was recorded."""
 
     arm: str = ""
     caption: str = ""
@@ -79,11 +79,11 @@ class Recorded(list):
 
     @property
     def seconds(self) -> float:
-        """Time of all runs together, including evaluations."""
+        """Total time of all runs, including evaluations."""
         return sum(run.seconds for run in self)
 
     def values(self, arm: str, measure: str) -> dict[int, float]:
-        """Seed → final measure of the runs of an arm."""
+        """Map seeds to the final measure in the runs of an arm."""
         return {run.config.seed: run.after[measure] for run in self.arms[arm]
                 if run.after.get(measure) is not None}
 
@@ -106,9 +106,9 @@ def names() -> list[str]:
 
 
 def recorded(name: str | None = None) -> Recorded | Table:
-    """The recorded runs of an experiment; without a name, a table of all experiments.
+    """Load the recorded runs of an experiment; without a name, return a table of all experiments.
 
-    Raises UserError for an unknown name or a damaged file.
+    Raises UserError if the name is unknown or the file is damaged.
     """
     if name is None:
         return Table([_line(read(known)) for known in names()])

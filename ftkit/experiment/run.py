@@ -1,6 +1,6 @@
-"""`Run`: what happened in one training run, as plain data. `store` keeps runs on disk.
+"""`Run`: the record of one training run, as plain data. `store` keeps runs on disk.
 
-No torch here: a run that is read back from disk has everything but its model.
+This module does not need torch. A run that is loaded from disk lacks only its model.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from ftkit.base.run_end import End
 from ftkit.experiment import shelf
 
 Row = dict[str, float]  # column → number, of one optimizer step
-TRAINERS_DATA = "Trainer's data"  # the name of data that only the script of a Trainer knows
+TRAINERS_DATA = "Trainer's data"  # the name of data that only a Trainer's script knows
 
 
 class DataInfo(TypedDict, total=False):
-    """What a run was trained on: record counts and the hash of the training records.
+    """The data of a run: record counts and the hash of the training records.
 
     truncated, skipped, replayed: records that were cut, left out, or added from general data.
     held_still: `Experiment.fixed_settings`, which two runs must share to be compared.
@@ -38,9 +38,9 @@ class DataInfo(TypedDict, total=False):
 
 @dataclasses.dataclass
 class Prepared:
-    """The tokens that a run reads.
+    """The encoded data of a run.
 
-    units: lists of examples that a batch counts as one (a single example, or a packed row);
+    units: the units of a batch, each a list of examples (a single example, or a packed row);
     preference objectives use pairs or prompts. evaluations: measure, such as val_loss → examples.
     about: `Run.data`.
     """
@@ -58,12 +58,12 @@ class Run:
     learning_rate, grad_norm (before clipping), tokens, seconds (since the first step began) and,
     at evaluations, val_loss and `<probe>_loss`;
     `before` and `after` have these keys too. `end` says how the run ended; `stopped` is the reason
-    as a sentence, None for a run that reached its last step.
+    as a sentence, or None if the run reached its last step.
     `activity` is the measurement in progress, for progress displays.
     `samples` are dicts of step, prompt, reference and answer: validation records answered at each
     evaluation, if `sample` asked for it.
-    `model`, `tokenizer` and `experiment` last as long as the process and are None for a stored
-    run. Models of older runs are moved to temporary files when they need much memory (`shelf`).
+    `model`, `tokenizer` and `experiment` exist only in the process that trained the run, and are
+    None in a stored run. Large models of older runs are moved to temporary files (`shelf`).
     """
 
     id: str
@@ -95,23 +95,24 @@ class Run:
 
     @property
     def is_finished(self) -> bool:
-        """Whether it ended where a second run of the same Config would end, with all its rows."""
+        """Whether the run is complete, and another run of the same Config would end here too."""
         return self.end.is_reproducible and (
             self.end is not End.FINISHED or len(self.rows) == self.total_steps)
 
     @property
     def last_step(self) -> int:
-        """The step of the last row. A Trainer's run (`LiveCallback`) logs only some steps."""
+        """Step number of the last row. A Trainer's run (`LiveCallback`) has rows for some steps."""
         step = self.rows[-1].get("step") if self.rows else 0
         return int(step) if isinstance(step, int | float) and step == step else len(self.rows)
 
     def is_of(self, fixed_settings: dict) -> bool:
-        """Whether it has these settings (`plain(lab.fixed_settings())`) and this ftkit version."""
+        """Whether the run has these settings (`plain(lab.fixed_settings())`) and ftkit's version.
+        """
         return (self.data.get("held_still") == fixed_settings
                 and self.versions.get("ftkit") == machine.versions()["ftkit"])
 
     def change(self, key: str) -> float:
-        """`after - before` of one measure, for example `run.change("general_loss")`."""
+        """Return `after - before` of a measure, such as `run.change("general_loss")`."""
         return self.after[key] - self.before[key]
 
     @property
@@ -120,19 +121,19 @@ class Run:
         return self.tokens / self.seconds if self.seconds else 0.0
 
     def plot(self, *keys):
-        """The curves of this run."""
+        """Plot the curves of this run."""
         from ftkit.report import plots
 
         return plots.curves(self, *keys)
 
     def summary(self) -> str:
-        """One sentence: what rose, what fell, by how much."""
+        """Describe in one sentence which measures rose or fell, and by how much."""
         from ftkit.report import series
 
         return series.summary(self)
 
     def to_dict(self) -> dict:
-        """The JSON of `ftkit run --json`; numbers that are not finite become null."""
+        """Return the output of `ftkit run --json`; numbers that are not finite become null."""
         out = {"id": self.id, "model": self.model_name, "config": self.config.to_dict()}
         for name in ("trainable_parameters", "total_parameters", "before", "after"):
             out[name] = getattr(self, name)
@@ -145,7 +146,7 @@ class Run:
 
     @classmethod
     def from_dict(cls, saved: dict) -> Self:
-        """A Run, without its model, from `to_dict`. Damaged optional fields are dropped."""
+        """Restore a Run, without its model, from `to_dict`. Damaged optional fields are dropped."""
         known = {f.name for f in dataclasses.fields(cls)}
         kept = {name: value for name, value in saved.items() if name in known}
         for name in ("before", "after"):
@@ -192,7 +193,7 @@ PLAIN: dict[str, Any] = {
 
 
 def numbers(row) -> Row:
-    """A stored row as column → number; values that are not numbers become nan."""
+    """Convert a stored row to column → number; other values become nan."""
     if not isinstance(row, dict):
         return {}
     return {name: value if isinstance(value, int | float) else math.nan
@@ -200,7 +201,7 @@ def numbers(row) -> Row:
 
 
 def plain(value: Any) -> Any:
-    """`value` for JSON: nan and infinities become None."""
+    """Convert `value` for JSON: nan and infinities become None."""
     if isinstance(value, dict):
         return {k: plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):

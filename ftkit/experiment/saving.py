@@ -1,4 +1,4 @@
-"""The tuned weights of a run in a folder."""
+"""Save the tuned weights of a run in a folder."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from ftkit.model import export, loading, merge, peft_methods
 
 
 def save(run, out):
-    """Write the weights and the recipe of a run into the folder `out`, all of it or nothing.
+    """Write the weights and the recipe of a run into the folder `out`, completely or not at all.
 
-    Where `out` cannot be written they go to the folder of the run; UserError names the place.
+    If that fails, they are written to the run's folder, and UserError gives its path.
     """
     from safetensors import SafetensorError
 
@@ -30,8 +30,8 @@ def save(run, out):
 
 
 def _to_save(run):
-    """The model of a run. An adapter whose base was tuned in this process is merged into it, since
-    no folder holds that base."""
+    """Return the model to save. An adapter is merged if its base was tuned in this process, since
+    that base is not stored in any folder."""
     model = run.model
     if not hasattr(model, "peft_config") or model.name_or_path or peft_methods.is_virtual(model):
         return model
@@ -41,7 +41,7 @@ def _to_save(run):
 
 
 def _save_elsewhere(run) -> str:
-    """Write the weights into the folder of the run; returns what the user can do next."""
+    """Write the weights into the run's folder; returns advice for the user."""
     from safetensors import SafetensorError
 
     place = store.folder_of(run.id) / "weights"

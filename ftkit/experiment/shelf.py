@@ -1,7 +1,7 @@
-"""Keeps the models of finished runs within bounds: older ones wait in temporary files.
+"""Limit the memory of finished runs' models: older models are moved to temporary files.
 
-A sweep of SmolLM2 would otherwise hold half a GB per run, though most lessons read only its
-curves. `Run.model` is a `Slot`, which reads a model back when it is used.
+Otherwise a sweep of SmolLM2 would keep half a GB per run, though most lessons only use the
+curves. `Run.model` is a descriptor (`Slot`) that loads a model when it is used.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Any
 
 from ftkit.base import machine
 
-KEEP_BYTES = 512 * 2**20  # of all finished models; the newest is kept whatever its size
+KEEP_BYTES = 512 * 2**20  # of all finished models; the newest is always kept
 _lock = threading.RLock()
-_kept: list[weakref.ref[Held]] = []  # models of finished runs, the one used last at the end
+_kept: list[weakref.ref[Held]] = []  # models of finished runs, the most recently used last
 
 
 class Held:
-    """A model, in memory or in a temporary file."""
+    """A model that is in memory or in a temporary file."""
 
     def __init__(self, model):
         self.model, self.file = model, None
@@ -29,7 +29,8 @@ class Held:
         self.nbytes = sum(p.nbytes for p in parameters())
 
     def get(self):
-        """The model. One that is still referenced elsewhere is returned itself, not a copy."""
+        """Return the model, loaded if necessary. If it is still referenced elsewhere, that object
+        is returned, not a copy."""
         import torch
 
         with _lock:
@@ -43,8 +44,8 @@ class Held:
             return self.model
 
     def rest(self):
-        """Mark it as finished and used last; write others, the longest unused first, to disk until
-        the rest fit into KEEP_BYTES."""
+        """Mark the model as finished and most recently used. Move the least recently used models
+        to disk until the others fit into KEEP_BYTES."""
         with _lock:
             _kept[:] = [ref for ref in _kept if ref() not in (None, self)] + [weakref.ref(self)]
             held = [held for ref in _kept if (held := ref()) and held.model is not None]
@@ -55,7 +56,8 @@ class Held:
                     gc.collect()  # modules refer to themselves in circles
 
     def write(self) -> bool:
-        """Move the model to a temporary file; False if it cannot be written and stays."""
+        """Move the model to a temporary file. Returns False if that fails; the model then stays in
+        memory."""
         import torch
 
         file = None
@@ -75,7 +77,7 @@ class Held:
 
 
 class Slot:
-    """The attribute `Run.model`."""
+    """Descriptor for `Run.model`, which stores the model as a `Held`."""
 
     def __get__(self, run, owner=None) -> Any:
         held = None if run is None else run.__dict__.get("_held")
@@ -89,5 +91,5 @@ class Slot:
 
 
 def finished(run):
-    """Allow the model of a run that is over to be written to disk when others are used."""
+    """Allow the model of a finished run to be moved to disk when others are used."""
     run.__dict__["_held"].rest()

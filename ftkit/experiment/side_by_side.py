@@ -1,8 +1,8 @@
-"""Runs of a sweep side by side: one thread per run, each with some of the cores.
+"""Train runs of a sweep side by side: one thread per run, each with some of the cores.
 
 torch releases Python's lock while it computes, so two small models with one core each finish
-sooner than one after the other with both. The calling thread makes every model, since a process has
-only one torch random state, and it reports all rows.
+sooner than one after the other with both cores. The calling thread creates every model, since torch
+has one random state per process, and it reports all rows.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ class PausableRun:
         self.stop: Stop | None = None
 
     def begin(self) -> Run:
-        """Make its model from torch's seeded random state; not while another run draws numbers."""
+        """Create the run's model from torch's seeded random state. No other run may draw random
+        numbers at that time."""
         run, lab = self.run, self.sweep.lab
         if run is None:
             run, prepared = lab.begin(self.sweep.configs[self.index])
@@ -61,7 +62,7 @@ class PausableRun:
         return None
 
     def finish(self, end: End, sentence: str):
-        """End a run that has taken a step; it keeps its rows and weights."""
+        """End a run after its first step; it keeps its rows and weights."""
         if self.run and self.run.rows and not self.done:
             self.stop = Stop(end, sentence)
             while self.advance():
@@ -120,7 +121,7 @@ def with_threads(count: int):
 
 
 def threads_each(workers: int) -> int:
-    """The threads that each of `workers` runs gets."""
+    """Number of threads for each of `workers` runs."""
     import torch
 
     return max(1, torch.get_num_threads() // workers)
@@ -201,7 +202,7 @@ def choose_workers(sweep: SweepState, runs: list[PausableRun], parallel: bool | 
 
 
 def _allowed_workers(sweep, parallel, count: int) -> tuple[int, str]:
-    """(largest number of runs side by side, reason if it is 1)."""
+    """Return (largest allowed number of runs side by side, reason if it is 1)."""
     import torch
 
     if parallel is False or count < 2:
@@ -221,7 +222,7 @@ def _allowed_workers(sweep, parallel, count: int) -> tuple[int, str]:
 
 
 def _fitting_workers(first: Run, workers: int, parallel) -> tuple[int, str]:
-    """(number of runs like the first that fit into memory, reason if it is 1)."""
+    """Return (number of runs like the first that fit into memory, reason if it is 1)."""
     if parallel is None and first.total_parameters >= machine.SMALL:
         return 1, "one run of a model of this size uses all cores"
     needed, free = first.predicted_memory_bytes or 0, free_memory.available()

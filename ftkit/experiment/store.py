@@ -59,8 +59,8 @@ class Writer:
         files.write_whole(self.folder / name, json.dumps(content, indent=1))
 
     def row(self, row: Row):
-        """Append one row; when this returns, it survives a killed process. fsync takes up to 10 ms
-        against 40 ms for a step of a small model, so it is called only every SYNC_SECONDS."""
+        """Append a row. Once this returns, the row survives a killed process. fsync takes up to 10
+        ms and a step of a small model 40 ms, so fsync is called only every SYNC_SECONDS."""
         if self.rows_file:
             self._try(lambda: self._append(self.rows_file, json.dumps(plain(row))))
 
@@ -104,7 +104,7 @@ class Writer:
 
 
 def add(run: Run):
-    """Store a whole Run from another machine, under a new id if its id is taken."""
+    """Store a complete Run from another machine, with a new id if its id is in use."""
     while (_folder() / run.id).exists():
         run.id = new_id()
     Writer(run).finish()
@@ -121,13 +121,13 @@ def has_ended(id: str) -> bool:
 
 
 def list_runs(limit: int | None = None) -> list[Run]:
-    """All stored runs, or the newest `limit`, oldest first. Unreadable folders are skipped."""
+    """Load all stored runs, or the newest `limit`, oldest first. Skips unreadable folders."""
     found = (run for run in map(read, reversed(ids())) if run is not None)
     return list(itertools.islice(found, limit))[::-1]
 
 
 def load_run(id: str) -> Run:
-    """A stored run by its id or an unambiguous prefix. Raises UserError if there is none."""
+    """Load a stored run by its id or a unique prefix. Raises UserError if there is none."""
     matches = [name for name in ids() if name == id] or [
         name for name in ids() if id and name.startswith(id)]
     if len(matches) != 1:
@@ -140,7 +140,7 @@ def load_run(id: str) -> Run:
 
 
 def runs():
-    """The stored runs as a pandas DataFrame, newest last."""
+    """Return the stored runs as a pandas DataFrame, newest last."""
     import pandas as pd
 
     lines = []
@@ -161,8 +161,8 @@ def finished(fixed_settings: dict) -> list[Run]:
 
 
 def read(id: str, wanted: Callable[[Run], bool] | None = None) -> Run | None:
-    """The stored run `id` without its model; None if its folder is unreadable, or if `wanted`
-    rejects the run, which is asked before the rows are read."""
+    """Load the stored run `id` without its model. Returns None if its folder is unreadable, or if
+    `wanted`, called before the rows are read, returns False."""
     folder = _folder() / id
     try:
         path = folder / ("result.json" if has_ended(id) else "run.json")
@@ -180,13 +180,13 @@ def read(id: str, wanted: Callable[[Run], bool] | None = None) -> Run | None:
 
 
 def delete(ids: list[str]) -> list[str]:
-    """Move these runs to `home()/deleted_runs`; returns the ids that were there."""
+    """Move runs to `home()/deleted_runs`; returns the ids of those that existed."""
     return [id for id in ids if id and Path(id).name == id
             and _move(_folder() / id, machine.home() / "deleted_runs" / id)]
 
 
 def restore(ids: list[str]) -> list[str]:
-    """Move deleted runs back into the store; returns the ids that could be."""
+    """Move deleted runs back into the store; returns the ids of those restored."""
     return [id for id in ids if not folder_of(id).exists()
             and _move(machine.home() / "deleted_runs" / id, folder_of(id))]
 

@@ -1,4 +1,4 @@
-"""Filters and sorts stored runs, for the panel's table and `ftkit runs`.
+"""Filter and sort stored runs, for the panel's table and `ftkit runs`.
 
     chosen = [run for run in list_runs() if where("method=lora val_loss<0.5")(facts(run))]
     ordered(list_of_facts, "-val_loss")
@@ -19,8 +19,8 @@ _TESTS: dict[str, Callable] = {
 
 
 def facts(run, note: dict | None = None) -> dict:
-    """Names and values to filter by: id, model, data, every Config field, steps, seconds, end,
-    stopped, the final measures; and name, note and hidden from `annotations`."""
+    """Return the facts to filter by: id, model, data, every Config field, steps, seconds, end,
+    stopped, final measures; and name, note and hidden from `annotations`."""
     known = {"id": run.id, "model": run.model_name, "data": str(run.data.get("name")),
              **run.config.to_dict(), "steps": run.last_step, "seconds": run.seconds,
              "end": str(run.end), "stopped": run.stopped or "", **run.after}
@@ -28,10 +28,10 @@ def facts(run, note: dict | None = None) -> dict:
 
 
 def where(text: str) -> Callable[[dict], bool]:
-    """A predicate on facts that holds if all terms of the text do, ignoring case.
+    """Parse a filter: a predicate on facts that is true if all terms match, ignoring case.
 
     A term is `name=value` (or !=, <, <=, >, >=), or a word that occurs in any text fact. Raises
-    Raises UserError if <, <=, > or >= is followed by something other than a number.
+    UserError if <, <=, > or >= is followed by something other than a number.
     """
     tests = [_term(term) for term in text.split()]
     return lambda known: all(test(known) for test in tests)
@@ -70,9 +70,9 @@ def _number(value) -> float | None:
 
 
 def ordered(entries: list[dict], by: str) -> list[dict]:
-    """Sort facts by one name; `-name` sorts in descending order. Facts without it are last.
+    """Sort facts by a name, or in descending order by `-name`. Facts without it are last.
 
-    Raises UserError for a name that no run has.
+    Raises UserError if no run has the name.
     """
     name, down = by.lstrip("-"), by.startswith("-")
     if entries and not any(name in entry for entry in entries):
@@ -95,7 +95,7 @@ def _key(value):
 
 
 def check_names(text: str, entries: list[dict]):
-    """Raise UserError for a name in a `where` text that none of these runs has."""
+    """Raise UserError if a `where` text has a name that none of these runs has."""
     known = {key for entry in entries for key in entry}
     for term in text.split():
         match = _TERM.fullmatch(term)

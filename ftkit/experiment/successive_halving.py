@@ -1,7 +1,7 @@
-"""Successive halving: all runs of a sweep start; again and again the worse half is ended early.
+"""Successive halving: all runs of a sweep start, and the worse half is repeatedly ended early.
 
-Jamieson and Talwalkar 2016 (arXiv 1502.07943). Each run is paused at the evaluation where it is
-compared, so one that continues to its end is the run that it would have been alone.
+Jamieson and Talwalkar 2016 (arXiv 1502.07943). Runs are paused at the evaluation at which they are
+compared. A run that continues is identical to a run of its own.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def _is_due(paused: PausableRun, fraction: float) -> bool:
 
 
 def _loss_at(paused: PausableRun, fraction: float) -> float:
-    """val_loss at that step, or the last one before; inf for a run that diverged."""
+    """val_loss at the comparison step, or the last one before it; inf if the run diverged."""
     run, step = paused.begin(), _comparison_step(paused, fraction)
     losses = [row["val_loss"] for row in run.rows if "val_loss" in row and row["step"] <= step]
     diverged = run.end is End.DIVERGED and run.rows[-1]["step"] <= step
@@ -70,7 +70,7 @@ def _loss_at(paused: PausableRun, fraction: float) -> float:
 
 
 def _check_evaluations(paused: PausableRun, fraction: float):
-    """Raise UserError for a run that is evaluated only at its end."""
+    """Raise UserError if a run is evaluated only at its end."""
     run = paused.begin()
     if not paused.done and _comparison_step(paused, fraction) >= run.total_steps:
         raise UserError("halving needs a val_loss during the run, and this run is evaluated only "

@@ -1,1 +1,1 @@
-"""How good a model is: answers, exact match, metrics, perplexity, pairwise judging."""
+"""Evaluate a model: answers, exact match, metrics, perplexity, pairwise judging."""

@@ -27,7 +27,7 @@ DEMONSTRATION = (
 
 
 def load(name: str, limit: int | None = None) -> list[dict]:
-    """The rows of `data_samples/abilities/<name>.jsonl`.
+    """Load the rows of `data_samples/abilities/<name>.jsonl`.
 
     name: english, knowledge, multiple_choice or instructions. limit: return only this many rows,
     evenly spaced over the file.
@@ -40,9 +40,9 @@ def load(name: str, limit: int | None = None) -> list[dict]:
 
 
 def english(model, tokenizer, by: str | None = None, limit: int | None = None):
-    """Mean loss (nats per token) on the English passages; `by="kind"` gives a dict of means.
+    """Mean loss (nats per token) on the English passages; `by="kind"` returns a dict of means.
 
-    `math.exp` of it is the perplexity.
+    The perplexity is `math.exp` of the mean.
     """
     passages = load("english", limit)
     start = document_start(tokenizer)
@@ -62,7 +62,7 @@ def english(model, tokenizer, by: str | None = None, limit: int | None = None):
 def knowledge(model, tokenizer, by: str | None = None, limit: int | None = None):
     """Fraction of facts whose complete answer greedy decoding would produce.
 
-    Five facts that show the form precede each. `by="ability"` gives a dict of fractions.
+    Each fact is preceded by five facts that show the form. `by="ability"` returns a dict.
     """
     facts = load("knowledge", limit)
     right = _completed(model, tokenizer, facts)
@@ -114,7 +114,7 @@ def _completed(model, tokenizer, facts: list[dict], batch_size: int = 64) -> lis
 
 
 def multiple_choice(model, tokenizer, items: list[dict] | None = None) -> dict:
-    """Accuracy on multiple-choice items by log-likelihood, scored in the three usual ways.
+    """Accuracy on multiple-choice items by log-likelihood, scored in three usual ways.
 
     items: dicts with question, choices and answer (an index); by default the shipped ones. Result:
     acc: by the likelihood of each choice's text after the question. acc_norm: by the likelihood per
@@ -148,9 +148,9 @@ def multiple_choice(model, tokenizer, items: list[dict] | None = None) -> dict:
 
 def log_likelihoods(model, pairs: list[tuple[list[int], list[int]]], batch_tokens: int = 4096
                     ) -> list[float]:
-    """The log-probability (nats) of each continuation, for pairs (context ids, continuation ids).
+    """Log-probability (nats) of each continuation, for pairs (context ids, continuation ids).
 
-    A context must not be empty, since nothing predicts the first token.
+    A context must not be empty, since the first token has no prediction.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""Measure instruction following with checks that a program can decide, as IFEval does.
+"""Measure instruction following with checks that a program can evaluate, like IFEval.
 
     follows(model, tokenizer)        {"prompt_strict": 0.4, "instruction_strict": 0.5}
 
@@ -18,7 +18,7 @@ ANSWERS = ("my answer is yes.", "my answer is no.", "my answer is maybe.")
 
 
 def follows(model, tokenizer, items: list[dict] | None = None, max_new_tokens: int = 200) -> dict:
-    """Fractions of prompts and of instructions that the model's greedy answers follow."""
+    """Compute the fractions of prompts and of instructions that greedy answers follow."""
     from ftkit.evaluate.abilities import load
     from ftkit.evaluate.scoring import answers
 
@@ -32,9 +32,9 @@ def follows(model, tokenizer, items: list[dict] | None = None, max_new_tokens: i
 
 
 def followed(answer: str, item: dict) -> list[bool]:
-    """Whether `answer` follows each instruction of an item; an empty answer follows none.
+    """Check whether `answer` follows each instruction of an item; an empty answer follows none.
 
-    UserError for an unknown check.
+    Raises UserError if a check is unknown.
     """
     return [bool(answer.strip()) and _check(name)(answer, **options)
             for name, options in zip(item["instruction_id_list"], item["kwargs"], strict=True)]

@@ -4,8 +4,8 @@
     metrics.bleu(answers, references), metrics.rouge(answers, references)
     metrics.bootstrap(hits), metrics.mcnemar(hits_a, hits_b), metrics.items_needed(0.70, 0.73)
 
-BLEU and ROUGE are implemented here because lesson 15 and the interview questions explain how they
-count; they equal sacrebleu and rouge-score, with which the tests compare them.
+BLEU and ROUGE are implemented here because lesson 15 and the interview questions explain their
+counting. The tests compare them with sacrebleu and rouge-score.
 """
 
 from __future__ import annotations
@@ -47,16 +47,16 @@ def squad_f1(answer: str, references: Sequence[str]) -> float:
 
 
 def ngrams(words: Sequence, n: int) -> Counter:
-    """Count of each n-gram."""
+    """Count each n-gram."""
     return Counter(tuple(words[i : i + n]) for i in range(len(words) - n + 1))
 
 
 def bleu(answers: Sequence[str], references: Sequence[str], tokenize: str = "13a") -> float:
     """Corpus BLEU, 0 to 100 (Papineni et al. 2002), with one reference per answer.
 
-    n-gram matches are summed over the corpus before dividing, so it is not a mean of sentence
+    n-gram matches are summed over the corpus before dividing, so this is not a mean of sentence
     scores. tokenize: a tokenizer of sacrebleu ("13a", "char", "none", ...). Orders without a match
-    are smoothed by sacrebleu's default ("exp").
+    are smoothed by sacrebleu's default method ("exp").
     """
     split = _sacrebleu_tokenizer(tokenize)
     pairs = [(split(a), split(r)) for a, r in zip(answers, references, strict=True)]
@@ -123,7 +123,7 @@ def accuracy(predictions: Sequence, labels: Sequence) -> float:
 
 
 def macro_f1(predictions: Sequence, labels: Sequence) -> float:
-    """Mean of the F1 of each class; a class that is never predicted counts as 0."""
+    """Mean F1 over the classes; a class that is never predicted counts as 0."""
     scores = []
     for name in set(labels) | set(predictions):
         correct = sum(a == b == name for a, b in zip(predictions, labels, strict=True))
@@ -133,7 +133,7 @@ def macro_f1(predictions: Sequence, labels: Sequence) -> float:
 
 def kappa(a: Sequence, b: Sequence) -> float:
     """Cohen's kappa (1960), the agreement of two judges beyond chance: 1 is full agreement, 0 is
-    chance. nan if both always use the same single label."""
+    chance, nan if both use only one label, the same."""
     n = len(a)
     observed = sum(x == y for x, y in zip(a, b, strict=True)) / n
     chance = sum(list(a).count(w) * list(b).count(w) for w in set(a)) / n**2
@@ -155,7 +155,7 @@ def bootstrap(values: Sequence[float], level: float = 0.95, draws: int = 2000,
 def mcnemar(a: Sequence[bool], b: Sequence[bool]) -> float:
     """Exact two-sided p value of McNemar's test (1947) for two models on the *same* items.
 
-    Only items on which the models disagree count.
+    Only items on which the models disagree affect the result.
     """
     only_a = sum(x and not y for x, y in zip(a, b, strict=True))
     only_b = sum(y and not x for x, y in zip(a, b, strict=True))

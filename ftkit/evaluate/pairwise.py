@@ -26,8 +26,8 @@ def judge(questions: list[str], answers: dict[str, list[str]], file: str | Path 
 
     answers: model name → its answers, for two models. The order of the questions and the models'
     sides are random (`seed`), so that position favors neither. file: each vote is appended to this
-    file, and the judge's earlier votes are read from it. judge: name of the judge. UserError for
-    lists of unequal length.
+    file, and the judge's earlier votes are read from it. judge: name of the judge. Raises UserError
+    if the lists have different lengths.
     """
     if len(answers) != 2:
         raise UserError(f"answers has {len(answers)} models; expected a dict with two, name → list "
@@ -57,7 +57,7 @@ class Votes:
             self._set(line["item"], line["won"])
 
     def _read(self) -> list[dict]:
-        """This judge's votes in the file; other lines are skipped."""
+        """Read this judge's votes from the file; other lines are skipped."""
         try:
             lines = json_lines.read(self.file) if self.file else []
         except OSError:
@@ -94,7 +94,7 @@ class Votes:
         self._keep(item, choice, won)
 
     def undo(self):
-        """Undo the last vote and show its question again; UserError if there is none."""
+        """Undo the last vote and show its question again. Raises UserError if there is none."""
         if not self.results:
             raise UserError("there is no vote to undo")
         item = list(self.results)[-1]
@@ -124,7 +124,7 @@ class Votes:
         return sum(won) / len(won) if won else float("nan")
 
     def summary(self) -> str:
-        """One sentence: the win rate with its 95 % confidence interval."""
+        """State the win rate and its 95 % confidence interval in a sentence."""
         n, name = len(self.results), self.names[1]
         if not n:
             return f"no votes yet; {len(self.questions)} pairs to judge"
@@ -144,7 +144,7 @@ class Votes:
         return dict(bundle) | {"text/plain": repr(self)}  # where widgets cannot be displayed
 
     def panel(self):
-        """The widget: question, two answers with a button below each, undo, progress."""
+        """Create the widget: question, two answers with buttons, undo, progress."""
         import ipywidgets as W
 
         question, left, right, status = (W.HTML() for _ in range(4))
@@ -190,7 +190,7 @@ class Votes:
 
 
 def _labeled(name: str, text) -> str:
-    """HTML of a text with a title; the text is shown literally, with its line breaks."""
+    """Format a text with a title as HTML; the text is shown literally, with its line breaks."""
     return (f"<section aria-label='{name}' style='line-height:1.4'><b>{name}</b>"
             f"<div style='white-space:pre-wrap;overflow-wrap:anywhere'>{to_html(str(text))}</div>"
             "</section>")

@@ -35,7 +35,7 @@ def score(model, tokenizer, texts: list[str], window: int | None = None,
     including the start token; by default its context. stride: tokens that the window moves. Each
     token is scored in the first window that reaches it, so after the beginning of a text it has at
     least window - stride tokens of context. The default, window - 1, is the cheapest: successive
-    windows share one token. UserError for a stride that would skip tokens.
+    windows share one token. Raises UserError if the stride would skip tokens.
     """
     import torch
 
@@ -65,7 +65,7 @@ def score(model, tokenizer, texts: list[str], window: int | None = None,
 
 
 def _windows(length: int, window: int, stride: int, batch: int = 32):
-    """Batches of windows (from, to); the windows of a text have equal length."""
+    """Yield batches of windows (from, to); all windows of a text have the same length."""
     spans = [(0, min(window, length))]
     while spans[-1][1] < length:
         end = min(spans[-1][1] + stride, length)
@@ -85,7 +85,7 @@ def mean_of_texts(scores: list[Score]) -> float:
 
 
 def of_mean_losses(scores: list[Score]) -> float:
-    """exp of the mean of the texts' mean losses; short and long texts count equally."""
+    """exp of the texts' average mean loss; short and long texts have equal weight."""
     return math.exp(sum(s.total / len(s.nll) for s in scores) / len(scores))
 
 

@@ -26,7 +26,7 @@ def answers(
     model, tokenizer, records: list[dict], template: str | None = None,
     max_new_tokens: int | None = None,
 ) -> list[str]:
-    """The model's greedy answers to instruction or chat records.
+    """Generate greedy answers to instruction or chat records.
 
     max_new_tokens: by default four more than the longest reference answer.
     """
@@ -62,7 +62,7 @@ def exact_match(
 ):
     """Fraction of records whose greedy answer equals the reference after `normal`.
 
-    by: a field such as "task", to get a dict with a fraction per value. nan without records.
+    by: a field such as "task"; returns a dict with a fraction per value. nan without records.
     """
     given = answers(model, tokenizer, records, template=template)
     hits = [is_right(a, r) for a, r in zip(given, records, strict=True)]
@@ -106,7 +106,7 @@ def probe_scores(model, tokenizer, probes: list[dict], batch_size: int = 128) ->
 
 
 def load_probes() -> list[dict]:
-    """The probes of the embedded model, which test what pretraining taught it."""
+    """Load the probes of the embedded model, which test its knowledge from pretraining."""
     from ftkit.base import json_lines, machine
 
     return json_lines.read(machine.share("data_samples") / "probes.jsonl", damaged="raise")

@@ -102,8 +102,8 @@ class Experiment:
         """Continue an interrupted run of this experiment from its last checkpoint, or from its
         first step if it has none. The curve equals that of an uninterrupted run.
 
-        id: of the run, or its beginning. The other arguments are those of `run`. Raises UserError
-        for a run that has reached its end, or is of another model, data or version of ftkit.
+        id: the run's id or its beginning. Other arguments: see `run`. Raises UserError if the run
+        has reached its end, or its model, data or ftkit version is different.
         """
         from ftkit.experiment import checkpoints
 
@@ -124,8 +124,8 @@ class Experiment:
         return run
 
     def source(self) -> dict | None:
-        """Arguments that rebuild this experiment in another process, with absolute paths; None if
-        the model or some records are objects in memory."""
+        """Return arguments that rebuild this experiment in another process, with absolute paths;
+        None if the model or records are objects in memory."""
         if self.metrics or inputs.has_no_name(self._given):
             return None
         return inputs.absolute(self._given) | {"template": self.template,
@@ -134,7 +134,7 @@ class Experiment:
     def sweep(self, config: Config | None = None, *, on_row: Callable | None = None,
               parallel: bool | int | None = None, backend: str | None = None,
               halving: bool = False, resume: bool = False, **values) -> list[Run]:
-        """One run for every combination: `lab.sweep(learning_rate=[1e-4, 1e-3], seed=range(3))`.
+        """Train all combinations: `lab.sweep(learning_rate=[1e-4, 1e-3], seed=range(3))`.
 
         Returns the runs in the order of the grid; an interrupt keeps the finished ones.
         parallel: None runs small models side by side on the cores of this machine, False never,
@@ -163,7 +163,7 @@ class Experiment:
                 else schema.compact(again).sha256}
 
     def show_batch(self, n: int = 2, config: Config | None = None):
-        """The first `n` training records as tokens; those that are trained on are marked."""
+        """Show the tokens of the first `n` training records, with those trained on marked."""
         config = config or Config()
         tokenizer = self.load_tokenizer()
         examples = encoding.encode_all(self.train[:n], tokenizer, loss_on=config.loss_on,
@@ -180,8 +180,8 @@ class Experiment:
     CAN_RESUME = True  # whether `training_rows` can start in the middle
 
     def iterate(self, config, watch: Watch, stored: Run | None = None):
-        """A run as a generator: yields its Run before the first step, after each step, and at the
-        end. stored: the Run to continue."""
+        """Train as a generator that yields the Run before the first step, after each step, and at
+        the end. stored: the Run to continue."""
         import torch
 
         from ftkit.experiment import checkpoints
@@ -201,9 +201,9 @@ class Experiment:
         yield run
 
     def begin(self, config) -> tuple[Run, Prepared]:
-        """Make a Run and what it will read. Its model is made from torch's random state, seeded by
-        the Config. Raises UserError for a run that does not fit into memory; in a notebook,
-        `preflight.fitted` first tries smaller batches that learn the same."""
+        """Create a Run and its encoded data. The model is created from torch's random state, seeded
+        by the Config. Raises UserError if the run does not fit into memory; in a notebook,
+        `preflight.fitted` first tries smaller batches with the same updates."""
         import torch
 
         from ftkit.engine import loop
@@ -242,7 +242,7 @@ class Experiment:
         return run, prepared
 
     def train_steps(self, run, prepared, watch: Watch, checkpoints=None):
-        """The steps of a Run from `begin`, as a generator."""
+        """Take the steps of a Run from `begin`, as a generator."""
         from ftkit.experiment.checkpoints import keep_source
         from ftkit.experiment.training import Training
 
@@ -262,7 +262,7 @@ class Experiment:
             self.fresh_model(self.CONFIG())[0])
 
     def fresh_model(self, config):
-        """A (model, tokenizer) with the initial weights, which the caller may train."""
+        """Return (model, tokenizer) with the initial weights; the caller may train the model."""
         if not isinstance(self.model, str):
             if config.method == "qlora":
                 raise UserError("qlora needs a model by name or folder, since its weights are "
@@ -283,7 +283,7 @@ class Experiment:
         return cache.fresh(self.model, loading.base_dtype(config) if narrow else None)
 
     def encode(self, tokenizer, config) -> Prepared:
-        """Turn the training and evaluation records into tokens."""
+        """Encode the training and evaluation records."""
         options = {"max_length": config.max_length, "template": self.template}
         coded, evaluations = self._encoded(tokenizer, config.loss_on, options)
         examples = coded.examples
@@ -302,7 +302,7 @@ class Experiment:
         return Prepared(units, dict(evaluations), about)
 
     def _encoded(self, tokenizer, loss_on, options):
-        """Training and evaluation records as tokens; the last result is cached."""
+        """Encode the training and evaluation records; the last result is cached."""
         watched = {"val": self.val, **self.probes}
         # A tokenizer loaded by name is a new object in every run, so the name is the key.
         coder = self.model if isinstance(self.model, str) else id(tokenizer)
@@ -332,7 +332,7 @@ class Experiment:
                           begin=begin)
 
     def measure(self, run, prepared) -> dict[str, float]:
-        """The loss on each evaluation set (nats per token), by its name."""
+        """Measure the loss on each evaluation set: name → nats per token."""
         from ftkit.evaluate import scoring
 
         losses, sets = {}, prepared.evaluations
@@ -343,8 +343,8 @@ class Experiment:
         return losses
 
     def measure_start(self, run, prepared) -> dict[str, float]:
-        """`measure` before the first step, cached: runs that differ only in how they train start
-        from the same model."""
+        """Call `measure` before the first step. The result is cached, since many runs start from
+        the same model."""
         import torch
 
         if type(self).measure is not Experiment.measure:
@@ -364,20 +364,20 @@ class Experiment:
         """Columns of the rows to draw in the live figure; None draws the losses."""
 
     def token_limits(self, config) -> tuple[int, int]:
-        """Most tokens in a forward pass of training, and in one sequence."""
+        """Maximum number of tokens in a training forward pass, and in one sequence."""
         from ftkit.memory_use import preflight
 
         return preflight.longest(self.train, config), config.max_length
 
     def largest_batch(self, prepared, config) -> list[dict]:
-        """The examples of the largest forward pass in training."""
+        """Examples in the largest forward pass of training."""
         from ftkit.memory_use import preflight
 
         units = sorted(prepared.units, key=preflight.tokens_of, reverse=True)
         return [e for i in range(config.batch_size) for e in units[i % len(units)]]
 
     def evaluation_sets(self, prepared) -> list[list[dict]]:
-        """The examples of each evaluation."""
+        """Examples of each evaluation."""
         return list(prepared.evaluations.values())
 
     def keeps_reference(self, config) -> bool:

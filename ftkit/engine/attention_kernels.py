@@ -24,10 +24,10 @@ BMM_MAX_LENGTH = 512
 
 @dataclass
 class Layout:
-    """How a packed row of T tokens divides into sequences.
+    """The positions of the sequences in a packed row of T tokens.
 
     lengths: of the sequences, longest first. row_index: index in the row of each token, for all
-    sequences one after the other; None if the row is just the sequences in order. keep: a callback
+    sequences one after the other; None if the row is the sequences in order. keep: a callback
     that stores keys and values. Each layer calls it once as keep(k, v, layer) with all sequences
     (sum of lengths, KV, D), or for each group as keep(k, v, layer, first) with (KV, count, longest,
     D) and the index of the group's first sequence. bmm_max_length: longest sequence that uses two
@@ -53,13 +53,13 @@ class Layout:
         return groups
 
     def remember(self, key, make):
-        """The result of `make()`, cached for all layers."""
+        """Return `make()`, cached for all layers."""
         if key not in self.cache:
             self.cache[key] = make()
         return self.cache[key]
 
     def attend(self, q, k, v, scale, window, dropout, layer=None):
-        """Causal attention within each sequence.
+        """Compute causal attention within each sequence.
 
         q: (H, T, D), k and v: (KV, T, D) with KV dividing H; returns (T, H, D). With a `window` of
         w, a token attends to itself and the w - 1 tokens before it.
@@ -104,12 +104,12 @@ class Layout:
         return out.index_select(0, home).view(tokens, heads, -1)
 
     def _index(self, tokens: int, kv: int, pad: bool):
-        """(indices that gather the row into sequences, indices that bring the tokens back).
+        """Return (indices that gather the sequences from the row, indices that invert this).
 
         Both are None if the order does not change. With `pad` they index (token, key head), and
         each group is in the order (key head, sequence, token), as a batched matmul needs it.
         Shorter sequences are padded with their first token at the end, where the causal mask hides
-        it. A token shared by several sequences is taken back from any of them.
+        it. The result of a token shared by several sequences is taken from one of them.
         """
         row_index = range(tokens) if self.row_index is None else self.row_index.tolist()
         index, home, start, lengths = [], [0] * tokens, 0, iter(self.lengths)
@@ -140,15 +140,15 @@ def _to(x, device):
 
 
 def _mask(length, window, device):
-    """(L, L) bool, true where a query attends to a key; a window of w includes the query itself."""
+    """Create a mask (L, L), true where a query attends to a key. A window includes the query."""
     i = torch.arange(length, device=device)
     seen = i[:, None] >= i
     return seen if window is None else seen & (i[:, None] - i < window)
 
 
 def _bmm_attention(layout, q, k, v, count, length, group_size, scale, window, dropout):
-    """Attention by two batched matmuls; on CPU faster than SDPA, whose bf16 backward pass is four
-    times slower."""
+    """Compute attention by two batched matmuls. On CPU this is faster than SDPA, whose bf16
+    backward pass is four times slower."""
     kv, dim = k.shape[0], k.shape[-1]
     q = q.reshape(kv * count, length * group_size, dim)
     k, v = k.reshape(kv * count, length, dim), v.reshape(kv * count, length, -1)
@@ -181,7 +181,7 @@ def _sdpa_attention(layout, q, k, v, count, length, group_size, scale, window, d
 
 @functools.cache
 def _varlen_function():
-    """torch's varlen attention if it supports windows and grouped heads, else None."""
+    """Import torch's varlen attention; None if it lacks windows or grouped heads."""
     try:
         from torch.nn.attention.varlen import varlen_attn
     except ImportError:
@@ -191,7 +191,7 @@ def _varlen_function():
 
 
 def _varlen(q):
-    """The varlen function for these queries; None unless they are in half precision on a GPU."""
+    """Return the varlen function, or None unless the queries are in half precision on a GPU."""
     half = q.is_cuda and q.dtype in (torch.bfloat16, torch.float16)
     return _varlen_function() if half else None
 

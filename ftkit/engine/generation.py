@@ -47,7 +47,7 @@ class Slots:
     def use(self, longest: int):
         """Initialize slots for sequences of up to `longest` tokens.
 
-        Memory beyond is not touched: on CPU its page faults would take as long as a few steps.
+        Other memory is not touched, since on CPU its page faults would take as long as a few steps.
         """
         if longest > self.used:
             before, self.used = self.used, min(longest + 7, self.room)
@@ -103,7 +103,7 @@ class Slots:
         self.live = torch.arange(len(lengths), device=lengths.device)
 
     def attend(self, q, k, v, scale, window, dropout, layer=None):
-        """`Layout.attend` for one token per sequence."""
+        """Compute attention like `Layout.attend`, for one new token per sequence."""
         keys, values = self.store(
             k.transpose(0, 1), v.transpose(0, 1), self.live, self.lengths, layer)
         heads, live, dim = q.shape
@@ -124,7 +124,7 @@ class Slots:
 
 
 def _hide(position, longest, window, dtype, kv):
-    """(live * KV, 1, longest): -inf for keys that do not exist yet or are outside the window."""
+    """Create a bias (live * KV, 1, longest), -inf for future keys and keys outside the window."""
     i = torch.arange(longest, device=position.device)
     visible = i <= position[:, None]
     if window is not None:
@@ -179,7 +179,7 @@ class Sampler:
             self.draws = torch.rand(len(limits), max(limits, default=0), dtype=torch.float64)
 
     def __call__(self, logits, prompts: list[int], outputs: list[list[int]]) -> torch.Tensor:
-        """The next token of each prompt, from logits (len(prompts), vocabulary)."""
+        """Choose each prompt's next token from logits (len(prompts), vocabulary)."""
         if self.draws is None:
             return logits.argmax(-1)
         draw = self.draws[prompts, [len(outputs[i]) for i in prompts]].to(logits.device)
@@ -261,7 +261,7 @@ _trials: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
 def _cannot_decode(base) -> bool:
-    """Whether decoding from slots gives other hidden states than a full forward pass."""
+    """Whether decoding from slots gives hidden states that differ from a full forward pass."""
     if base not in _trials:
         embedding = base.get_input_embeddings().weight
         ids = [(7 * i + 3) % embedding.shape[0] for i in range(9)]

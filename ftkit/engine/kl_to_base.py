@@ -31,7 +31,7 @@ class KLToBase:
             self.base = Forward(self.copy, forward.padded_because, forward.max_logits)
 
     def __call__(self, batch: PackedBatch) -> tuple[torch.Tensor, torch.Tensor]:
-        """(sum of the token losses, sum of the KL) over the supervised tokens, in nats."""
+        """Return (sum of token losses, sum of KL) over the supervised tokens, in nats."""
         logits, targets = self.forward.logits(batch)
         disabled = contextlib.nullcontext() if self.copy else self.forward.model.disable_adapter()
         with torch.no_grad(), disabled, evaluating(self.base.model):

@@ -44,7 +44,7 @@ def train(
 ) -> Iterator[dict]:
     """Train `model` in place for `total` optimizer steps; yields one row (dict) per step.
 
-    units: the items that a batch counts, each a list of examples (one, or those of a packed row).
+    units: the units of a batch, each a list of examples (one example, or a packed row).
     evaluate: called every `eval_steps` and after the last step; its numbers are added to the row.
     order: indices of `units` for each forward pass; by default reshuffled in every epoch.
     begin: called with the Update before the first step, to restore the state of an interrupted run
@@ -111,13 +111,13 @@ def run_steps(take_step: Callable[[float], dict], model, config, total: int, uni
 
 
 class Update:
-    """Takes optimizer steps, and keeps their state: the optimizer, fp16's loss scale, the start
+    """Takes optimizer steps, and keeps their state: the optimizer, fp16's loss scale, the initial
     weights for `l2_sp`, the base for `kl_coef`.
 
     `update(batches, learning_rate)` returns loss and gradient norm as tensors, without waiting for
-    the device. The keyword arguments are replaced by a memory simulation, whose tensors have no
-    values. kl: KL of the last step. steps: number of steps taken. is_stepping: whether the
-    optimizer is in the middle of a step.
+    the device. Memory simulation, whose tensors have no values, passes its own keyword arguments.
+    kl: KL of the last step. steps: number of steps taken. is_stepping: whether the optimizer is in
+    the middle of a step.
     """
 
     def __init__(self, model, config, *, forward: packed_loss.Forward | None = None,
@@ -186,7 +186,7 @@ def steps_in(config, units: int) -> int:
 
 
 def shuffled(n: int, batch_size: int, seed: int) -> Iterator[list[int]]:
-    """Endless full batches of indices below n, reshuffled in every epoch."""
+    """Yield endless full batches of indices below n, reshuffled in every epoch."""
     epoch, line, at = 0, array("L"), 0
     while True:
         if len(line) - at < batch_size:
@@ -203,8 +203,8 @@ def shuffled(n: int, batch_size: int, seed: int) -> Iterator[list[int]]:
 def schedule(step: int, total: int, config) -> float:
     """Fraction of the peak learning rate at `step` (from 1): linear warm-up, then the schedule.
 
-    It equals transformers' `get_scheduler`, except that the first step of the warm-up does not
-    have a learning rate of 0.
+    This equals transformers' `get_scheduler`, except that the learning rate is not 0 in the first
+    step of the warm-up.
     """
     warmup = steps_of(config.warmup_steps, total)
     if step <= warmup:
@@ -240,7 +240,7 @@ def pull_back(params, origin, strength: float):
 
 
 def autocast(device, precision: str | None):
-    """The autocast context of a forward pass: bf16 and fp16 compute with fp32 weights."""
+    """Return the autocast context of a forward pass; bf16 and fp16 compute with fp32 weights."""
     kinds = {"bf16": torch.bfloat16, "fp16": torch.float16}
     if precision not in kinds:
         return contextlib.nullcontext()

@@ -1,6 +1,6 @@
-"""The optimizer of a run: the parameter groups of a model, and who updates them.
+"""Create the optimizer of a run, and the parameter groups of its model.
 
-The optimizers themselves are the entries of `base/optimizers.py`.
+The optimizers are listed in `base/optimizers.py`.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from ftkit.base.optimizers import OPTIMIZERS
 
 
 def make(model, config, makers: dict | None = None) -> torch.optim.Optimizer:
-    """The optimizer of `config` over the trainable parameters of `model`.
+    """Create the optimizer of `config` for the trainable parameters of `model`.
 
-    Weight decay applies to matrices, not to norms and biases. A group may have its own multiple of
-    the learning rate, `lr_factor`, which the training loop applies.
-    makers: replacements for the makers of `base.optimizers`, by name.
+    Weight decay applies to matrices, not to norms and biases. A group may have a multiple of the
+    learning rate, `lr_factor`, which the training loop applies.
+    makers: replacements for `Optimizer.make`, by the optimizer's name.
     """
     makers = {name: entry.make for name, entry in OPTIMIZERS.items()} | (makers or {})
     entry, rate = OPTIMIZERS[config.optim], config.learning_rate
@@ -30,8 +30,8 @@ def make(model, config, makers: dict | None = None) -> torch.optim.Optimizer:
 
 
 def hidden_matrices(model) -> set[str]:
-    """Names of the trainable matrices of hidden layers: neither embedding nor head, and no vector
-    in the shape of a matrix."""
+    """Names of the trainable matrices in hidden layers, without embedding, head, and vectors stored
+    as matrices."""
     get_head = getattr(model, "get_output_embeddings", None)
     outer = [module for module in model.modules() if isinstance(module, torch.nn.Embedding)]
     outer += [get_head()] if get_head and get_head() is not None else []
@@ -42,13 +42,13 @@ def hidden_matrices(model) -> set[str]:
 
 def lora_plus_factor(name: str, p, config) -> float:
     """Multiple of the learning rate in LoRA+ (Hayou et al. 2024, arXiv 2402.12354): the ratio for B
-    and, as in peft, for the vectors of DoRA."""
+    and, as in peft, for DoRA's vectors, else 1."""
     is_raised = config.method in ("lora", "qlora") and ("lora_B" in name or p.ndim == 1)
     return config.loraplus_lr_ratio if is_raised else 1.0
 
 
 def _groups(params: dict[str, torch.nn.Parameter], config, factor: float = 1.0) -> list[dict]:
-    """Parameters with the same weight decay and the same learning rate."""
+    """Group parameters by weight decay and learning rate."""
     groups: dict[tuple, list] = {}
     for name, p in params.items():
         decay = config.weight_decay if p.ndim >= 2 else 0.0
@@ -60,10 +60,10 @@ def _groups(params: dict[str, torch.nn.Parameter], config, factor: float = 1.0) 
 
 
 class Combined(torch.optim.Optimizer):
-    """Several optimizers, each with its own parameters, as one.
+    """Several optimizers, each with its own parameters, combined into one.
 
-    They share the dicts of `param_groups` and `state`, so that learning rates and checkpoints of
-    the whole are theirs.
+    They share the dicts `param_groups` and `state` with it, so learning rates and checkpoints of
+    the combined optimizer apply to them.
     """
 
     def __init__(self, parts: list[torch.optim.Optimizer]):

@@ -29,8 +29,8 @@ class Unsupported(ValueError):
 
 
 def attention(module, query, key, value, attention_mask, *args, ftkit_layout=None, **kwargs):
-    """The registered function. query: (1, H, T, D), key and value: (1, KV, T, D); returns
-    (1, T, H, D) and no weights."""
+    """Attention function registered with transformers. query: (1, H, T, D), key and value: (1, KV,
+    T, D). Returns output (1, T, H, D) and None for the weights."""
     if ftkit_layout is None:
         return _register()(module, query, key, value, attention_mask, *args, **kwargs)
     for name in ("softcap", "s_aux", "sinks", "position_bias", "head_mask"):
@@ -63,7 +63,7 @@ def _register():
 
 
 def base_of(model):
-    """The transformers model under a peft wrapper, or the model itself."""
+    """Return the transformers model inside a peft model, or the model itself."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
@@ -90,7 +90,7 @@ def fast_path(model):
 
 
 def hidden_states(base, input_ids, position_ids, layout):
-    """Last hidden state (T, d) of a packed row; input_ids and position_ids are (T,)."""
+    """Compute the last hidden state (T, d) of a packed row; input_ids, position_ids: (T,)."""
     # transformers uses a mask that is already 4-D as it is.
     mask = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=input_ids.device)
     return base.get_decoder()(
@@ -103,10 +103,10 @@ _reasons: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()  # model → {
 
 
 def why_padded(model) -> str | None:
-    """Why a model needs padded batches; None if the packed forward pass gives the same logits.
+    """Explain why a model needs padded batches; None if a packed forward pass gives equal logits.
 
-    Decided once per model, by a trial that compares the logits of a few tokens. On a GPU there is
-    another trial under autocast, which changes the attention kernel.
+    This is decided once per model, by a trial that compares the logits of a few tokens. On a GPU
+    there is another trial under autocast, which changes the attention kernel.
     """
     reason = known_obstacle(model)
     if reason is not None:
@@ -126,7 +126,7 @@ def why_padded(model) -> str | None:
 
 
 def known_obstacle(model) -> str | None:
-    """Why a model cannot use the fast path, by its class and config; None if these allow it.
+    """Explain why a model's class or config rules out packed batches; None if they do not.
 
     A trial on a few tokens would not detect these reasons.
     """
@@ -151,8 +151,7 @@ def known_obstacle(model) -> str | None:
 
 
 def obstacle_met(model, layout) -> str | None:
-    """Why a packed forward pass is not valid: its arguments did not reach the attention function.
-    """
+    """Explain why a packed pass was invalid (arguments did not reach our attention); else None."""
     if not layout.windows:
         return "its layers do not pass keyword arguments on to the attention function"
     if _slides(base_of(model).config.get_text_config()) and layout.windows == {None}:
@@ -161,7 +160,7 @@ def obstacle_met(model, layout) -> str | None:
 
 
 def _slides(config) -> bool:
-    """Whether a layer has a sliding window."""
+    """Whether any layer has a sliding window."""
     if getattr(config, "layer_types", None):
         return SLIDING in config.layer_types
     return bool(getattr(config, "sliding_window", None)
@@ -169,8 +168,8 @@ def _slides(config) -> bool:
 
 
 def _is_rounded(base) -> bool:
-    """Whether results depend noticeably on the order of summation: for weights in bf16, in 4 bits
-    (bf16 matmuls) or in 8 bits (activations are rounded in eval mode)."""
+    """Whether results depend noticeably on the order of summation. They do for weights in bf16, 4
+    bits (bf16 matmuls) or 8 bits (activations are rounded in eval mode)."""
     return base.dtype != torch.float32 or any(
         p.dtype == torch.int8 or getattr(p, "quant_state", None) is not None
         for p in base.parameters())

@@ -84,8 +84,8 @@ class PackedBatch:
     supervised_tokens: int  # = R
 
     def unshared(self) -> PackedBatch:
-        """The same examples without shared prefixes, for steps with dropout or noise: examples
-        must not share random numbers."""
+        """Pack the same examples without shared prefixes, for steps with dropout or noise, in which
+        examples must not share random numbers."""
         if self.layout.row_index is None:
             return self
         return pack(self.examples, self.input_ids.device, share=False)
@@ -95,8 +95,8 @@ def pack(examples: Sequence[dict], device=None, share: bool | None = None) -> Pa
     """Pack examples into one row, longest first.
 
     share: see `pack_sequences`; loss and gradients do not change. By default only on CPU, since on
-    a GPU the sum of the gradients would depend on the order of threads. A label on a first token is
-    ignored, since nothing predicts it.
+    a GPU the sum of the gradients would depend on the order of threads. The label of a first token
+    is ignored, since it has no prediction.
     """
     share = torch.device(device or "cpu").type == "cpu" if share is None else share
     examples = sorted(examples, key=lambda e: -len(e["input_ids"]))

@@ -1,7 +1,7 @@
 """The loss of a packed batch: no padding, and logits only for supervised tokens.
 
     Forward.of(model)                                 packed or padded, decided once for a run
-        .loss_sum(batch), .token_losses(batch)        sum over the supervised tokens, or one each
+        .loss_sum(batch), .token_losses(batch)        loss of the supervised tokens: sum, or each
     nll(model, examples, batch_tokens=4096)           (sum of the loss, number of supervised tokens)
 
 The model is transformers' own. Its linear layers read the row of a `packed_batch.PackedBatch`, and
@@ -44,7 +44,7 @@ class Forward:
 
     @classmethod
     def of(cls, model) -> Forward:
-        """Decide by `why_padded`, and print a reason for padded batches once.
+        """Choose packed or padded batches by `why_padded`; prints the reason for padding once.
 
         On a GPU, call it under the run's autocast, which changes the attention kernel.
         """
@@ -54,7 +54,7 @@ class Forward:
         return cls(model, reason)
 
     def loss_sum(self, batch: PackedBatch) -> torch.Tensor:
-        """Sum of the token losses (nats) over the supervised tokens of a batch, differentiable.
+        """Sum of the supervised tokens' losses (nats), differentiable.
 
         Respects autocast. The model keeps our attention function afterwards, since gradient
         checkpointing calls it again in the backward pass; `fast_path` around a run restores it.
@@ -71,14 +71,14 @@ class Forward:
         return F.cross_entropy(*self.logits(batch), reduction="none")
 
     def logits(self, batch: PackedBatch) -> tuple[torch.Tensor, torch.Tensor]:
-        """(logits (R, vocabulary) in fp32, supervised tokens (R,)), as in `token_losses`."""
+        """Return (logits (R, vocabulary) in fp32, supervised tokens (R,)) of a batch."""
         if self.padded_because is not None:
             return _padded_logits(self.model, batch)
         head, hidden, targets = self._predictions(batch)
         return head(hidden).float(), targets
 
     def _predictions(self, batch):
-        """(head, its input: hidden states (R, d), their targets (R,))."""
+        """Return (head, hidden states (R, d), targets (R,))."""
         base = self.base
         switch_on(base)
         if self._draws_dropout():
@@ -126,7 +126,7 @@ def _head_loss(head, hidden, targets, max_logits):
 
 
 def _chunk_loss(logits, targets):
-    """(sum of the loss of a chunk, its log-probabilities in fp32)."""
+    """Return (sum of a chunk's losses, log-probabilities in fp32)."""
     logp = torch.log_softmax(logits, -1, dtype=torch.float32)
     return -logp.gather(1, targets[:, None]).sum(), logp
 
@@ -174,7 +174,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
 
 def _loss_and_gradient(hidden, weight, targets):
-    """(sum of the losses, gradient of the logits); the logits are not kept."""
+    """Return (sum of the losses, gradient of the logits) without keeping the logits."""
     loss, grad = _chunk_loss(hidden @ weight.t(), targets)
     grad.exp_()
     grad[torch.arange(len(targets), device=targets.device), targets] -= 1
@@ -182,7 +182,7 @@ def _loss_and_gradient(hidden, weight, targets):
 
 
 def _padded_logits(model, batch):
-    """`Forward.logits` for models without the fast path: padded, with an attention mask."""
+    """Compute `Forward.logits` on padded batches, for models that cannot use packed ones."""
     device = batch.input_ids.device
     rows = [torch.tensor([e["input_ids"], [-100, *e["labels"][1:]]], device=device).T
             for e in batch.examples]
@@ -211,7 +211,7 @@ def _print_once(base, reason):
 
 @torch.no_grad()
 def nll(model, examples: Sequence[dict], batch_tokens: int = 4096, dtype=None) -> tuple[float, int]:
-    """(sum of the loss in nats, number of supervised tokens) of `examples`.
+    """Evaluate examples; returns (sum of the loss in nats, number of supervised tokens).
 
     The quotient is the mean over tokens; `Trainer.evaluate` reports a mean of batch means.
     dtype: torch.bfloat16 computes under autocast; None keeps the caller's precision.

@@ -1,14 +1,14 @@
-"""A traced step of a deep model from two shallow ones: as exact, at a fraction of the time.
+"""Extrapolate the traced step of a deep model from two shallow ones: exact, and much faster.
 
     step(shape, config, [512] * 4)        as `simulate.step`
     trace(shape, config, batches)         as `simulate.trace`
 
-The layers of a model repeat: all alike, or in periods such as five with sliding attention and one
-with full attention, perhaps after a few others (the dense first layers of a mixture of experts).
-One more period adds the same bytes each time to every moment of a step. So the step is traced with
-one period and with two, and each moment is extended on a line. Moments near the first layers are
-aligned from the first layer on, those near the last layers from the last layer back; the peak is
-the highest of all. Models of few layers, and those without a period, are traced whole.
+The layers of a model repeat. They are all alike, or form periods such as five layers with sliding
+attention and one with full attention, perhaps after a prefix (such as the dense first layers of a
+mixture of experts). Each further period adds the same bytes to every moment of a step. Therefore
+the step is traced with one period and with two, and each moment is extrapolated linearly. Moments
+near the first layers are matched by distance from the first layer, others by distance from the
+last. The peak is the maximum. Models with few layers or without a period are traced completely.
 """
 
 from __future__ import annotations
@@ -21,27 +21,26 @@ from ftkit.memory_use import simulate
 from ftkit.memory_use.traced_step import Step, on_a_line
 
 LONGEST_PREFIX, LONGEST_PERIOD = 8, 12
-# Attributes of a config that say for which layers something holds: those below a number, those in
-# a list of numbers, every so many of them.
+# Attributes of a config that select layers: those below a number, those in a list, every n-th one.
 FIRST, LISTED, EVERY = ("first_k_dense_replace",), ("mlp_only_layers", "moe_layers"), (
     ("decoder_sparse_step", None), ("attn_layer_period", "attn_layer_offset"),
     ("expert_layer_period", "expert_layer_offset"))
 
 
 def step(shape, config, lengths: list[int], *options) -> Step:
-    """`simulate.step`, from shallow models where the layers repeat."""
+    """Trace like `simulate.step`, extrapolated from shallow models if the layers repeat."""
     return _extended_or_whole(simulate.step, shape, config, lengths, *options)
 
 
 def trace(shape, config, batches: list[packed_batch.PackedBatch], *options,
           **named) -> Step:
-    """`simulate.trace`, from shallow models where the layers repeat."""
+    """Trace like `simulate.trace`, extrapolated from shallow models if the layers repeat."""
     return _extended_or_whole(simulate.trace, shape, config, batches, *options, **named)
 
 
 def depths(layers: list) -> tuple[int, int, int] | None:
-    """(layers before the first period, those of a period, those of the shallower model), of which
-    two models have the fewest layers; None where the whole model has no more."""
+    """Choose (layers before the first period, layers per period, layers of the shallower model)
+    with the fewest layers to trace; None if the whole model has no more layers."""
     count, best = len(layers), None
     for prefix in range(min(LONGEST_PREFIX, count) + 1):
         for period in range(1, LONGEST_PERIOD + 1):
@@ -55,7 +54,7 @@ def depths(layers: list) -> tuple[int, int, int] | None:
 
 
 def kinds(config) -> list:
-    """What distinguishes each layer of a model from others, as its config says."""
+    """Return for each layer a value that identifies its kind by the config; equal layers match."""
     count = config.num_hidden_layers
     if getattr(config, "num_kv_shared_layers", 0):
         return [object() for _ in range(count)]  # no period: the last layers use others' keys
@@ -70,7 +69,7 @@ def kinds(config) -> list:
 
 
 def cut(shape, layers: int):
-    """A copy of a transformers config with the first `layers` layers alone."""
+    """Copy a transformers config, with only the first `layers` layers."""
     shape = copy.deepcopy(shape)
     config = shape.get_text_config()
     for name, value in _lists(config):
@@ -97,7 +96,7 @@ def _extended_or_whole(trace, shape, config, *options, **named):
 
 
 def _pairs(one, two, prefix: int, period: int) -> Iterator[tuple]:
-    """Keys of the moments of two Steps, one a period deeper, that belong together."""
+    """Yield pairs of matching moments (keys) of two Steps, the second one period deeper."""
     there = set(two.keys)
     for key in one.keys:
         kind, number, layer, *rest = key
@@ -122,6 +121,6 @@ def _is_every(config, i: int, period: str, offset: str | None) -> bool:
 
 
 def _lists(config) -> list[tuple[str, list]]:
-    """The lists of a config that have one item for each layer."""
+    """Find the lists in a config that have one item per layer."""
     return [(name, list(value)) for name, value in vars(config).items()
             if isinstance(value, list | tuple) and len(value) == config.num_hidden_layers]

@@ -1,18 +1,17 @@
-"""The bytes of tensors while they live, by part: what a training step really holds.
+"""Count the bytes of live tensors in a training step, by part.
 
     with Meter(model, optimizer) as meter:
         step()
     meter.peak, meter.at_peak, meter.moment
 
-Every storage that an operation returns is counted from its birth to its death, so neither Python
-nor the allocator's habits (resident size, caching) blur the number. It works the same on real
-tensors on the CPU and on fake ones, which own no memory: see `simulate`. On CUDA the allocator
-itself keeps a peak, `torch.cuda.max_memory_allocated`. torch has a tracker of its own
-(`torch.distributed._tools.mem_tracker`, private); this one also separates logits and the 16-bit
+Every storage that an operation returns is counted from its creation until it is freed, so the
+result does not depend on Python or on the allocator (resident size, caching). Real tensors on the
+CPU and fake ones, which use no memory (see `simulate`), are counted in the same way. On CUDA the
+allocator records a peak, `torch.cuda.max_memory_allocated`. torch also has a private tracker
+(`torch.distributed._tools.mem_tracker`). This meter in addition separates logits and the bf16
 copies of autocast, and agrees with the allocator to 0.2 % (docs/measurements/MEMORY.md).
 
-Everything here is a mode of torch or a hook on the given model and optimizer, so it holds for the
-thread that entered it.
+It consists of a torch mode and hooks on the model and optimizer, so it applies to one thread.
 """
 
 # ruff: noqa: SLF001  (torch gives storages and the running node of autograd by private names only)
@@ -33,7 +32,7 @@ FORWARD, BACKWARD, CLIP, STEP = "forward pass", "backward pass", "clipping", "op
 
 
 class _Ref(weakref.ref):
-    """A weak reference that knows what it counts; cheaper than weakref.finalize."""
+    """A weak reference with the part and bytes of a storage; cheaper than weakref.finalize."""
 
     __slots__ = ("bytes", "part")
 
@@ -41,15 +40,15 @@ class _Ref(weakref.ref):
 class Meter(TorchDispatchMode):
     """Counts the bytes of live storages, by part, while it is entered.
 
-    model, optimizer: whose tensors count as weights, gradients and optimizer state; everything
-    else that an operation makes is a 16-bit copy of a weight (autocast), logits (last dimension
-    = vocabulary), an activation (made by the forward pass, or by recomputing it) or other: what
-    backward pass and optimizer need for a moment.
-    round_to: the block size in bytes to which an allocator rounds up; CUDA's is 512.
+    model, optimizer: their tensors count as weights, gradients and optimizer state. Other results
+    of operations count as 16-bit copies of weights (autocast), logits (last dimension =
+    vocabulary), activations (of a forward pass or its recomputation), or other (temporary tensors
+    of backward pass and optimizer).
+    round_to: the allocator's block size in bytes, for rounding up; CUDA's is 512.
     timeline: keep the parts at each local maximum, as (phase, {part: bytes}) in `.timeline`.
 
-    Afterwards `peak` is the most bytes that lived at once, `at_peak` its parts, `moment` when,
-    `largest` each part at its own largest.
+    Afterwards `peak` is the maximum of live bytes, `at_peak` its parts, `moment` its phase, and
+    `largest` the maximum of each part.
     """
 
     def __init__(self, model=None, optimizer=None, round_to: int = 1, timeline: bool = False):
@@ -71,19 +70,19 @@ class Meter(TorchDispatchMode):
         self.reset()
 
     def reset(self):
-        """Forget the peak so far; what lives now is the new one."""
+        """Restart the measurement of the peak from the bytes that are live now."""
         self.peak, self.at_peak, self.moment = self.total, dict(self.now), "before the step"
         self.largest = dict(self.now)
         self.timeline.clear()
 
     def mark(self, key: tuple):
-        """Note where the timeline has come to: `.marks` has (key, its length)."""
+        """Append (key, length of the timeline) to `.marks`."""
         if self._rising:
             self._snapshot()
         self.marks.append((key, len(self.timeline)))
 
     def hold(self, tensor, part: str):
-        """Count a tensor that was there before; one that is counted moves to `part`."""
+        """Count an existing tensor under `part`; if it is counted already, move it to `part`."""
         for storage in _storages(tensor):
             ref = self.live.get(storage._cdata)
             if ref is None:
@@ -235,8 +234,8 @@ class Meter(TorchDispatchMode):
 
 
 def _storages(tensor) -> list:
-    """The storages of a tensor: one, several for a wrapper such as DTensor, none on meta (which
-    reports bytes that are not allocated)."""
+    """List a tensor's storages: one, several for a wrapper such as DTensor, none on meta (whose
+    reported bytes are not allocated)."""
     if is_traceable_wrapper_subclass(tensor):
         inner = [getattr(tensor, name) for name in tensor.__tensor_flatten__()[0]]
         return [s for t in inner if isinstance(t, torch.Tensor) for s in _storages(t)]
@@ -259,7 +258,7 @@ def is_eight_bit(module) -> bool:
 
 
 def _quantized(p) -> list:
-    """The scales that belong to a 4-bit weight of bitsandbytes."""
+    """List the scales of a 4-bit weight of bitsandbytes."""
     state = getattr(p, "quant_state", None)
     if state is None:
         return []
@@ -276,9 +275,9 @@ _NORMS = {torch.ops.aten.linalg_vector_norm.default}
 
 
 def _hidden(func, args, kwargs) -> int:
-    """Bytes that an operation holds only while it runs, and that no operation returns.
+    """Bytes of an operation's internal temporary tensors.
 
-    On CPU a norm in a wider type first copies its input into that type.
+    On CPU a norm in a wider dtype first converts a copy of its input.
     """
     if func in _NORMS:
         x, wide = args[0], kwargs.get("dtype")
@@ -288,11 +287,10 @@ def _hidden(func, args, kwargs) -> int:
 
 
 def _into_its_first(args) -> bool:
-    """Whether autograd, where nobody watches, adds two gradients of one tensor in place (as it
-    does an `index_put`).
+    """Whether autograd, outside of a torch mode, would add two gradients of a tensor in place.
 
-    It does where nobody else holds the first; under a mode that holder is Python itself (the
-    second of two), and so it makes a new tensor.
+    It does so if nothing else references the first gradient. Under a mode Python holds a reference,
+    so autograd creates a new tensor.
     """
     first, second = args[0], args[1]
     return (isinstance(second, torch.Tensor) and first.shape == second.shape
@@ -303,8 +301,8 @@ def _into_its_first(args) -> bool:
 
 def _gemm_4bit(A, B, shape, absmax, blocksize, kind, bias=None, absmax_8bit=None,
                absmax_code=None, absmax_offset=None):
-    """bitsandbytes' matmul with a 4-bit weight where it has no kernel of its own: it makes the
-    whole weight and forgets it."""
+    """Multiply by a 4-bit weight like bitsandbytes without a kernel for it: the whole weight is
+    dequantized temporarily."""
     from bitsandbytes.backends.default.ops import _gemm_4bit_default_impl as product
 
     return product(A, B, shape, absmax, blocksize, kind, bias, absmax_8bit, absmax_code,

@@ -1,9 +1,9 @@
-"""The bytes of one training step, extended on a line and kept on disk.
+"""The bytes of one training step, with linear extrapolation and a cache on disk.
 
     on_a_line(one, two, 5)      the Step five times as far from `one` as `two` is
     keep(question, step); kept(question)
 
-No torch here, so that an answer that is kept comes without importing it.
+This module does not import torch, so that cached answers are fast.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ import json
 from ftkit.base import files, machine
 
 LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes")
-MOST_FILES = 1000  # of traced steps in the cache; the older half goes then
+MOST_FILES = 1000  # in the cache; if there are more, the older half is deleted
 
 
 @dataclasses.dataclass
 class Step:
     """Bytes of one training step.
 
-    peak: the most that lived at once; at_peak: its parts, which add up to it; moment: in which
-    phase. parts: each part at its own largest (they do not all coincide, so their sum is more).
-    before: what lives between two steps. timeline: (phase, parts) at each local maximum; of a
-    traced step only the highest of each layer and phase, and `keys` says of which.
-    facts: what else the model's shape says, see `simulate.facts`.
+    peak: the maximum of all live tensors; at_peak: its parts, whose sum it is; moment: its phase.
+    parts: the maximum of each part, reached at different moments, so their sum exceeds the peak.
+    before: bytes between two steps. timeline: (phase, parts) at each local maximum; in a traced
+    step only the maximum of each layer and phase, identified by `keys`.
+    facts: further sizes of the model, see `simulate.facts`.
     """
 
     peak: int
@@ -45,10 +45,10 @@ class Step:
 
 
 def on_a_line(one: Step, two: Step, times: float, pairs: list[tuple] | None = None) -> Step | None:
-    """The Step at `one + times * (two - one)`.
+    """Extrapolate the Step `one + times * (two - one)`.
 
-    pairs: the keys of moments that belong together; by default the same keys. None if the peak of
-    either Step is not among them.
+    pairs: keys of matching moments; by default equal keys. Returns None if they do not include the
+    peaks of both Steps.
     """
     points_of_one, points_of_two = (dict(zip(s.keys, s.timeline, strict=True)) for s in (one, two))
     pairs = pairs or [(key, key) for key in one.keys if key in points_of_two]
@@ -77,8 +77,8 @@ def _peak_key(step: Step) -> tuple:
 
 
 def kept(question: dict) -> Step | None:
-    """The Step that was kept for this question by the same code and libraries; None if there is
-    none, or its file is damaged."""
+    """Load the Step cached for a question by the same code and libraries; None if there is none, or
+    its file is damaged."""
     try:
         content = json.loads(_file(question).read_text("utf-8"))
         if content["question"] != _plain(question):
@@ -93,7 +93,7 @@ def kept(question: dict) -> Step | None:
 
 
 def keep(question: dict, step: Step):
-    """Write a Step to the cache. A folder that cannot be written to is no error."""
+    """Write a Step to the cache. Failure to write is ignored."""
     file = _file(question)
     with contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -116,7 +116,7 @@ def _file(question: dict):
 
 @functools.cache
 def _code() -> list:
-    """What a trace depends on: versions of libraries, and the files of this package."""
+    """Identify the code that a trace depends on: library versions and this package's files."""
     versions = []
     for name in LIBRARIES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):

@@ -20,7 +20,7 @@ LARGEST_BATCH, LENGTH_STEP, TRACES = 2**20, 64, 5
 
 
 class Card(NamedTuple):
-    """A GPU: its name and all its bytes."""
+    """A GPU's name and total memory in bytes."""
 
     name: str
     bytes: float
@@ -30,9 +30,9 @@ class Card(NamedTuple):
 
 
 def card(text) -> Card:
-    """The GPU of a name ("RTX 4090", "A100 80GB") or of a size ("24GB", "24GiB").
+    """Find a GPU by its name ("RTX 4090", "A100 80GB") or size ("24GB", "24GiB").
 
-    GB are 10**9 bytes, so that 24GB is on the safe side of a card sold as one of 24 GB.
+    1 GB is 10**9 bytes, so 24GB is a safe estimate for a card sold with 24 GB.
     """
     wanted = " ".join(str(text).split()).lower()
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]+)", wanted)
@@ -55,12 +55,12 @@ def card(text) -> Card:
 
 def judge(predict: Callable[[dict], float], config, peak: float, on: Card, context: int,
           device: str = "cuda", has_shape: bool = True) -> dict:
-    """Whether a step fits, the room that is left, how large batch and length may be, and the
-    cheapest changes that make it fit, from those after which the run learns the same.
+    """Judge whether a step fits, with the free memory, the largest batch and length, and the
+    smallest changes that make it fit (changes that keep the updates the same come first).
 
-    predict: the peak in bytes after a change of the Config ({field: value}). context: the longest
-    max_length to consider. has_shape: whether the peak counts activations, without which batch and
-    length (then None) cannot be judged. Raises no error for a change that goes with no prediction.
+    predict: returns the peak in bytes after a change of the Config ({field: value}). context: the
+    longest max_length to consider. has_shape: whether the peak includes activations; without them,
+    largest batch and length are None. Changes that cannot be predicted are skipped.
     """
     known: dict[str, float] = {}
 
@@ -78,7 +78,7 @@ def judge(predict: Callable[[dict], float], config, peak: float, on: Card, conte
     step = min(LENGTH_STEP, config.max_length)
     batch, edge = largest(lambda n: after({"batch_size": n}), config.batch_size, peak, limit,
                           LARGEST_BATCH)
-    # Of the same number of tokens in all, memory is nearly the same.
+    # The same total number of tokens needs nearly the same memory.
     guess = int(edge * config.max_length / config.batch_size / step)
     length, _ = largest(lambda n: after({"max_length": n * step}), config.max_length // step, peak,
                         limit, max(1, context // step), guess)
@@ -100,11 +100,12 @@ def judge(predict: Callable[[dict], float], config, peak: float, on: Card, conte
 
 def largest(need: Callable[[int], float], start: int, peak: float, limit: float, highest: int,
             guess: int = 0) -> tuple[int, float]:
-    """(the largest n up to `highest` with need(n) <= limit, else 0; where the line through the last
-    two predictions meets the limit). need(start) is `peak`; need must not fall.
+    """Find the largest n up to `highest` with need(n) <= limit (else 0); returns (n, extrapolated
+    n). `need` must not decrease; need(start) is `peak`.
 
-    A prediction takes seconds and is nearly a line, so the next n is where the line through the two
-    points closest to the limit meets it. After TRACES predictions the n may be a lower bound.
+    A prediction takes seconds and is almost linear in n. Therefore the next n is where the line
+    through the two points closest to the limit meets the limit; the last such value is the
+    extrapolated n. After TRACES predictions, n may be a lower bound.
     """
     known = {start: peak}
     low, high, edge = (start, highest + 1, 0.0) if peak <= limit else (0, start, 0.0)
@@ -130,7 +131,7 @@ def largest(need: Callable[[int], float], start: int, peak: float, limit: float,
 
 
 def sentences(verdict: dict) -> list[str]:
-    """The verdict for a terminal: whether it fits, then how far it can grow or what to change."""
+    """Write the verdict for a terminal: whether the step fits, and what may grow or must change."""
     spare = verdict["headroom_bytes"]
     kept = f"{gb(model_shapes.CONTEXT)} for CUDA and {model_shapes.SLACK:.0%} for its allocator"
     lines = [f"Fits on {verdict['gpu']} with {gb(spare)} to spare, after {kept}."

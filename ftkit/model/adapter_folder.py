@@ -76,7 +76,7 @@ def _is_folder(path: Path) -> bool:
 
 
 def read_config(folder: str | Path) -> dict:
-    """adapter_config.json as a dict. Raises UserError if it is missing or not peft's."""
+    """Read adapter_config.json. Raises UserError if it is missing or not peft's."""
     content = soundness.read_json(_path(folder))
     if not isinstance(content.get("peft_type"), str):
         raise UserError(f"{_path(folder)} has no peft_type; expected the file that peft's "
@@ -85,7 +85,7 @@ def read_config(folder: str | Path) -> dict:
 
 
 def weights_in(folder: str | Path) -> dict[str, soundness.Tensor]:
-    """Name → tensor of an adapter's weight file. Raises UserError if it is missing or damaged."""
+    """Map names to tensors of an adapter's file. Raises UserError if it is missing or damaged."""
     folder = at_home(folder)
     if not (folder / WEIGHTS).exists():
         pickled = (" (adapter_model.bin is a pickle, which can run code: convert it with a peft "
@@ -128,7 +128,7 @@ def check(model, folder: str | Path):
 
 
 def _peft_config(folder: Path) -> Any:
-    """peft's config of an adapter. Raises UserError if peft cannot read it."""
+    """Load peft's config of an adapter. Raises UserError if peft cannot read it."""
     import peft
 
     kind, kinds = read_config(folder)["peft_type"], list(peft.PEFT_TYPE_TO_CONFIG_MAPPING)

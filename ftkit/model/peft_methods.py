@@ -11,7 +11,7 @@ from ftkit.base.errors import UserError
 
 
 def request(model, config):
-    """The peft config for `config.method`. Raises UserError if its fields contradict each other.
+    """Create the peft config for `config.method`. Raises UserError if fields contradict each other.
 
     For IA3, all-linear means peft's default modules for the architecture: keys, values and the
     input of the last MLP matrix, as in the paper (arXiv:2205.05638). Prompt tuning starts from the

@@ -258,7 +258,7 @@ def _check_names(content: dict, folder: Path):
 
 
 def check_info(found: dict[str, Any], where: str | Path):
-    """Raise UserError where transformers' loading info reports a weight that did not fit."""
+    """Raise UserError if transformers' loading info reports a weight that did not fit."""
     where = printable_name(where)
     advice = "weights and config.json belong to different models, or the file is damaged"
     for name, stored, expected in sorted(found.get("mismatched_keys") or [], key=str):
@@ -272,7 +272,7 @@ def check_info(found: dict[str, Any], where: str | Path):
 
 
 def check_values(model, where: str | Path):
-    """Raise UserError where a weight of a loaded model is nan or infinite."""
+    """Raise UserError if a weight of a loaded model is nan or infinite."""
     import torch
 
     for name, p in model.named_parameters():

@@ -17,12 +17,12 @@ from ftkit.experiment.sweep_state import Sweep, SweepState
 
 def sweep(lab, config, values: dict, *, on_row=None, parallel=None, backend=None, halving=False,
           resume=False) -> Sweep:
-    """One run for every combination of `values` (field → list), in the order of the grid.
+    """Train a run for every combination of `values` (field → list), in the order of the grid.
 
     on_row: called with each row; rows of runs side by side are interleaved.
     parallel: None trains small models on a CPU side by side, one per thread; False never does;
-    True or a number (of runs at a time) does so for any model that fits. Runs share the threads;
-    another order of summation changes the last digits only. Runs whose steps draw random numbers
+    True or a number (of runs at a time) does so for any model that fits. Runs share the threads,
+    and the order of summation changes only the last digits. Runs whose steps draw random numbers
     (dropout, sampled answers) are trained one after the other, and `how` says so.
     backend: "dask" or "ray" trains on that cluster. Runs of a lost worker are run again. The runs
     are returned without their models.
@@ -32,7 +32,7 @@ def sweep(lab, config, values: dict, *, on_row=None, parallel=None, backend=None
     resume: take finished runs of the same model, data, probes and Config from the store, without
     their models. Off by default, so that a cell that is run again trains again.
     An interrupt keeps and returns the finished runs and prints how to continue.
-    Raises UserError before any run for an unknown field or a bad value.
+    Raises UserError before any run if a field is unknown or a value is invalid.
     """
     values = {name: _values(name, given) for name, given in values.items()}
     grid = [dict(zip(values, point, strict=True)) for point in itertools.product(*values.values())]

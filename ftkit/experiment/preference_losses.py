@@ -26,7 +26,7 @@ def sigmoid(policy, reference, beta: float):
 def ipo(policy, reference, lengths, beta: float):
     """IPO, Azar et al. 2023 (arXiv 2310.12036), eq. 17: the gap of the log ratios is regressed on
     1 / (2 beta), so that it does not grow without bound. Log ratios are means over tokens, as in
-    TRL on the authors' advice; beta is the paper's tau."""
+    TRL (the authors advise this). beta is the paper's tau."""
     ratios = policy - reference
     gap = ratios / lengths
     return (gap[0] - gap[1] - 1 / (2 * beta)).square().mean(), beta * ratios
@@ -34,7 +34,7 @@ def ipo(policy, reference, lengths, beta: float):
 
 def kto(policy, reference, kl, beta: float):
     """KTO, Ethayarajh et al. 2024 (arXiv 2402.01306), eq. 7: each answer is compared with `kl`, an
-    estimate of KL(policy || reference), and not with its partner. Both kinds weigh the same."""
+    estimate of KL(policy || reference), not with the other answer. Both kinds have weight 1."""
     ratios = policy - reference
     signs = torch.tensor([[1.0], [-1.0]], device=ratios.device)
     return (1 - F.sigmoid(beta * signs * (ratios - kl))).mean(), beta * ratios
@@ -42,8 +42,8 @@ def kto(policy, reference, kl, beta: float):
 
 def orpo(policy, lengths, beta: float):
     """ORPO, Hong et al. 2024 (arXiv 2403.07691), eqs. 6 and 7: SFT on the chosen answers, plus beta
-    (the paper's lambda) times a loss on the odds ratio. No reference. TRL's SFT term also has the
-    tokens of the prompt; here, as elsewhere in ftkit, only those of the answer."""
+    (the paper's lambda) times a loss on the odds ratio. There is no reference. TRL's SFT term
+    includes the prompt's tokens; here, as elsewhere in ftkit, it has only the answer's."""
     means = policy / lengths
     log_odds = means - torch.log(-torch.expm1(means.clamp(max=-1e-6)))  # log(p / (1 - p))
     penalty = -F.logsigmoid(log_odds[0] - log_odds[1]).mean()
@@ -51,8 +51,8 @@ def orpo(policy, lengths, beta: float):
 
 
 def simpo(policy, lengths, beta: float, gamma: float):
-    """SimPO, Meng et al. 2024 (arXiv 2405.14734), eq. 6: the reward is beta times the mean
-    log-probability of a token, and must be larger by gamma. No reference."""
+    """SimPO, Meng et al. 2024 (arXiv 2405.14734), eq. 6: the reward is beta times the mean token
+    log-probability, and its target margin is gamma. There is no reference."""
     rewards = beta * policy / lengths
     return -F.logsigmoid(rewards[0] - rewards[1] - gamma).mean(), rewards
 
@@ -63,7 +63,7 @@ def sft(policy, lengths):
 
 
 def of_pairs(config, policy, reference, lengths, kl=None) -> tuple[torch.Tensor, dict]:
-    """The loss that `config.loss_type` names, and its measures.
+    """Compute the loss `config.loss_type` and its measures.
 
     accuracy: fraction of the pairs whose chosen answer has the larger reward. margin: difference of
     the rewards. chosen, rejected: mean log-probability of an answer (nats).
@@ -88,7 +88,7 @@ def of_pairs(config, policy, reference, lengths, kl=None) -> tuple[torch.Tensor,
 
 
 def measures(policy, rewards) -> dict[str, float]:
-    """Measures of the pairs of a batch; see `of_pairs`."""
+    """Compute the measures of a batch of pairs; see `of_pairs`."""
     margins = rewards[0] - rewards[1]
     seen = {"accuracy": (margins > 0).float().mean(), "margin": margins.mean(),
             "chosen": policy[0].mean(), "rejected": policy[1].mean()}
@@ -99,11 +99,11 @@ def measures(policy, rewards) -> dict[str, float]:
 
 
 def advantages(rewards: torch.Tensor, scale_rewards: str = "group") -> torch.Tensor:
-    """How much better each answer was than its group; rewards: (groups, answers).
+    """Reward of each answer minus the mean of its group; rewards: (groups, answers).
 
-    scale_rewards: "group" or "batch" divides by that standard deviation (a group of equal rewards
-    gets zeros); "none" follows Dr. GRPO, Liu et al. 2025 (arXiv 2503.20783). RLOO's leave-one-out
-    advantage (arXiv 2402.14740) is n / (n - 1) times that of "none".
+    scale_rewards: "group" or "batch" divides by its standard deviation (equal rewards in a group
+    give zeros); "none" follows Dr. GRPO, Liu et al. 2025 (arXiv 2503.20783). RLOO's leave-one-out
+    advantage (arXiv 2402.14740) is the one of "none" times n / (n - 1).
     """
     centered = rewards - rewards.mean(1, keepdim=True)
     if scale_rewards == "none":
@@ -113,9 +113,9 @@ def advantages(rewards: torch.Tensor, scale_rewards: str = "group") -> torch.Ten
 
 
 def importance_ratio(policy, old, mask, level: str = "token") -> torch.Tensor:
-    """Current probability divided by the one at sampling: per token, (answers, tokens); at level
-    "sequence" the geometric mean over an answer, (answers, 1), as in GSPO, Zheng et al. 2025
-    (arXiv 2507.18071), whose clip range is near 3e-4."""
+    """Current probability divided by the probability at sampling: per token, (answers, tokens), or
+    at level "sequence" the geometric mean over an answer, (answers, 1), as in GSPO, Zheng et al.
+    2025 (arXiv 2507.18071). GSPO's clip range is about 3e-4."""
     change = policy - old
     if level == "sequence":
         change = (change * mask).sum(1, keepdim=True) / mask.sum(1, keepdim=True)
@@ -123,7 +123,7 @@ def importance_ratio(policy, old, mask, level: str = "token") -> torch.Tensor:
 
 
 def clip_range(config) -> tuple[float, float]:
-    """Lower and upper ratio beyond which a gain in that direction has no gradient."""
+    """Return the (lower, upper) ratio beyond which a further gain has no gradient."""
     high = config.epsilon if config.epsilon_high is None else config.epsilon_high
     return 1 - config.epsilon, 1 + high
 
@@ -132,12 +132,12 @@ def grpo(policy, old, mask, advantage, config, reference=None, max_tokens: int =
     """The loss of Shao et al. 2024 (arXiv 2402.03300): a clipped policy gradient, and the KL to the
     reference.
 
-    policy, old, reference, mask: (answers, tokens), log-probabilities now, when the answers were
-    drawn, and of the untouched model. advantage: (answers,). The KL is weighted by the ratio, as in
-    DeepSeek-V3.2 and TRL: only then its gradient is that of the KL. `config.loss_type` says how
-    tokens are averaged: "grpo" in each answer and then over answers; "bnpo" over all tokens of the
-    batch; "dapo" likewise, as a batch is drawn for one step here (Yu et al. 2025, arXiv
-    2503.14476); "dr_grpo" by a constant, max_tokens for each answer.
+    policy, old, reference, mask: (answers, tokens): log-probabilities under the current model, at
+    sampling, and under the initial model. advantage: (answers,). The KL is weighted by the ratio,
+    as in DeepSeek-V3.2 and TRL, since otherwise its gradient would be biased. `config.loss_type`
+    determines the mean: "grpo" in each answer and then over answers; "bnpo" over all tokens of the
+    batch; "dapo" likewise, as a batch is sampled for one step here (Yu et al. 2025, arXiv
+    2503.14476); "dr_grpo" divides by a constant, max_tokens for each answer.
     """
     ratio = importance_ratio(policy, old, mask, config.importance_sampling_level)
     advantage = advantage[:, None]
@@ -151,7 +151,7 @@ def grpo(policy, old, mask, advantage, config, reference=None, max_tokens: int =
 
 
 def clipped(policy, old, mask, advantage, config) -> float:
-    """Fraction of the tokens whose gradient the clip has set to zero."""
+    """Fraction of the tokens whose gradient is zero because of clipping."""
     ratio = importance_ratio(policy, old, mask, config.importance_sampling_level)
     advantage, (low, high) = advantage[:, None], clip_range(config)
     outside = ((ratio > high) & (advantage > 0)) | ((ratio < low) & (advantage < 0))

@@ -17,8 +17,8 @@ def noise(model, alpha: float | None, batch: PackedBatch) -> Iterator[PackedBatc
     """Inside, add uniform noise of at most alpha / sqrt(L * d) to the embeddings in training mode.
 
     Jain et al. 2023 (arXiv 2310.05914). d is the embedding dimension. L is the length of the
-    longest example, also in a packed row, so that the noise equals that of transformers' Trainer
-    with padded batches. alpha: None adds no noise and draws no random numbers. Yields the batch to
+    longest example, also in a packed row, so that the noise is as in transformers' Trainer with
+    padded batches. alpha: None adds no noise and draws no random numbers. Yields the batch to
     use for the forward pass.
     """
     if alpha is None:

@@ -29,7 +29,7 @@ Names = str | Iterable[str] | None  # several may be separated by commas; None m
 
 
 class StatedClaim(TypedDict):
-    """An entry of "proofs". If op is "==", the result of `proof` must equal `number` up to the
+    """An entry of a question's "proofs". If op is "==", `proof` must return `number` up to the
     relative error `within`."""
 
     proof: str
@@ -42,7 +42,7 @@ class StatedClaim(TypedDict):
 
 class AskedNumber(TypedDict):
     """The number that a card asks for. The card shows `givens`; `formula`, an expression in their
-    names, has the value `answer`. within: the relative error that is still right."""
+    names, has the value `answer`. within: the accepted relative error."""
 
     ask: str
     givens: dict[str, float]
@@ -61,7 +61,7 @@ class Choice(TypedDict):
 
 @dataclasses.dataclass(frozen=True)
 class Question:
-    """One line of the bank; see the module."""
+    """A question of the bank. The docstring of this module explains the fields."""
 
     id: str
     level: str
@@ -81,7 +81,7 @@ class Question:
 
     @property
     def kind(self) -> str:
-        """How its card asks: number, choice, or recall (say it, then look)."""
+        """The kind of its card: number, choice, or recall (say it, then look)."""
         return "number" if self.number else "choice" if self.choice else "recall"
 
 
@@ -130,7 +130,7 @@ def take_turns(chosen: Iterable[Question]) -> list[Question]:
 
 
 def find(id: str) -> Question:
-    """The question with this id; UserError with the nearest ids if none exists."""
+    """The question with this id. Raises UserError, naming similar ids, if none exists."""
     for question in everything():
         if question.id == id:
             return question

@@ -68,7 +68,7 @@ class Store:
         return entry
 
     def _entries(self) -> list[dict]:
-        """Every line by time; damaged lines are left out and reported once."""
+        """All lines, sorted by time. Damaged lines are left out and reported once."""
         if not self.path.exists():
             return []
         with open(self.path, "rb") as file:
@@ -83,7 +83,7 @@ class Store:
         return sorted(unique.values(), key=lambda entry: entry["at"])
 
     def reviews(self) -> list[dict]:
-        """Every review that was not undone, by time."""
+        """All reviews that were not undone, sorted by time."""
         entries = self._entries()
         undone = {entry.get("undo") for entry in entries}
         return [entry for entry in entries if "rating" in entry and entry["id"] not in undone]
@@ -164,8 +164,8 @@ class FlashCard:
 def deck(level=None, topic=None, own: str | Path | None = None) -> list[FlashCard]:
     """The cards of these levels and topics: the learner's misses, own cards, cards of the bank.
 
-    An own card replaces the card of the bank with the same id. Topics of the bank take turns.
-    topic: of the bank or of an own card, "your misses" or "your cards". own: the file of own cards
+    An own card replaces the bank's card with the same id. The bank's topics take turns.
+    topic: one of the bank or an own card, "your misses" or "your cards". own: the file of own cards
     (default: `home()/cards.jsonl`). Raises UserError for an unknown level or topic, and if no card
     fits.
     """
@@ -187,7 +187,7 @@ def deck(level=None, topic=None, own: str | Path | None = None) -> list[FlashCar
 
 
 def _why_empty(levels: list[str], topics: list[str]) -> str:
-    """Why no card has one of these levels and topics, and what exists."""
+    """A message that no card fits, with the levels and topics that exist."""
     exist = []
     for topic in topics:
         if topic == MISSES:
@@ -205,9 +205,9 @@ def _why_empty(levels: list[str], topics: list[str]) -> str:
 def own_cards(path: str | Path | None = None) -> list[FlashCard]:
     """The learner's own cards: JSON Lines with "front", "back" and optional "topic" and "level".
 
-    A line with the "id" of a card of the bank replaces that card; its "front" is optional. path:
-    default `home()/cards.jsonl`, which need not exist. Raises UserError for a line that is not a
-    card, with its number, and for a file that cannot be read.
+    A line with the "id" of a bank card replaces that card and needs no "front". path:
+    default `home()/cards.jsonl`, which need not exist. Raises UserError if the file cannot be read
+    or a line is not a card.
     """
     file = Path(path) if path else machine.home() / "cards.jsonl"
     if path is None and not file.exists():

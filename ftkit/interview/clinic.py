@@ -107,7 +107,7 @@ def run_scenario(scenario: str, records: str, seed: int, options: dict):
 
 @functools.cache
 def _train(scenario: str, records: str, config):
-    """Cached, since most repairs lead to the same baseline run."""
+    """Train a scenario. Cached, since most repairs lead to the same baseline run."""
     return experiment(scenario, records).run(config, live=False)
 
 
@@ -219,7 +219,7 @@ class Case(shared.Case):
         self.broken = self._rerun({})
 
     def log(self) -> Table:
-        """What was printed while it ran: every few steps, at most a dozen lines."""
+        """The training log: a row every few steps, at most a dozen."""
         rows = self.run.rows
         keys = ["step", "learning_rate", "grad_norm", *series.loss_keys([self.run])]
         measured = [row for row in rows if "val_loss" in row] or rows[::max(1, len(rows) // 8)]
@@ -292,7 +292,7 @@ class SettingsCase(Case):
 
 
 class CodeCase(Case, zoo.CodeCase):
-    """A case of code. `repair` is that of the zoo."""
+    """A case of code. `repair` works as in the bug zoo."""
 
     target = "what a correct run of the pipeline reads, within the spread of its seeds"
 

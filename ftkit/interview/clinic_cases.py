@@ -4,7 +4,7 @@
 
 CAUSES has what may be wrong. The parameters and the seed of a case are drawn, so that its log is
 new each time. Most logs come from short runs of the embedded model (2M parameters), some from
-recorded runs of SmolLM2-135M, of which there are few; those of "out of memory" are arithmetic.
+the few recorded runs of SmolLM2-135M. Logs of "out of memory" are computed without a run.
 `sent.made` says which.
 """
 
@@ -33,7 +33,7 @@ ARITHMETIC = "arithmetic: no model was run; the numbers follow from the config"
 
 @dataclasses.dataclass(frozen=True)
 class Sent:
-    """What a colleague sends, and what can be asked for.
+    """What a colleague sends, and the further readings that the learner can ask for.
 
     records: two training records. answers: three pairs (prompt, answer). log: rows. readings:
     name → text. made: where the log comes from.
@@ -197,7 +197,7 @@ def _plain(batches, learning_rate: float, parts: int = 1, half: bool = False,
     """A full fine-tune of the embedded model by a loop of ten lines.
 
     batches: lists of records, one for each step. parts: each part starts with a fresh optimizer.
-    half: weights and AdamW in fp16. ids: what becomes of each token id.
+    half: weights and AdamW in fp16. ids: maps each token id to the one used.
     """
     import torch
 
@@ -233,7 +233,7 @@ def _score(plain: _Plain, records, tokens: int = 16) -> float:
 
 
 def _lengths(plain: _Plain, records, limit: int) -> str:
-    """How many of the answers end by themselves within `limit` tokens."""
+    """A sentence: how many answers end on their own within `limit` tokens."""
     drawn = generation.generate(
         plain.model, encoding.prompts(records, plain.tokenizer), max_new_tokens=limit,
         eos_token_ids=sorted(encoding.eos_ids(plain.tokenizer, plain.model)))

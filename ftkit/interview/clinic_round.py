@@ -27,7 +27,7 @@ HELP = ("Read what was sent, and ask for what you would look at next by its numb
 
 
 class Round:
-    """All causes in random order; a new seed draws another order and other parameters."""
+    """All causes in random order. The seed decides the order and the parameters."""
 
     def __init__(self, seed: int | None = None):
         self.seed = secrets.randbelow(10**6) if seed is None else seed
@@ -60,7 +60,7 @@ class Round:
 
 
 class Visit(Case):
-    """One case: what was sent, what was asked for, what was named."""
+    """One case, with the readings asked for and the causes named so far."""
 
     def __init__(self, cause: str, seed: int):
         super().__init__(CAUSES[cause], CAUSES, f"clinic round {seed} {cause}")
@@ -91,7 +91,7 @@ class Visit(Case):
                 for row in self.sent.log]
 
     def ask(self, reading: str) -> str:
-        """What a reading says: its number in `sent.readings`, from 1, or its name.
+        """The text of a reading, chosen by its number in `sent.readings` (from 1) or its name.
 
         Raises UserError for a reading that this case does not have.
         """
@@ -119,5 +119,5 @@ class Visit(Case):
         return (f"What decides: {cause.sign}. What to do: {cause.remedy}. Lesson {cause.lesson}.")
 
     def against(self, named: Cause) -> str:
-        """The reading that a wrong cause would show in."""
+        """The reading that would differ if the named cause were right."""
         return f"Not {named.title!r}. It would show in this reading: {named.sign}."

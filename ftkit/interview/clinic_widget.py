@@ -15,7 +15,7 @@ HINT = "reading by number, or cause by name, then Enter"
 
 
 class Clinic(W.VBox):
-    """Cases in random order; `.visit` is the current one, without widgets. seed: for tests."""
+    """Cases in random order. `.visit` is the current one, without widgets. seed: for tests."""
 
     def __init__(self, seed: int | None = None):
         self.round, self.visit = Round(seed), None

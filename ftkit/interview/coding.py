@@ -60,7 +60,7 @@ def tasks() -> dict[str, CodingTask]:
 
 
 def run(name: str, code: str, seconds: float = SECONDS) -> tuple[bool, str]:
-    """Run a candidate's code in a new process and check it: (solved, message of the check).
+    """Run and check a candidate's code in a new process. Returns (solved, message).
 
     Raises UserError for an exercise that is not in the coding round.
     """

@@ -79,7 +79,7 @@ def _prepared(line: dict) -> Task:
 class Talk:
     """The tasks of an interview, its clocks and the scores so far.
 
-    level, topic, questions: which concept questions, and how many. minutes: time limit of the
+    level, topic, questions: select the concept questions and their number. minutes: limit of the
     interview (default: the sum of all clocks); the current question may still be answered. rounds:
     names of ROUNDS (default: all). Raises UserError for an argument that cannot be used.
     """

@@ -92,7 +92,7 @@ def _typed(talk: Talk, ask: Ask, prompt: str) -> str:
 
 
 def _speak(talk: Talk, task: Task, ask: Ask):
-    """Answer, model answer, rubric, follow-ups."""
+    """Ask for a spoken or typed answer, show the model answer, and score it by the rubric."""
     lines = []
     try:
         while (line := _typed(talk, ask, "... " if lines else "answer (an empty line ends)> ")) or (
@@ -120,7 +120,7 @@ def _speak(talk: Talk, task: Task, ask: Ask):
 
 
 def _tick(talk: Talk, task: Task, ask: Ask) -> set[int]:
-    """The points that were said, by their numbers."""
+    """Ask for the numbers of the rubric's points that the answer covered; returns their indices."""
     say("Rubric:", *(f"  {i}  [{p.weight}] {p.text}" for i, p in enumerate(task.points, 1)), hang=7)
     while True:
         text = _typed(talk, ask, "which of these did you say, e.g. 1 3 (Enter: none)> ")
@@ -137,7 +137,7 @@ def _yes(talk: Talk, ask: Ask) -> bool:
 
 
 def _code(talk: Talk, task: Task, ask: Ask):
-    """Write the function in a file, run its check until it is solved or given up."""
+    """Let the candidate write the function in a file; check it until it is solved or given up."""
     file = talk.code_file()
     say(f"Complete this function in your editor. {coding.IMPORTED}", f"  {file}", hang=2)
     say_as_is(task.stub.rstrip())

@@ -26,9 +26,9 @@ FORM = re.compile(rf"\s*({NUMBER})\s*(?:/\s*({NUMBER}))?\s*(.*)$")
 
 
 def parse(text: str, unit: str = "") -> tuple[float, str]:
-    """(number, unit in lower case) of a text; 3/11 is a number.
+    """Split a text such as "100.4 GiB" or "3/11" into (number, unit in lower case).
 
-    Raises UserError for another text. unit: for the example in its message.
+    Raises UserError if it does not start with a number. unit: for the example in the message.
     """
     match = FORM.match(clean(text).strip("~≈ "))
     if not match:
@@ -42,10 +42,10 @@ def parse(text: str, unit: str = "") -> tuple[float, str]:
 
 
 def judge(text: str, right: float, unit: str = "", within: float = 0.01) -> tuple[bool, str]:
-    """(right, comment) for a typed number. A number without a unit is taken in the expected one.
+    """Judge a typed number; returns (right, comment). A missing unit means the expected one.
 
     Bytes are converted (GB is 1e9, GiB 2**30 bytes); counts may end in k, million, billion. Raises
-    UserError for a text that is not a number, or a unit of another kind.
+    UserError if the text is not a number or its unit cannot be converted.
     """
     value, given = parse(text, unit)
     expected = unit.lower()

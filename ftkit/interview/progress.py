@@ -90,7 +90,7 @@ class Progress:
 
 
 def calibration(of: str, at_least: int = 1) -> list[str]:
-    """A line that compares mean confidence and accuracy; none for fewer guesses. of: their name."""
+    """Compare mean confidence and accuracy in one line; [] below `at_least` guesses."""
     rows = predictions.calibration_rows()
     count = sum(row["guesses"] for row in rows)
     if count < at_least:

@@ -41,5 +41,5 @@ def points(question: Question) -> tuple[Point, ...]:
 
 
 def score(all_points, said: set[int]) -> float:
-    """Weight of the points said (indices from 0), as a fraction of the total weight."""
+    """Weight of the points with indices `said`, as a fraction of the total weight."""
     return sum(all_points[i].weight for i in said) / sum(point.weight for point in all_points)

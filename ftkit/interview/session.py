@@ -105,7 +105,7 @@ class Session:
 
     @property
     def unit(self) -> str:
-        """The unit of that number; empty if it has none."""
+        """The unit of the number asked for; empty if it has none."""
         return self.number["unit"] if self.number else ""
 
     def number_prompt(self) -> str:
@@ -116,7 +116,7 @@ class Session:
             f" Answer in {self.unit}." if self.unit else "")
 
     def _shuffled_options(self) -> list[str]:
-        """The right option of a choice among the card's own wrong ones."""
+        """The options of a choice in random order."""
         question = self.question
         if question is None or question.choice is None:
             return []
@@ -133,10 +133,10 @@ class Session:
     # ------------------------------------------------------------------------------- answers
 
     def answer(self, text, confidence: float | None = None) -> tuple[bool, str]:
-        """Judge a typed number or the number of a choice (from 1): (right, comment).
+        """Judge a typed number, or the number of an option (from 1). Returns (right, comment).
 
-        The first answer to a card is logged, with its confidence (0 to 1). Raises UserError for a
-        text that cannot be judged.
+        The first answer to a card is logged with its confidence (0 to 1). Raises UserError if the
+        text is not such a number.
         """
         right, comment, text, actual = self.judge(text)
         if self.verdict is None:
@@ -145,7 +145,7 @@ class Session:
         return right, comment
 
     def judge(self, text) -> tuple[bool, str, str, str]:
-        """Like `answer`, but without logging: (right, comment, answer, right answer)."""
+        """Judge without logging. Returns (right, comment, answer, right answer)."""
         question = self.card.question
         if question is None or question.kind == "recall":
             raise UserError("this card asks for recall: say the answer, look, and rate yourself")

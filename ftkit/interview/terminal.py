@@ -146,7 +146,7 @@ def _rate(practice: session.Session, ask: Ask):
 
 
 def prove(question: bank.Question) -> bool:
-    """Run what proves the answer and print each claim; True if all hold."""
+    """Run the proofs of the answer and print each claim. Returns whether all hold."""
     if not question.proofs:
         say(f"{question.id} is a matter of judgment; it is scored by:",
             *(f"- {point.text}" for point in rubrics.points(question)))

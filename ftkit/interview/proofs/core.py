@@ -41,7 +41,7 @@ class Claim:
     kind: str = ""  # of its proof, see `registry.KINDS`
 
     def holds(self) -> bool:
-        """Whether it is true; never for nan. A comparison needs a gap of 5 % of its larger side."""
+        """Whether it is true (never for nan). "<" and ">" need a gap of 5 % of the larger side."""
         if not (math.isfinite(self.left) and math.isfinite(self.right)):
             return False
         if self.op in ("==", "!="):

@@ -97,8 +97,8 @@ def rouge_not():
 
 
 def calibration_error(confidence, right, bins: int = 10) -> float:
-    """Expected calibration error (Guo et al. 2017): the gap between mean confidence and accuracy
-    in each bin of confidence, weighted by its answers."""
+    """Expected calibration error (Guo et al. 2017): the mean over confidence bins of the gap
+    between mean confidence and accuracy, weighted by the number of answers in the bin."""
     confidence, right = numpy.asarray(confidence), numpy.asarray(right, float)
     bin_of = numpy.minimum((confidence * bins).astype(int), bins - 1)
     groups = [bin_of == i for i in range(bins)]
@@ -142,7 +142,7 @@ def spread_of_difference():
 
 @proof("simulation")
 def gradient_noise():
-    """Means of 16 and of 32 noisy gradients, as batches draw them."""
+    """Ratio of the gradient noise in batches of 16 to that in batches of 32."""
     draws = rng().normal(1.0, 3.0, (20_000, 32))
     return draws[:, :16].mean(1).std() / draws.mean(1).std()
 
@@ -182,8 +182,8 @@ def copy_grams():
 
 @proof("simulation")
 def split_leak():
-    """100 questions in four wordings each: percentage of the test whose question is in training,
-    when records are drawn and when questions are drawn."""
+    """Percentage of the test records whose question is also in training, when records are split
+    and when questions are split: 100 questions in four wordings each."""
     question_of = numpy.arange(400) // 4
 
     def leaked(in_test) -> float:
@@ -200,7 +200,7 @@ SIZES = (1_000_000, 100_000, 5_000)
 
 
 def draw_counts(weights, draws=1_105_000):
-    """How often each set is drawn with these weights."""
+    """Number of times each set is drawn with these weights."""
     weights = numpy.asarray(weights, float)
     return rng().multinomial(draws, weights / weights.sum())
 
@@ -315,7 +315,7 @@ def zero_batch():
 
 @proof("arithmetic")
 def l2sp_start():
-    """The pull of ftkit's L2-SP where the run starts, and of weight decay as L2 toward zero."""
+    """Gradients of ftkit's L2-SP and of weight decay (L2 toward zero) at the start of a run."""
     weight = torch.nn.Parameter(torch.ones(10))
     weight.grad = torch.zeros(10)
     loop.pull_back([weight], [weight.detach().clone()], 0.1)
@@ -324,7 +324,7 @@ def l2sp_start():
 
 
 def dpo_margin():
-    """The loss where the chosen answer gained 5 nats and the rejected one lost 5, at beta 0.1."""
+    """DPO loss after the chosen answer gained 5 nats and the rejected one lost 5, at beta 0.1."""
     reference = torch.tensor([[-20.0], [-30.0]])
     return preference_losses.sigmoid(reference + torch.tensor([[5.0], [-5.0]]), reference, 0.1)[0]
 

@@ -26,7 +26,7 @@ def base() -> tuple[Any, Any, dict, torch.Tensor]:
 
 
 def encode(records: list[dict], template: str | None = None) -> list[dict]:
-    """Token ids and labels of each record, by the tokenizer of the embedded model."""
+    """Encode records as token ids and labels with the embedded model's tokenizer."""
     return list(encoding.encode_all(records, base()[1], template=template).examples)
 
 
@@ -36,7 +36,7 @@ def logits_of(model, batch=None):
 
 
 def adapted(**config):
-    """A fresh copy of the embedded model with an adapter by peft."""
+    """A fresh copy of the embedded model with a peft adapter."""
     import peft
 
     options = {"r": 8, "lora_alpha": 16, "target_modules": "all-linear"} | config
@@ -51,17 +51,17 @@ def trainable():
 
 
 def gradients(model, loss=None) -> dict:
-    """Parameter → gradient of `loss`, by default the loss on the batch of `base`."""
+    """Gradients of `loss` by parameter name; by default of the loss on `base`'s batch."""
     model.zero_grad()
     (model(**base()[2]).loss if loss is None else loss).backward()
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
 def agreement(a: dict, b: dict) -> float:
-    """1 minus the distance of two sets of tensors relative to the second: 1 if they are equal.
+    """1 - ‖a - b‖ / ‖b‖ over all tensors: 1 if the two sets are equal.
 
-    Unlike a cosine it sees a wrong scale, and a small angle counts in full. A tensor that the
-    first set lacks is zero.
+    Unlike a cosine, it detects a wrong scale and is linear in small angles. Tensors missing
+    in `a` count as zero.
     """
     return 1 - norm(a.get(name, 0.0) - b[name] for name in b) / norm(b.values())
 
@@ -208,7 +208,7 @@ def same_choice():
 
 @functools.cache
 def first_step(scale=1.0, clip: float | None = None) -> float:
-    """Mean length of AdamW's first step on the embedded model, in learning rates."""
+    """Mean absolute change per weight in AdamW's first step, in units of the learning rate."""
     model = trainable().eval()
     old = [p.detach().clone() for p in model.parameters()]
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.0)

@@ -19,12 +19,12 @@ from ftkit.interview.proofs.registry import Evidence, proof, register
 
 @functools.cache
 def examples(n: int = 64) -> list[dict]:
-    """The first n records of the tasks as examples, token ids and labels each."""
+    """Encode the first n records of the tasks as token ids and labels."""
     return encode(schema.records("tasks")[:n])
 
 
 def supervised(examples) -> int:
-    """Tokens that are trained on."""
+    """Number of tokens that contribute to the loss."""
     return sum(label != -100 for e in examples for label in e["labels"])
 
 
@@ -130,8 +130,8 @@ def accumulation_wrong():
 
 @proof("run")
 def accumulation_gradient():
-    """Gradients of ftkit's own update from four micro-batches of unequal numbers of tokens, and
-    those of transformers' loss on all of them at once."""
+    """Compare the gradients of ftkit's update from four micro-batches of unequal token counts
+    with those of transformers' loss on all four at once."""
     batch, seen = sorted(examples(16), key=lambda e: supervised([e])), {}
 
     def look(parameters, *_):
@@ -192,9 +192,9 @@ def schedule_mean(steps: int) -> float:
 
 @functools.cache
 def end_labels(by_id: bool) -> float:
-    """Percentage of end tokens that are trained on when the end token is used for padding too.
+    """Percentage of end tokens in the loss when the end token is also the padding token.
 
-    by_id: labels are masked where the token is the padding token, not where the mask says so.
+    by_id: mask labels by the padding token's id instead of the attention mask.
     """
     eos = base()[1].eos_token_id
     batch = encoding.collate(examples(16), eos)
@@ -231,7 +231,7 @@ def double_bos():
 
 
 def cut_to(example: dict, length: int) -> dict:
-    """The first `length` tokens of an example, as a silent max_length leaves them."""
+    """Truncate an example to `length` tokens, as max_length does silently."""
     return {name: values[:length] for name, values in example.items()}
 
 

@@ -147,8 +147,8 @@ def kv_cache():
 
 @functools.cache
 def operations(lora=False, checkpointing=False) -> float:
-    """Multiplications of one training step through a wide decoder layer in mid-model, counted by
-    torch: its input needs a gradient too, for the layers below it."""
+    """Multiplications of a training step through one wide decoder layer, counted by torch. The
+    layer's input needs a gradient too, for the layers below it."""
     import peft
     from torch.utils.checkpoint import set_checkpoint_early_stop
     from torch.utils.flop_counter import FlopCounterMode
@@ -213,7 +213,7 @@ def batch_13():
 
 
 def sharded(stage: int, ranks: int = 8) -> float:
-    """GB on one of `ranks` GPUs: each kind of state is cut into slices, or kept whole."""
+    """GB on each of `ranks` GPUs, with each kind of state sharded or replicated by ZeRO `stage`."""
     n, first_cut_in_stage = parameters_7b(), {
         "optimizer": 1, "master copy": 1, "gradients": 2, "weights": 3}
     total = 0.0
@@ -227,7 +227,7 @@ def zero_stage(stage: int) -> Evidence:
 
 
 def pass_on(held, of_round: int, add: bool) -> None:
-    """One round of a ring: each rank sends one slice to the next, which adds or takes it.
+    """Run one round of a ring: each rank sends a slice to the next, which adds or copies it.
 
     held: (ranks, slices), changed in place.
     """
@@ -238,10 +238,10 @@ def pass_on(held, of_round: int, add: bool) -> None:
 
 
 def ring(ranks: int, gather: bool = True, reduce: bool = True) -> float:
-    """What each rank sends in a ring, in vectors; nan if the collective gives a wrong result.
+    """Amount each rank sends in a ring, in vectors; nan if the collective's result is wrong.
 
-    reduce: N - 1 rounds leave the sum of slice r + 1 with rank r. gather: N - 1 more bring these
-    slices to all ranks.
+    reduce: in N - 1 rounds, rank r gets the sum of slice r + 1. gather: N - 1 more rounds send
+    these slices to all ranks.
     """
     held = numpy.random.default_rng(0).integers(0, 100, (ranks, ranks))
     ready = numpy.arange(ranks), (numpy.arange(ranks) + 1) % ranks
@@ -281,7 +281,7 @@ def zero3_traffic():
 
 @proof("simulation")
 def bubble():
-    """Forward and backward of micro-batches through stages, each in one unit of time."""
+    """Simulated idle time of a pipeline, in percent. Each stage takes one unit of time per pass."""
     stages, batches, busy, end = 4, 8, 0, 0
     free, ready = [0] * stages, [0] * batches
     for order in (range(stages), reversed(range(stages))):

@@ -98,7 +98,7 @@ def fp16_finer():
 
 
 def percent_underflown(kind: torch.dtype, scale: float = 1.0) -> float:
-    """Gradients of 1e-8 that become 0 in this format after scaling, in percent."""
+    """Percentage of gradients of 1e-8 that become 0 in this format after scaling."""
     return float(100 * ((normal(10_000) * 1e-8 * scale).to(kind) == 0).float().mean())
 
 

@@ -161,7 +161,7 @@ def tasks_loss(model, template=None) -> float:
 
 @recipe
 def slowly(seed, precision):
-    """Six steps at a learning rate of 1e-5, whose updates are small against bf16's spacing."""
+    """Train six steps at a learning rate of 1e-5, with updates small against bf16's spacing."""
     few = tiny_experiment(schema.records("tasks")[:64], validation(), ())
     return train(few, seed, 6, learning_rate=1e-5, precision=precision)
 
@@ -189,7 +189,7 @@ def on_eight_records(seed):
 
 @recipe
 def noisy(seed, **options):
-    """48 records, every third with a wrong answer, ten passes; validation is clean."""
+    """Train ten epochs on 48 records, every third with a wrong answer. Validation is clean."""
     clean = schema.records("tasks")
     few = split_and_corrupt.corrupt(clean[:48], "wrong", share=0.33, seed=seed)
     return train(tiny_experiment(few, clean[-48:], ()), seed, 36, eval_steps=4, **options)
@@ -254,7 +254,7 @@ register(
 
 @recipe
 def leaked(seed):
-    """A model whose validation records are its training records."""
+    """Train with the training records as validation records."""
     few = schema.records("tasks")[:64]
     return train(tiny_experiment(few, few, {"clean": validation()}), seed, 40,
                  learning_rate=1e-3, eval_steps=10)
@@ -271,7 +271,7 @@ def leak_sign(seed):
 
 @recipe
 def narrow(seed, learning_rate=1e-3, **options):
-    """A model tuned on all tasks is trained on contracts alone."""
+    """Train a model tuned on all tasks on contracts alone."""
     start = tuned(seed)
     experiment = tiny_experiment("contracts_task", None, {"tasks": validation()},
                                  model=(start.model, start.tokenizer), replay_from="tasks")

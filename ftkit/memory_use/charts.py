@@ -102,7 +102,7 @@ def _patch(part: str):
 
 
 def _lines(ax, top, unit):
-    """Draw a line for each GPU whose memory is near the ends of the bars."""
+    """Draw a line at the usable memory of each GPU that is in the range of the bars."""
     from matplotlib.transforms import blended_transform_factory
 
     taken = []

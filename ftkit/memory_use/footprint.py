@@ -484,8 +484,8 @@ def simulated(model, config, lengths, supervised=1.0, device="cpu", attention=No
 
 
 def _units(content, length: int, device: str, attention, trainer: str) -> list[int]:
-    """Divide a sequence into lengths whose memory adds up to its own. This requires attention
-    without windows and masks, whose memory per token does not depend on the position."""
+    """Sequence lengths from which a batch can be extrapolated, in the order to try. UNIT requires
+    attention without windows and masks, whose memory per token does not depend on the position."""
     window = (content.get("text_config") or content).get("sliding_window")
     divides = device == "cuda" and attention is None and trainer == "ftkit" and length > UNIT and (
         not window or window >= length)

@@ -119,5 +119,5 @@ class Visit(Case):
         return (f"What decides: {cause.sign}. What to do: {cause.remedy}. Lesson {cause.lesson}.")
 
     def against(self, named: Cause) -> str:
-        """The reading that would differ if the named cause were right."""
+        """A sentence about the reading that would show the named cause."""
         return f"Not {named.title!r}. It would show in this reading: {named.sign}."

@@ -68,7 +68,7 @@ def kept(model, ids: torch.Tensor) -> dict[str, int]:
 def kept_by_autocast(model, batch: dict, dtype: torch.dtype | None = None) -> dict[str, int]:
     """Bytes saved for the backward pass under autocast to `dtype` (None: without autocast).
 
-    "weights": the copies of weights that autocast makes; "activations": the rest.
+    Returns bytes by "weights" (the copies that autocast makes) and "activations" (the rest).
     """
     shapes = {tuple(p.shape) for p in model.parameters() if p.ndim == 2}
 

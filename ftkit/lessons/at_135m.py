@@ -184,7 +184,7 @@ def _p(found, op: str) -> str:
 
 
 def arms_table(runs) -> Table:
-    """A row for each arm: the measures of the claim, mean ± sd over the seeds."""
+    """A table of the claim's measures, with mean ± sd over the seeds for each arm."""
     claim = runs.claim
     measures = [claim["measure"], claim.get("right_measure"), *claim["beside"]]
     measures = [m for m in dict.fromkeys(measures) if m]
@@ -249,7 +249,7 @@ def _curves(arms: dict[str, list]) -> fig.Picture:
 
 
 def _dots(runs, measure: str, sides: tuple[str, str]) -> fig.Picture:
-    """The two sides of the claim have a color; a dashed line is at the untouched model."""
+    """Draw a dot for each seed. The claim's two sides are colored; a dashed line marks the base."""
     labels = [label for label in runs.arms if runs.values(label, measure)]
     rows = [list(runs.values(label, measure).values()) for label in labels]
     looks = [sides.index(label) if label in sides else OTHERS for label in labels]

@@ -26,7 +26,7 @@ EXERCISES: dict[str, Callable] = {}
 
 
 class Verdict:
-    """A bool with its text, which was printed already, so a notebook displays nothing.
+    """A bool with a text. The text was already printed, so a notebook displays nothing.
 
     state: for a claim "holds", "opposite" (the other direction was seen) or "not settled"; for an
     exercise "solved", "wrong" or "unsolved".

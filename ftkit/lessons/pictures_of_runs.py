@@ -189,7 +189,7 @@ class Frontier:
                 for run in self.conditions[condition]]
 
     def gain(self, condition: str, over: Sequence[str] | None = None) -> list[float]:
-        """For each seed, how much more `y` it keeps than the line through `over` at the same `x`.
+        """For each seed, its `y` gain over the line through `over` at the same `x`.
 
         This compares at equal learning. over: conditions, by default the joined ones. Each seed has
         a line of its own, so gains are independent and can be tested against 0. Beyond its ends the

@@ -137,7 +137,7 @@ def predict(question: str, *options: str, guess=None, confidence: float | None =
     A notebook draws buttons below the cell. Scripts pass `guess`: an option, its first letters, or
     a number (None or `...`: no guess yet). confidence: 0 to 1. topic: group in `calibration`, by
     default the lesson. The guess is kept in the learner's progress file, and asking the same
-    question again shows the guess and result of before. Raises UserError for any other guess.
+    question again shows the guess and result of before. Raises UserError for a bad `guess`.
     """
     if confidence is not None and not (_is_number(confidence) and 0 <= confidence <= 1):
         raise UserError(f"confidence is {confidence!r}; give a number from 0 to 1 (0.7 means 70%)")

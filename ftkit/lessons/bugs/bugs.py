@@ -169,7 +169,7 @@ def padding_counted(loss, count, batch):
       complaint="The validation curve looks noisy, although the set is fixed.",
       remedy="call model.eval() before, model.train() after", lesson="14")
 def train_mode(model):
-    """Dropout is still drawn while the validation loss is measured."""
+    """Dropout is still active while the validation loss is measured."""
     model.train()
 
 
@@ -179,7 +179,7 @@ def train_mode(model):
       remedy="split by source, and look for records that are on both sides",
       lesson="18", contaminated="what was measured on is in training; here it is val_loss")
 def overlap(train, held_out):
-    """The validation records are some of those that are trained on."""
+    """The validation records are also training records."""
     return train[:: max(1, len(train) // len(held_out))][: len(held_out)]
 
 

@@ -1,9 +1,9 @@
-"""Causes of a bad run, and a case: a run with one of them, to be named and repaired.
+"""Causes of bad runs, and cases: runs with one cause each, to be diagnosed and repaired.
 
     cause = find("double bos", BUGS); cause.title, cause.sign, cause.remedy
 
-A cause has one entry. The bugs of code are in `bugs`, the wrong settings and everything else that
-the interview clinic knows in `ftkit.interview`.
+Each cause is defined once: bugs of code in `bugs`, wrong settings and the other causes of the
+interview clinic in `ftkit.interview`.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ RIGHT, TRUE, WRONG = "✓", "○", "✗"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Cause:
-    """One cause.
+    """A cause of a bad run.
 
     title: a phrase that names it. sign: the reading that separates it from other causes. in_log:
     what a log alone shows, if that differs. remedy: what to do. complaint: what a colleague says
-    about such a run. also: another cause → why that one is true here as well.
+    about such a run. also: another cause → why it is true here as well.
     """
 
     name: str
@@ -85,9 +85,9 @@ class Case:
         self.tries, self.solved = 0, False
 
     def judge(self, text: str) -> Verdict:
-        """Judge a named cause: its name, or words of its title. Kept as progress.
+        """Judge a diagnosis (a cause's name or words of its title) and log it as progress.
 
-        Raises UserError for a text that names no cause.
+        Raises UserError if no cause or several causes match.
         """
         named = find(text, self._causes)
         self.tries += 1
@@ -113,7 +113,7 @@ class Case:
         return f"not {named.title!r}: then {named.in_log or named.sign}"
 
     def guess(self, text: str) -> Verdict:
-        """Name the cause; the verdict says what speaks against a wrong one. Kept as progress."""
+        """Name the cause. The verdict says what speaks against a wrong one; it is logged."""
         if text in (None, ..., "..."):
             return self._say(TRUE, "no cause named yet")
         verdict = self.judge(text)
@@ -121,7 +121,7 @@ class Case:
         return verdict
 
     def repair(self, what: str | None = None, **changes) -> Verdict:
-        """Run it again with changes, which must meet the target; see the kind of case for `what`.
+        """Rerun the case with changes; the run must meet the target. what: see the subclass.
 
         Raises UserError if nothing is changed.
         """

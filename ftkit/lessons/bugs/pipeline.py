@@ -1,8 +1,8 @@
-"""A fine-tuning pipeline in the open: twelve small stages, each a function that can be exchanged.
+"""A transparent fine-tuning pipeline: twelve small stages, each a function that can be replaced.
 
 The rest of the kit is fast and guards against mistakes; this one is plain PyTorch and peft as in
-the tutorials, so that the zoo can break it stage by stage and a learner can repair it. As it stands
-it is correct: a test holds its losses against `engine.packed_loss`.
+the tutorials, so that the zoo can break it stage by stage and a learner can repair it. The
+pipeline itself is correct: a test compares its losses with `engine.packed_loss`.
 
     trained = train(STAGES, seed=0); measure(trained, STAGES)
 """
@@ -70,7 +70,7 @@ def token_losses(logits, labels):
 
 
 def scale_loss(loss, count: int, counts: list[int]):
-    """The part of a micro-batch in the loss of its step. counts: labeled tokens of all of them."""
+    """Scale a micro-batch's loss to its part of the step's. counts: all labeled-token counts."""
     return loss / max(1, sum(counts))
 
 
@@ -85,7 +85,7 @@ def set_mode(model):
 
 
 def average(loss, count: int, batch: dict) -> tuple[float, int]:
-    """(sum, weight) of a batch. The validation loss is the sum of sums over the sum of weights."""
+    """(sum, weight) of a batch. The validation loss is the total sum / the total weight."""
     return float(loss), count
 
 
@@ -137,7 +137,7 @@ def encode(stages: dict, record: dict, tokenizer) -> dict:
 
 
 def train(stages: dict, seed: int, base=None) -> Trained:
-    """LoRA on `base` (by default the embedded one) for STEPS steps of MICRO_BATCHES batches."""
+    """Train LoRA on `base` (default: the embedded model), STEPS steps of MICRO_BATCHES batches."""
     tokenizer = base_model()[1]
     examples = [encode(stages, record, tokenizer) for record in records()[0]]
     with torch.random.fork_rng(devices=[]):
@@ -163,7 +163,7 @@ def train(stages: dict, seed: int, base=None) -> Trained:
 
 
 def adapted(base=None):
-    """A new adapter on the frozen base. All runs share the weights of the base."""
+    """Add a new adapter to the frozen base. All runs share the base's weights."""
     import peft
 
     base = base or base_model()[0]
@@ -226,7 +226,7 @@ def _gradient(stages, model, batches):
 
 
 def measure(trained: Trained, stages: dict) -> dict:
-    """Every instrument read on a finished run: name → number; `answers` is what was said.
+    """Measure a finished run. Returns name → number; `answers` has the generated answers.
 
     `zoo.INSTRUMENTS` describes each of them.
     """
@@ -234,7 +234,7 @@ def measure(trained: Trained, stages: dict) -> dict:
 
 
 def trained_on(trained: Trained, stages: dict) -> dict:
-    """Readings from the curve, the batches and the gradients."""
+    """Measures of the training curve, the batches and the gradients."""
     tokenizer, last = base_model()[1], trained.rows[-4:]
     batch = stages["collate"](trained.examples, tokenizer)
     real = batch["attention_mask"].bool()

@@ -25,7 +25,7 @@ SEEDS = 3  # baseline runs that all cases share
 
 
 class Run(NamedTuple):
-    """A run of the pipeline: what training left, and what the instruments read."""
+    """A run of the pipeline: the trained model and its measures."""
 
     trained: pipeline.Trained
     symptoms: dict
@@ -63,7 +63,7 @@ def _run(bug: str | None, seed: int) -> Run:
 
 
 def rerun(bug: str, seed: int, replaced: dict) -> Run:
-    """The run of a bug with these stages in place of its own."""
+    """Rerun a bug with some stages replaced."""
     changed = stages(bug, **replaced)
     for known in (None, bug):
         if changed == stages(*[known] if known else []):
@@ -77,7 +77,7 @@ def _measured(trained, all_stages) -> Run:
 
 
 def deviations(symptoms: dict, baseline: dict) -> dict[str, str]:
-    """Instruments that differ from a baseline run by more than their margin: name → lower or
+    """Measures that differ from a baseline run by more than their margin: name → lower or
     higher. The margins of INSTRUMENTS are wider than the spread over seeds."""
     return {name: "higher" if symptoms[name] > baseline[name] else "lower"
             for name, (_, margin) in INSTRUMENTS.items()
@@ -104,8 +104,8 @@ def case(seed: int) -> Case:
 
 
 class CodeCase(causes.Case):
-    """A case of the pipeline. `repair` takes a stage ("collate") or a bug, whose stage is then done
-    right, or stages of your own (`label=my_label`). The run must meet the baseline run of its seed.
+    """A case of the pipeline. `repair` takes a stage ("collate") or a bug, and corrects that stage,
+    or your own stages (`label=my_label`). The run must match the baseline run of its seed.
     """
 
     _cause: Bug
@@ -151,12 +151,12 @@ class Case(CodeCase):
 
     @property
     def symptoms(self) -> dict:
-        """What the instruments read: name → number."""
+        """The measures of the run: name → number."""
         return dict(self._broken.symptoms)
 
     def table(self) -> Table:
-        """Every instrument: this run, a baseline run of another seed, how far correct runs may
-        differ (margin), and whether this run is further off."""
+        """Each measure in this run and in a baseline run with another seed, how far correct runs
+        may differ (margin), and whether this run differs more."""
         off = deviations(self._broken.symptoms, self._baseline.symptoms)
         return table([
             {"instrument": name, "what it reads": text,
@@ -177,7 +177,7 @@ class Case(CodeCase):
                              "a baseline run": self._baseline.trained}, "loss")
 
     def batch(self, n: int = 2) -> object:
-        """Some records as the model sees them, padded, with their trained tokens marked."""
+        """Padded records as the model sees them, with the tokens in the loss marked."""
         tokenizer, examples = pipeline.base_model()[1], self._broken.trained.examples
         some = [examples[i * (len(examples) - 1) // max(1, n - 1)] for i in range(n)]
         batch = stages(self._cause.name)["collate"](some, tokenizer)
@@ -197,7 +197,7 @@ class Case(CodeCase):
         return f"{self._cause.title}. {self._cause.what}"
 
     def against(self, named: Bug) -> str:
-        """What an instrument would read if this were the bug."""
+        """A sentence about the measure that would show the named bug."""
         off = deviations(self._broken.symptoms, self._baseline.symptoms)
         instrument, way = named.shown_by
         if off.get(instrument) != way:

@@ -36,10 +36,10 @@ def train_rounded(model, examples: list[dict], order: list[list[int]], learning_
                   rounding: str, seed: int = 0) -> list[float]:
     """Train `model` in place, rounding weights to bf16 after each step; returns each step's loss.
 
-    A run without fp32 master weights does the same; everything else here is fp32. examples: encoded
+    This simulates a run without fp32 master weights. All else is fp32. examples: encoded
     records. order: indices of each batch. rounding: "none", "nearest", "stochastic", or "kahan",
     which keeps the remainder of each weight in a second bf16 number. The smoke tier takes at most
-    4 of more than 12 steps. Raises UserError for another rounding.
+    4 of more than 12 steps. Raises UserError if `rounding` is unknown.
     """
     if rounding not in ROUNDINGS:
         raise UserError(f"rounding is {rounding!r}; expected one of {', '.join(ROUNDINGS)}")

@@ -1,4 +1,4 @@
-"""LoRA from scratch, as lesson 02 derives it; training uses peft's, and a test holds them equal.
+"""LoRA from scratch, as derived in lesson 02. Training uses peft's; a test compares the two.
 
 Hu et al. 2021, arXiv:2106.09685: a frozen weight W gets the update (lora_alpha / r) B A, where A
 has shape (r, in) and B (out, r). B starts at zero, so the adapted model starts as the base model.
@@ -39,7 +39,7 @@ def inject(model: nn.Module, target_modules: list[str], r: int, lora_alpha: floa
 
 
 def merge(model: nn.Module) -> nn.Module:
-    """Add every update to its weight, in place; what is left is a plain model."""
+    """Merge all updates into their weights, in place; returns a model without LoRA."""
     for block in list(model.modules()):
         for name, child in list(block.named_children()):
             if isinstance(child, LoRALinear):

@@ -40,7 +40,7 @@ def int4() -> torch.Tensor:
 
 
 def fp4() -> torch.Tensor:
-    """Four-bit floating point: sign, two bits of exponent, one of fraction, as bitsandbytes'."""
+    """The levels of bitsandbytes' 4-bit floats: a sign, two exponent bits and one fraction bit."""
     above = torch.tensor([0.0625, 2, 3, 4, 6, 8, 12]) / 12
     return torch.cat([-above.flip(0), torch.zeros(1), above])
 

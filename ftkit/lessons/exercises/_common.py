@@ -22,7 +22,7 @@ def check_number(case: str, number: float, expected: float,
 
 
 def check_choices(answers: dict[str, str], accepted: Collection[str]) -> str | None:
-    """Every answer must be one of `accepted`. Raises NotImplementedError (not solved yet) if a
+    """Check that all answers are in `accepted`. Raises NotImplementedError (not solved yet) if a
     `...` of the stub is left."""
     if not isinstance(answers, dict) or any(a in ("...", ..., None) for a in answers.values()):
         raise NotImplementedError

@@ -33,7 +33,7 @@ ASK_TIP = "Ask the model before training, and the models of the chosen runs, or 
 
 
 class Answers:
-    """`.ui` are the widgets, `.rows` the answers on show: a dict for each prompt.
+    """`.ui` has the widgets, `.rows` the displayed answers: a dict for each prompt.
 
     in_background(function, then): calls `function` when no run is training, and `then` after it.
     """
@@ -74,14 +74,14 @@ class Answers:
         return lines
 
     def sample(self) -> int | list[str]:
-        """The prompts to answer at evaluations, for `sample` of `Experiment.run`."""
+        """The prompts to answer at evaluations: the `sample` argument of `Experiment.run`."""
         if not self.during.value:
             return 0
         self.records()  # raises for data without questions
         return self.lines() or FIRST
 
     def records(self) -> list[dict]:
-        """The records to answer. Raises UserError for too many lines, or without questions."""
+        """The records to answer. Raises UserError if there are none or too many."""
         experiment, lines = self._picked.experiment, self.lines()
         if lines:
             return inputs.questions(experiment.val, lines)
@@ -91,7 +91,7 @@ class Answers:
         return list(inputs.some(experiment.val, FIRST))
 
     def ask(self):
-        """Ask the prompts in the background; the table is drawn when all answers are there."""
+        """Answer the prompts in the background, then draw the table."""
         records, runs = self.records(), self._runs.shown()
         self.table.value = "asking the models ..."
         self._in_background(lambda: self._collect(records, runs),

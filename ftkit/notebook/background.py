@@ -86,7 +86,7 @@ class TrainingTask(BackgroundTask):
         self.rows: collections.deque = collections.deque()
 
     def does(self, experiment, config) -> bool:
-        """Whether this task trains `config` and was not stopped."""
+        """Whether this task trains `config` on `experiment` and was not stopped."""
         return (self.experiment is experiment and self.config == config
                 and not self.stop_requested.is_set())
 

@@ -41,7 +41,7 @@ class Growing(Live):
 
 
 class ChartView:
-    """`.ui` are the widgets, `.shown` the spec of the chart (see `chart.page`). `.empty` is a frame
+    """`.ui` has the widgets, `.shown` the chart's spec (see `chart.page`). `.empty` is a frame
     shown until there is a chart."""
 
     def __init__(self):

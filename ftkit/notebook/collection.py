@@ -65,7 +65,7 @@ class RunCollection:
         self.on_change()
 
     def switch(self, old: str, new: str):
-        """Other model or data, named by any text: its own baseline, or none yet."""
+        """Switch to another model's or data set's baseline, if any. old, new: keys of the two."""
         self._baselines[old] = self.baseline
         self.baseline, self.chosen = self._baselines.get(new), []
 

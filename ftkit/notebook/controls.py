@@ -79,12 +79,12 @@ class Controls:
 
     @property
     def tips(self) -> dict[str, tuple[str, str]]:
-        """CSS class without `ftkit-` → (name, tip), of every control."""
+        """(name, tip) of every control, by CSS class without `ftkit-`."""
         return {name: (name, FIELDS[name].metadata["tip"]) for name in self.fields} | TIPS
 
     @property
     def config(self) -> Config:
-        """Raises UserError if the values contradict each other."""
+        """The Config of the controls. Raises UserError if the values contradict each other."""
         with self.lock:
             return self._base.but(**{name: widgets.read(c) for name, c in self.fields.items()})
 

@@ -69,7 +69,7 @@ class ForecastView:
         return finished
 
     def _estimate_memory(self, config: Config):
-        """Skipped if the controls have moved meanwhile; ended by a run, and made after it."""
+        """Trace the memory unless the controls have moved. A run interrupts and restarts it."""
         forecast = self.forecast
         self._in_background(
             lambda: self._config == config and forecast.estimate_memory(config),

@@ -78,7 +78,7 @@ class Launcher:
     # ------------------------------------------------------------------- starting
 
     def start(self):
-        """Train with the values of the controls, or show the stored run of them.
+        """Train with the values of the controls, or show their stored run.
 
         While another run is training, join the queue. Raises UserError if a text field cannot be
         read.

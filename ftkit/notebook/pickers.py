@@ -24,8 +24,8 @@ TIPS = {
 
 
 class ModelAndData:
-    """`.experiment`, and `.pickers`: name → text field, empty without pickers. `.is_unread`: the
-    fields name something else than the experiment, because it could not be read.
+    """`.experiment`, and `.pickers`: name → text field, empty without pickers. `.is_unread`:
+    whether the fields name a model or data that could not be read.
 
     on_edit: called before the fields are read. on_change: called with the previous experiment
     after they were.
@@ -51,7 +51,7 @@ class ModelAndData:
     def read(self):
         """Switch to the model and the data that the fields name; an empty field is the default.
 
-        Raises UserError for a name that cannot be read; the experiment then stays.
+        Raises UserError if one cannot be read; the experiment is then unchanged.
         """
         self._on_edit()
         self.is_unread = True

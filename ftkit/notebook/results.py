@@ -40,8 +40,8 @@ class Results:
         self._handle = None  # of the figure that `display_new` put into a cell
 
     def show(self, config: Config | None):
-        """Draw the runs of the collection, as `show_title` names them; also under the cell that
-        waits."""
+        """Draw the collection's runs with their title (`show_title`), and update the figure under a
+        waiting cell."""
         picture = self._runs.picture()
         self.show_title(config)
         if picture is not None:

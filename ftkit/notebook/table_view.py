@@ -46,7 +46,7 @@ BUTTONS = {  # name: icon, tooltip
 
 
 class RunTable:
-    """`.ui` are the widgets, `.entries` the facts of the listed runs, in the order of the table.
+    """`.ui` has the widgets, `.entries` the facts on the listed runs, in table order.
 
     use_values: called with a run, to set the controls to its Config.
     """
@@ -179,7 +179,7 @@ class RunTable:
         return f" · {to_html(text)}" if text else ""
 
     def sort(self, name: str):
-        """Sort by a column; the second time in the other direction."""
+        """Sort by a column, or reverse the order if it is already sorted by it."""
         self.sorted_by = "-" + name if self.sorted_by == name else name
         self.update()
 

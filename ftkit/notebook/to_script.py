@@ -107,7 +107,7 @@ def export(experiment, config: Config, folder: str | Path, library: str = "TRL")
     """Write a folder whose `train.py` repeats the run of `config` without ftkit.
 
     library: "TRL" or "transformers". Fields that have no counterpart there are named in the head
-    of the script. Raises UserError for a folder in use and for another library.
+    of the script. Raises UserError if the folder is in use or the library unknown.
     """
     if library not in LIBRARIES:
         raise UserError(f"library is {library!r}; expected TRL or transformers")
@@ -183,8 +183,8 @@ def _imports(config: Config, library: str) -> str:
 
 
 def _source(experiment) -> str | None:
-    """The name of a sample or a file that gives the same records again; None for a list, and for a
-    part of a file."""
+    """The name of the sample or file with exactly these records; None for a list or a part of a
+    file."""
     train = experiment.train
     if train.path is None:
         return None

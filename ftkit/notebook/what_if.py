@@ -82,8 +82,8 @@ class WhatIf:
     - `.results`: chart, verdict and progress
     - `.table`, `.answers`, `.code`: the table of runs, answers of the models, code to copy
 
-    A part knows only the parts it is given. What a change in one means for the others is here.
-    `.ui` are all widgets, arranged by `layout.py`.
+    A part knows only the parts it is given. This class passes on changes between them.
+    `.ui` has all widgets, arranged by `layout.py`.
     """
 
     def __init__(self, experiment: Experiment, config: Config, baseline: Run | None,
@@ -113,8 +113,8 @@ class WhatIf:
 
     @property
     def config(self) -> Config:
-        """The Config of the controls; set it to move them. UserError where their values contradict
-        each other."""
+        """The Config of the controls; set it to move them. Raises UserError if their values
+        contradict each other."""
         return self.controls.config
 
     @config.setter
@@ -201,7 +201,7 @@ class WhatIf:
     # ------------------------------------------------------------------- reactions
 
     def _controls_changed(self):
-        """The controls have moved."""
+        """Update the panel after the controls have moved."""
         if not background.QUEUE.busy(self.launcher):
             self.results.status.show("ready")  # the old status was about other values
         self._refresh()
@@ -235,13 +235,13 @@ class WhatIf:
             return None
 
     def _runs_changed(self):
-        """Runs were added, chosen, deleted, or got another baseline."""
+        """Update the panel after a change of the runs, the choice or the baseline."""
         self.table.update()
         if self.launcher.running() is None:
             self.results.show(self._valid_config())
 
     def _run_drawn(self):
-        """A run has ended."""
+        """Update the panel after a run has ended."""
         self.results.show(self._valid_config())
         self._show_forecast()
 
@@ -260,7 +260,7 @@ class WhatIf:
     def _in_background(self, function: Callable[[], object], then: Callable[[], object],
                        what: str = "", cancelable: bool = False):
         """Call `function` when no run is training, and `then` after it unless the experiment has
-        changed meanwhile. what: what a run that waits for it is waiting for. cancelable: a run
+        changed meanwhile. what: its name, shown while a run waits for it. cancelable: a run
         need not wait."""
         forecast = self.forecast
 

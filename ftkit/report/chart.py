@@ -60,7 +60,7 @@ def of_lines(panels, labels: list[str], x: str, text: str) -> dict:
 
 def line_spec(id: str, name: str, panel: int, color, points, *, best=False, dash=0,
               pale=False) -> dict:
-    """A line of a spec. points: (x, value) or (x, value, standard deviation)."""
+    """The spec of one line. points: (x, value) or (x, value, standard deviation)."""
     return {"id": clean(id), "name": clean(name), "panel": panel, "color": color, "dash": dash,
             "best": best, "pale": pale, "points": [plain_point(point) for point in points]}
 
@@ -73,12 +73,12 @@ def plain_point(point) -> list:
 
 
 def color_of(color: str):
-    """The index of a color of Okabe and Ito; "calm" for others, such as gray."""
+    """The index of a color in Okabe and Ito's palette; "calm" for other colors, such as gray."""
     return COLORS.index(color) if color in COLORS else "calm"
 
 
 def dash_of(dash) -> int:
-    """The index of a dash; 0 (solid) for unknown ones."""
+    """The index of a dash pattern; 0 (solid) if unknown."""
     return DASHES.index(dash) if dash in DASHES else 0
 
 

@@ -142,7 +142,7 @@ class Live:
             {"label": RATE_PANEL, "log": False, "small": True}], **self.about()}
 
     def about(self) -> dict:
-        """The texts of the chart."""
+        """The chart's texts."""
         return {"text": self.progress(), "say": self.spoken()}
 
     def _line(self, key, points, keys, pale="") -> dict:

@@ -105,7 +105,7 @@ def _fields(runs) -> set:
 
 
 def _score(key, runs) -> bool:
-    """Whether high values of a measure are better, as of exact match."""
+    """Whether higher values of a measure are better, as for exact match."""
     return key not in _fields(runs) and not key.endswith(
         ("loss", "perplexity", "seconds", "bytes", "parameters", "tokens"))
 
@@ -182,7 +182,7 @@ def measure_label(keys) -> str:
 
 
 def over_baseline(runs: list, baseline) -> Picture | None:
-    """A figure of the baseline and the newest runs, with a diagnosis; None without runs."""
+    """Draw the baseline and the newest runs, with a diagnosis. Returns None without runs."""
     if not runs:
         return None
     shown, newest = newest_over_baseline(runs, baseline), runs[-1]

@@ -44,7 +44,7 @@ def loss_keys(runs) -> list[str]:
 
 
 def probe_keys(runs) -> list[str]:
-    """Losses of probes: `loss_keys` without loss and val_loss."""
+    """The probes' losses: `loss_keys` without loss and val_loss."""
     return [key for key in loss_keys(runs) if key not in ("loss", "val_loss")]
 
 

@@ -110,7 +110,7 @@ def new_figure(width: float, height: float):
 
 @contextlib.contextmanager
 def style():
-    """Use our defaults inside the block, whatever style the notebook has set."""
+    """Use ftkit's style inside the block, whatever style the notebook has set."""
     import matplotlib
     import matplotlib.style
 
@@ -212,7 +212,7 @@ def draw(ax, lines: list[Line], x: str = "step", beside_log: bool = False):
 
 
 def heights(lines: list[Line]) -> list[float]:
-    """Every y value of a panel."""
+    """All y values of a panel."""
     return [point[1] for line in lines for point in line.points]
 
 

@@ -74,7 +74,7 @@ def copy_lessons(folder: str | Path, fresh: bool = False) -> tuple[Path, dict[st
 
 
 def _beside(name: str) -> str:
-    """The name of a new lesson next to the learner's own."""
+    """The file name of a new lesson next to the learner's changed one."""
     return f"{name.removesuffix('.ipynb')}.new.ipynb"
 
 
@@ -142,7 +142,7 @@ def report(folder: Path, changes: dict[str, list[str]]) -> str:
 
 
 def check_address(ip: str, port: int | None):
-    """UserError if `ip` is not an IP address of this machine, or `port` is given and in use."""
+    """Raise UserError if `ip` is not this machine's IP address or `port` is in use."""
     try:
         ipaddress.ip_address(ip)
         ports.is_free(0, ip)  # any port; raises for an address of another machine
@@ -157,7 +157,7 @@ def serve(folder: Path, browser: bool = True, port: int | None = None, ip: str =
     """Run JupyterLab on `folder` in this process until it is stopped; prints its address.
 
     It requires a token, and listens on this machine only unless `ip` says otherwise (0.0.0.0 in a
-    container). port: None takes 8888 or the next free one. Raises UserError as `check_address`.
+    container). port: None takes 8888 or the next free one. Raises UserError like `check_address`.
     """
     check_address(ip, port)
     os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")  # the kernel of this environment

@@ -364,8 +364,8 @@ def _memory(args) -> int:
 
 
 def _usual(config, args) -> tuple:
-    """What people mean by LoRA of a large model, where no option says otherwise: a batch of one
-    record with checkpointing. (the Config, a note for each choice)"""
+    """Default to a batch of one record with checkpointing for LoRA of a large model, where no
+    option says otherwise. Returns the Config and a note for each choice."""
     if args.model in ("tiny", "smollm2") or config.method not in ("lora", "qlora"):
         return config, ()
     usual = {name: value for name, value in (("batch_size", 1), ("gradient_checkpointing", True))

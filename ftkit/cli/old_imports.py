@@ -64,7 +64,7 @@ def _exists(name: str) -> bool:
 
 @functools.cache
 def _names_in(module: str) -> frozenset[str]:
-    """What can be imported from a module of ftkit; empty where it does not exist."""
+    """The importable names of an ftkit module; empty if it does not exist."""
     if module in FACADES:
         rooms = [path.stem for path in machine.package().iterdir()]
         return frozenset(importlib.import_module(module).__all__ + rooms * (module == "ftkit"))

@@ -355,7 +355,7 @@ GO_WITH_RESUME = {"command", "resume", "out", "save_steps", "sample", "log", "qu
 
 
 def check_resume(args: argparse.Namespace):
-    """UsageError for options that would change the run that --resume continues."""
+    """Raise UsageError if options would change the run that --resume continues."""
     usual = vars(parser().parse_args(["run"]))
     for name, value in vars(args).items():
         if name not in GO_WITH_RESUME and value != usual.get(name):

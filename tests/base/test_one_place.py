@@ -34,14 +34,14 @@ OPTIMIZERS["rms"] = Optimizer(_rmsprop, numbers=1)
 '''
 START = '''
 import json, ftkit as ft
+from transformers import LlamaForCausalLM  # before the panel's thread imports it, too
 from ftkit.cli import options
 from ftkit.notebook import to_script, widgets, what_if
 lab = ft.Experiment(data=[{"instruction": f"Name {n}.", "input": "", "output": f"number {n}"}
                           for n in range(24)], probes=())
 SHORT = dict(max_steps=1, batch_size=4, max_length=64, precision="fp32")
 def memory(**fields):
-    return ft.memory(model="tiny", simulation=fields.pop("simulation", False),
-                     **{**SHORT, "method": "lora", **fields})
+    return ft.memory(model="tiny", **{**SHORT, "method": "lora", **fields})
 found = {}
 '''
 
@@ -93,7 +93,7 @@ found["none"] = ft.compare(run, lab.run(ft.Config(method="full", **SHORT), live=
 folder = to_script.export(lab, ft.Config(method="lora", lora_bias=True, dust=2.0, **SHORT), "run")
 found["script"] = (folder / "train.py").read_text("utf-8").splitlines()[1]
 found["adapter"] = json.loads((folder / "adapter" / "adapter_config.json").read_text("utf-8"))
-found["memory"] = [memory(**fields, simulation=True).peak
+found["memory"] = [memory(**fields).peak
                    for fields in ({}, {"dust": 1.0}, {"lora_bias": True})]
 from ftkit.memory_use import footprint
 found["simulations"] = footprint._simulated.cache_info().misses
@@ -132,7 +132,7 @@ runs = [lab.run(ft.Config(method=method, optim=optim, **SHORT), live=False)
 found["causes"] = [ft.compare(*runs[:2]).cause, ft.compare(*runs[2:]).cause]
 found["memory"] = [[memory(method=m, optim=o).states["optimizer"] for o in ("adamw_torch", NAME)]
                    for m in ("full", "lora")]
-found["peaks"] = [memory(optim=o, simulation=True).peak for o in ("adamw_torch", NAME)]
+found["peaks"] = [memory(optim=o).peak for o in ("adamw_torch", NAME)]
 found["scripts"] = [to_script.script(lab, ft.Config(optim=NAME, **SHORT), library, 1)
                     for library in to_script.LIBRARIES]
 ''')

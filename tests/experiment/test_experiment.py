@@ -237,7 +237,7 @@ def test_a_config_and_the_value_of_a_metric_must_be_what_they_are_called(lab, ho
 
 
 def test_a_model_is_a_name_or_a_folder(tmp_path):
-    with pytest.raises(ValueError, match="model is NoneType; expected tiny"):
+    with pytest.raises(ValueError, match="model is a NoneType; expected tiny"):
         ft.load(None)
     with pytest.raises(ValueError, match="has no config.json"):
         ft.load(tmp_path)

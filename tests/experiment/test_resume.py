@@ -124,7 +124,7 @@ def test_what_cannot_be_resumed_is_said(lab):
         ft.Experiment(data=RECORDS[:30], probes=()).resume(part.id)
     with pytest.raises(UserError, match="names no run"):
         lab.resume("x")
-    with pytest.raises(UserError, match="does not say what it read.*lab.resume"):
+    with pytest.raises(UserError, match="cannot be rebuilt from the command line.*lab.resume"):
         checkpoints.source_of(part.id)
     with pytest.raises(UserError, match="save_steps is -1"):
         lab.run(**SHORT, save_steps=-1)

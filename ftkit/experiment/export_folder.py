@@ -25,13 +25,15 @@ from ftkit.model import loading, rounding
 
 class Written(NamedTuple):
     """config: with defaults filled in, as a run stores it. about: a Run's facts about its data.
-    trainable, total: numbers of parameters. model: path or hub id; "model" if in the folder."""
+    trainable, total: numbers of parameters. model: path or hub id; "model" if in the folder.
+    steps: optimizer steps of the plan."""
 
     config: Config
     about: dict
     trainable: int
     total: int
     model: str
+    steps: int
 
 
 def new_folder(folder: str | Path) -> Path:
@@ -92,7 +94,7 @@ def write(lab, config: Config, folder: Path, copy_model: bool, ranks: int | None
     _write_lines(folder / "data" / "train.jsonl", rows)
     for name, examples in prepared.evaluations.items():
         _write_lines(folder / "data" / f"{name}.jsonl", examples)
-    return Written(config, prepared.about, *loading.count(model), where or "model")
+    return Written(config, prepared.about, *loading.count(model), where or "model", total)
 
 
 def _write_lines(path: Path, rows: list[dict]):

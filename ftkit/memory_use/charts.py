@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from ftkit.base.formatting import gb
 from ftkit.memory_use import model_shapes
-from ftkit.memory_use.byte_text import NAMES, gb
+from ftkit.memory_use.byte_text import NAMES
 from ftkit.report import style
 from ftkit.report.style import COLORS
 

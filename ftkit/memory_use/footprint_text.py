@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 from ftkit.base.config import MAX_LOGITS, DPOConfig, GRPOConfig
+from ftkit.base.formatting import gb
 from ftkit.memory_use import formula, model_shapes, verdict
-from ftkit.memory_use.byte_text import NAMES, gb, size
+from ftkit.memory_use.byte_text import NAMES, size
 
 # Largest error of the simulated peak against the measured one: docs/measurements/MEMORY.md and
 # published.json there.

@@ -17,12 +17,6 @@ FP32, HALF = 4, 2
 NF4_BITS = 4 + 8 / 64 + 32 / (64 * 256)
 
 
-def nf4_bytes(weights: int) -> int:
-    """Bytes of a layer with this many 4-bit weights, including scales."""
-    scales = -(-weights // 64)
-    return -(-weights // 2) + scales + 4 * -(-scales // 256)
-
-
 def recipe(config, zero: int = 0) -> dict:
     """Bytes per parameter of frozen and trained weights, gradients, master copies and optimizer.
 

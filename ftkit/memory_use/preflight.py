@@ -18,7 +18,8 @@ import os
 
 from ftkit.base import free_memory, machine
 from ftkit.base.errors import UserError
-from ftkit.memory_use import byte_text, cheaper_configs, formula, model_shapes
+from ftkit.base.formatting import gb
+from ftkit.memory_use import cheaper_configs, formula, model_shapes
 from ftkit.model import cache
 from ftkit.model import loading as models
 
@@ -89,7 +90,7 @@ def fitted(experiment, config, model: ModelFacts) -> tuple:
                          "again") from None
         smaller = config.but(**error.change)
         fields = " ".join(f"{name}={value}" for name, value in error.change.items())
-        note = (f"{byte_text.gb(error.free)} are free, too little for this run as it was asked "
+        note = (f"{gb(error.free)} are free, too little for this run as it was asked "
                 f"for, so it is made with {fields}; that learns the same")
         return smaller, check(experiment, smaller, model), note
 
@@ -303,14 +304,14 @@ class FitSearch:
     def explain(self, config, change) -> str:
         """State in one sentence the needed and the free memory, and the change that fits."""
         where = " of GPU memory" if self.device == "cuda" else ""
-        needed, free = byte_text.gb(self.bytes_to_have_free(config)), byte_text.gb(self.free)
+        needed, free = gb(self.bytes_to_have_free(config)), gb(self.free)
         sentence = f"this run needs about {needed}{where} and {free} are free"
         off = " (FTKIT_PREFLIGHT=0 runs it without this check)"
         if not change:
             return (f"{sentence}; no change of batch, method or length would make it fit: free "
                     f"some memory or take a smaller model{off}")
         fields = " ".join(f"{name}={value}" for name, value in change.items())
-        needed = byte_text.gb(self.bytes_to_have_free(config.but(**change)))
+        needed = gb(self.bytes_to_have_free(config.but(**change)))
         sentence += f"; with {fields} it needs about {needed}"
         if cheaper_configs.learns_the_same(change):
             sentence += " and learns the same"

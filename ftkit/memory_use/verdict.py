@@ -12,8 +12,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from ftkit.base.errors import UserError
+from ftkit.base.formatting import gb
 from ftkit.memory_use import cheaper_configs, model_shapes
-from ftkit.memory_use.byte_text import gb
 
 UNITS = {"gb": 1e9, "g": 1e9, "gib": 2**30, "mb": 1e6, "mib": 2**20, "tb": 1e12}
 LARGEST_BATCH, LENGTH_STEP, TRACES = 2**20, 64, 5

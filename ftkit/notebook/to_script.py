@@ -113,8 +113,7 @@ def export(experiment, config: Config, folder: str | Path, library: str = "TRL")
         raise UserError(f"library is {library!r}; expected TRL or transformers")
     folder = export_folder.new_folder(folder)
     written = export_folder.write(experiment, config, folder, copy_model=True)
-    steps = len((folder / "steps.jsonl").read_text("utf-8").splitlines())
-    text = script(experiment, written.config, library, steps, written.model)
+    text = script(experiment, written.config, library, written.steps, written.model)
     (folder / "train.py").write_text(text, "utf-8")
     return folder
 

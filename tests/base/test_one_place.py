@@ -34,7 +34,6 @@ OPTIMIZERS["rms"] = Optimizer(_rmsprop, numbers=1)
 '''
 START = '''
 import json, ftkit as ft
-from transformers import LlamaForCausalLM  # before the panel's thread imports it, too
 from ftkit.cli import options
 from ftkit.notebook import to_script, widgets, what_if
 lab = ft.Experiment(data=[{"instruction": f"Name {n}.", "input": "", "output": f"number {n}"}
@@ -83,6 +82,7 @@ found["tabs"] = {title: [row.name for row in box.children]
                  for title, box in panel.controls.boxes.items()}
 found["knobs"] = list(panel.launcher.knob.options)
 found["gray"] = panel.controls.fields["lora_bias"].disabled
+panel.wait()  # its forecast imports transformers and simulates, too, in another thread
 run = lab.run(ft.Config(method="full", lora_bias=True, **SHORT), live=False)
 found["notes"] = run.notes
 plain, bias, dusty = (lab.run(ft.Config(method="lora", **fields, **SHORT), live=False)
@@ -93,10 +93,11 @@ found["none"] = ft.compare(run, lab.run(ft.Config(method="full", **SHORT), live=
 folder = to_script.export(lab, ft.Config(method="lora", lora_bias=True, dust=2.0, **SHORT), "run")
 found["script"] = (folder / "train.py").read_text("utf-8").splitlines()[1]
 found["adapter"] = json.loads((folder / "adapter" / "adapter_config.json").read_text("utf-8"))
+from ftkit.memory_use import footprint
+simulated = footprint._simulated.cache_info().misses
 found["memory"] = [memory(**fields).peak
                    for fields in ({}, {"dust": 1.0}, {"lora_bias": True})]
-from ftkit.memory_use import footprint
-found["simulations"] = footprint._simulated.cache_info().misses
+found["simulations"] = footprint._simulated.cache_info().misses - simulated
 for act in (lambda: launch._followed(ft.Config(dust=1.0)),
             lambda: preferences.DPO().encode(None, preferences.DPOConfig(dust=1.0))):
     try:

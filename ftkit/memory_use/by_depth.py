@@ -98,7 +98,7 @@ def _extended_or_whole(trace, shape, config, *options, **named):
 def _pairs(one, two, prefix: int, period: int) -> Iterator[tuple]:
     """Yield pairs of matching moments (keys) of two Steps, the second one period deeper."""
     there = set(two.keys)
-    for key in one.keys:
+    for key in dict.fromkeys(one.keys):
         kind, number, layer, *rest = key
         if kind == "head" and layer == max(k[2] for k in one.keys):
             layer += period  # after the last layer

@@ -109,7 +109,7 @@ def _trace(refused, shape, config, batches, device, attn, logits, whole, trainer
             update(batches[:read], 1e-3)
         meter.mark(("end", 0, 0))
         _check_packed(refused, model, batches[0])
-    keys, timeline = _highest(meter)
+    keys, timeline = _named(meter)
     found = facts(model) | {"padded": int(refused is not None)}
     return Step(meter.peak, meter.at_peak, meter.moment, meter.largest, before,
                 *loading.count(model), timeline, found, keys)
@@ -148,21 +148,15 @@ def _mark_layers(model, meter: Meter):
         layer.register_forward_hook(functools.partial(end, i))
 
 
-def _highest(meter: Meter) -> tuple[list, list]:
-    """Reduce the timeline to its maxima between marks, per phase, with and without gradients
-    (which ZeRO shards). Returns (keys, timeline)."""
-    found: dict[tuple, tuple[str, dict]] = {}
+def _named(meter: Meter) -> tuple[list, list]:
+    """Return (keys, timeline) of the local maxima. A key is (*last mark, phase); all maxima between
+    two marks in the same phase share it, in order."""
+    keys, timeline = [], []
     for (mark, start), (_, end) in itertools.pairwise(meter.marks):
-        for phase, parts in meter.timeline[start:end]:
-            for without in ("", "gradients"):
-                key = (*mark, phase, without)
-                if key not in found or _total(parts, without) > _total(found[key][1], without):
-                    found[key] = phase, parts
-    return [*found], [*found.values()]
-
-
-def _total(parts: dict, without: str = "") -> int:
-    return sum(parts.values()) - parts.get(without, 0)
+        for point in meter.timeline[start:end]:
+            keys.append((*mark, point[0]))
+            timeline.append(point)
+    return keys, timeline
 
 
 def evaluation(shape, config, examples: list[dict], device: str = "cpu") -> int:

@@ -18,7 +18,7 @@ import json
 from ftkit.base import files, machine
 
 LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes")
-MOST_FILES = 1000  # in the cache; if there are more, the older half is deleted
+MOST_FILES = 300  # in the cache; if there are more, the older half is deleted
 
 
 @dataclasses.dataclass
@@ -28,7 +28,7 @@ class Step:
     peak: the maximum of all live tensors; at_peak: its parts, whose sum it is; moment: its phase.
     parts: the maximum of each part, reached at different moments, so their sum exceeds the peak.
     before: bytes between two steps. timeline: (phase, parts) at each local maximum; in a traced
-    step only the maximum of each layer and phase, identified by `keys`.
+    step `keys` has the layer and phase of each, which several share.
     facts: further sizes of the model, see `simulate.facts`.
     """
 
@@ -50,8 +50,8 @@ def on_a_line(one: Step, two: Step, times: float, pairs: list[tuple] | None = No
     pairs: keys of matching moments; by default equal keys. Returns None if they do not include the
     peaks of both Steps.
     """
-    points_of_one, points_of_two = (dict(zip(s.keys, s.timeline, strict=True)) for s in (one, two))
-    pairs = pairs or [(key, key) for key in one.keys if key in points_of_two]
+    groups_of_one, groups_of_two = _groups(one), _groups(two)
+    pairs = pairs or [(key, key) for key in groups_of_one if key in groups_of_two]
     if _peak_key(one) not in {a for a, _ in pairs} or _peak_key(two) not in {b for _, b in pairs}:
         return None
 
@@ -61,19 +61,45 @@ def on_a_line(one: Step, two: Step, times: float, pairs: list[tuple] | None = No
     def lines(a: dict, b: dict) -> dict:
         return {k: line(a[k], b[k]) for k in a}
 
-    timeline = [(points_of_one[a][0], lines(points_of_one[a][1], points_of_two[b][1]))
-                for a, b in pairs]
-    moment, at_peak = max(timeline, key=lambda point: sum(point[1].values()))
+    keys, timeline = [], []
+    for a, b in pairs:
+        for (phase, parts), (_, further) in _matched(groups_of_one[a], groups_of_two[b]):
+            keys.append((*a, *b))
+            timeline.append((phase, lines(parts, further)))
+    moment, at_peak = max(timeline, key=_total)
     facts = lines(one.facts, two.facts) | {"layer": max(one.facts["layer"], two.facts["layer"])}
     return Step(sum(at_peak.values()), at_peak, moment, lines(one.parts, two.parts),
                 line(one.before, two.before), line(one.trainable, two.trainable),
-                line(one.parameters, two.parameters), timeline, facts,
-                [(*a, *b) for a, b in pairs])
+                line(one.parameters, two.parameters), timeline, facts, keys)
+
+
+def _groups(step: Step) -> dict[tuple, list]:
+    """Map each key to its points of the timeline, in order."""
+    groups: dict[tuple, list] = {}
+    for key, point in zip(step.keys, step.timeline, strict=True):
+        groups.setdefault(key, []).append(point)
+    return groups
+
+
+def _matched(one: list, two: list) -> list[tuple]:
+    """Pair the points of two groups. Which of them is highest may change with the size of the
+    batch, so all are extrapolated; only if they are not equally many, the highest, with and without
+    gradients (which ZeRO shards)."""
+    if len(one) == len(two):
+        return list(zip(one, two, strict=True))
+    return [(max(one, key=by), max(two, key=by)) for by in (_total, _without_gradients)]
+
+
+def _total(point: tuple[str, dict]) -> int:
+    return sum(point[1].values())
+
+
+def _without_gradients(point: tuple[str, dict]) -> int:
+    return _total(point) - point[1]["gradients"]
 
 
 def _peak_key(step: Step) -> tuple:
-    return max(zip(step.keys, step.timeline, strict=True),
-               key=lambda point: sum(point[1][1].values()))[0]
+    return max(zip(step.keys, step.timeline, strict=True), key=lambda item: _total(item[1]))[0]
 
 
 def kept(question: dict) -> Step | None:

@@ -7,7 +7,7 @@ import pytest
 
 from ftkit.base import machine
 from ftkit.base.config import Config
-from ftkit.memory_use import by_depth, footprint, model_shapes, simulate, traced_step
+from ftkit.memory_use import by_depth, footprint, footprint, model_shapes, simulate, traced_step
 
 WAYS = [({"precision": "bf16"}, [96, 96], "cuda"),
         ({"precision": "bf16", "method": "lora", "gradient_checkpointing": True}, [60, 25], "cpu"),
@@ -44,7 +44,8 @@ def test_the_extended_step_is_that_of_the_whole_model(name, fields, lengths, dev
     extended = by_depth.step(shape, config, lengths, 1.0, device)
     assert (extended.trainable, extended.parameters) == (whole.trainable, whole.parameters)
     assert extended.peak == pytest.approx(whole.peak, rel=1e-3)
-    assert extended.moment == whole.moment
+    highest = {phase for phase, parts in whole.timeline if sum(parts.values()) >= 0.999 * whole.peak}
+    assert extended.moment in {whole.moment} | highest  # two may be equally high
     assert extended.facts["quantized_bytes"] == whole.facts["quantized_bytes"]
 
 
@@ -124,3 +125,15 @@ def test_old_files_leave_the_cache(home, monkeypatch):
         traced_step.keep({"n": n}, step)
     assert len(list((machine.home() / "cache" / "memory").glob("*.json"))) <= 5
     assert traced_step.kept({"n": 19}) == step
+
+
+def test_a_batch_is_extended_where_another_moment_of_a_layer_becomes_the_highest(tmp_path):
+    """In a short sequence the dequantized weight is the largest, in a long one the activations."""
+    shape = by_depth.cut(model_shapes.shape("llama-3.1-8b"), 2)
+    file = tmp_path / "config.json"
+    file.write_text(shape.to_json_string(use_diff=False))
+    config = Config(method="qlora", r=16, max_length=2048, batch_size=4, precision="bf16",
+                    gradient_checkpointing=True)
+    found = footprint.memory(config, str(file), device="cuda")
+    whole = simulate.step(shape, found.config, [2048] * 4, 1.0, "cuda")
+    assert found.peak == pytest.approx(whole.peak, rel=1e-4)

@@ -98,7 +98,7 @@ def test_a_number_of_parameters_has_no_largest_batch_and_rules_no_method_out(ftk
 def test_an_8b_lora_fits_a_card_of_24_gb():
     found = memory(model="meta-llama/Llama-3.1-8B", method="lora", batch_size=1, max_length=2048,
                    gradient_checkpointing=True)
-    assert verdict.card("24GB").fits(found.peak) and "base dtype bf16" in found.text()
+    assert verdict.card("24GB").fits(found.peak) and "base dtype bf16" in found.text(verbose=True)
 
 
 def test_the_trainer_of_transformers_holds_all_logits():

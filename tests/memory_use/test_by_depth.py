@@ -7,7 +7,7 @@ import pytest
 
 from ftkit.base import machine
 from ftkit.base.config import Config
-from ftkit.memory_use import by_depth, footprint, footprint, model_shapes, simulate, traced_step
+from ftkit.memory_use import by_depth, footprint, model_shapes, simulate, traced_step
 
 WAYS = [({"precision": "bf16"}, [96, 96], "cuda"),
         ({"precision": "bf16", "method": "lora", "gradient_checkpointing": True}, [60, 25], "cpu"),
@@ -44,7 +44,8 @@ def test_the_extended_step_is_that_of_the_whole_model(name, fields, lengths, dev
     extended = by_depth.step(shape, config, lengths, 1.0, device)
     assert (extended.trainable, extended.parameters) == (whole.trainable, whole.parameters)
     assert extended.peak == pytest.approx(whole.peak, rel=1e-3)
-    highest = {phase for phase, parts in whole.timeline if sum(parts.values()) >= 0.999 * whole.peak}
+    highest = {phase for phase, parts in whole.timeline
+               if sum(parts.values()) >= 0.999 * whole.peak}
     assert extended.moment in {whole.moment} | highest  # two may be equally high
     assert extended.facts["quantized_bytes"] == whole.facts["quantized_bytes"]
 

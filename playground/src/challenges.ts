@@ -1,7 +1,8 @@
 // Six things to bring about, each solved by a run and explained in five sentences.
 
 import type { Config } from "./config.ts";
-import { last, PageRun } from "./page.ts";
+import type { PageRun } from "./page.ts";
+import { last } from "./verdict.ts";
 
 export interface Challenge {
   title: string; goal: string; hint: string; why: string;

@@ -1,23 +1,19 @@
 // A run as ftkit reads it, and the lines that repeat it in Python.
 
-import { Config, DEFAULT, LEARNING_RATES } from "./config.ts";
+import type { Config } from "./config.ts";
 import type { PageRun } from "./page.ts";
 import type { Look } from "./trainer.ts";
 
-const ONLY_HERE = new Set(["data", "train_records", "eval_records"]);
-
+/** Lines that repeat a run. Every setting is written out, so that no default of ftkit can change it. */
 export function pythonLine(config: Config): string {
-  const name = config.data === "own" ? "pairs.jsonl" : config.data;
-  const few = config.train_records > 0 && config.data !== "own";
-  const data = few ? `ft.records("${name}")[:${config.train_records}], val="${name}"` : `"${name}"`;
-  const settings = (Object.keys(DEFAULT) as (keyof Config)[])
-    .filter((key) => !ONLY_HERE.has(key) && key !== "learning_rate" && config[key] !== ({ ...DEFAULT, method: "full" } as Config)[key])
-    .filter((key) => config.method === "lora" || !/^(r|lora_alpha)$/.test(key))
-    .map((key) => `${key}=${JSON.stringify(key === "method" && config.method === "head" ? "full" : config[key])}`);
-  if (config.method === "head" || config.learning_rate !== LEARNING_RATES[config.method]) settings.push(`learning_rate=${config.learning_rate}`);
-  if (config.max_steps === DEFAULT.max_steps) settings.push(`max_steps=${config.max_steps}`);
-  return `import ftkit as ft\n\nlab = ft.Experiment(data=${data}, eval_records=${config.eval_records})\n`
-    + `run = lab.run(${[...settings, 'precision="fp32"'].join(", ")})\nft.curves(run)\n`;
+  const source = JSON.stringify(config.data === "own" ? "pairs.jsonl" : config.data), few = config.train_records;
+  const lab = few
+    ? `whole = ft.Experiment(data=${source})\nlab = ft.Experiment(data=whole.train[:${few}], val=whole.val, eval_records=${config.eval_records})`
+    : `lab = ft.Experiment(model="tiny", data=${source}, eval_records=${config.eval_records})`;
+  const { data, train_records, eval_records, r, lora_alpha, ...rest } = config;
+  const fields = { ...rest, method: config.method === "head" ? "full" : config.method, ...(config.method === "lora" ? { r, lora_alpha } : {}), precision: "fp32" };
+  const lines = Object.entries(fields).map(([key, value]) => `    ${key}=${JSON.stringify(value)},\n`);
+  return `import ftkit as ft\n\n${lab}\nrun = lab.run(\n${lines.join("")})\nft.curves(run)\n`;
 }
 
 /** The JSON of `ftkit run --json`. */
@@ -37,7 +33,7 @@ export function exported(run: PageRun) {
     tokens_per_second: end.tokens / Math.max(end.seconds, 1e-9), stopped, total_steps: config.max_steps,
     machine: { device: "browser" }, versions: { playground: "1" }, notes,
     data: { name: data === "own" ? "own pairs" : data, rows: run.trainRecords, sha256: "", validation_rows: eval_records, truncated: 0, skipped: 0, replayed: 0, held_still: {} },
-    samples: [[0, run.start], [rows.length, run.now] as const].flatMap(([step, look]) => run.questions.map(({ question, reference }, i) => ({
-      step, prompt: question, reference, answer: (look as Look).answers[i] }))),
+    samples: [[0, run.start], [rows.length, run.now] as const].flatMap(([step, look]) => run.questions.flatMap(({ question, reference, taught }, i) => taught ? [] : [{
+      step, prompt: question, reference, answer: (look as Look).answers[i] }])),
   };
 }

@@ -6,3 +6,5 @@ export * from "./data.ts";
 export * from "./config.ts";
 export * from "./trainer.ts";
 export * from "./weights.ts";
+export * from "./verdict.ts";
+export { pythonLine } from "./export.ts";

@@ -6,14 +6,15 @@ import { Config, DEFAULT, LEARNING_RATES, METHODS, Method, SCHEDULES } from "./c
 import { InputError, MOST_BYTES, Pair, parsePairs } from "./data.ts";
 import { exported, pythonLine } from "./export.ts";
 import { Tokenizer } from "./tokenizer.ts";
-import type { Look, Measures, Row } from "./trainer.ts";
+import type { Look, Measures, Question, Row } from "./trainer.ts";
+import { compared, differences, isRight, last, nameOf, NAMES, Part, rateText, verdict } from "./verdict.ts";
 import type { FromWorker, Loaded, ToWorker } from "./worker.ts";
 
 const $ = <T extends HTMLElement>(id: string) => document.getElementById(id) as T;
 const form = $<HTMLFormElement>("settings");
 
 export interface PageRun {
-  id: number; config: Config; own: Pair[]; questions: { question: string; reference: string }[];
+  id: number; config: Config; own: Pair[]; questions: Question[];
   before: Measures; start: Look; now: Look; rows: Row[]; trainable: number; total: number; trainRecords: number;
   status: "running" | "paused" | "finished" | "diverged" | "ended"; changes: [number, number][]; started: number;
 }
@@ -24,12 +25,17 @@ const LIMITS: Partial<Record<keyof Config, [number, number]>> = {
 };
 const isWhole = (key: keyof Config) => !/learning_rate|weight_decay|replay|warmup/.test(key);
 const MOST_RUNS = 12, MOST_SHARED = 5000;
-const TASKS = { translation: "French", tasks: "31 small tasks", own: "your own answers" };
-const NAMES: Record<Method, string> = { full: "Full", lora: "LoRA", ia3: "IA3", head: "Head only" };
+const TASKS = { translation: "to answer in French and then stop", tasks: "31 small tasks", own: "your own answers" };
+const ABOUT: Record<Method, string> = {
+  full: "Full trains all 2.4 million weights.",
+  lora: "LoRA freezes the weights and trains two thin matrices beside each; rank is their width, and alpha / rank scales what they add.",
+  ia3: "IA3 freezes the weights and trains 3,584 factors, which scale keys, values and the middle of each MLP.",
+  head: "Head trains only the last matrix, which turns vectors into tokens.",
+};
 
 let config: Config = { ...DEFAULT };
 let own: Pair[] = [], runs: PageRun[] = [], current: PageRun | undefined, preview: PageRun | undefined, ready = false, nextId = 1, memory = 0;
-let waiting: ToWorker | undefined, challenge = 0, tokenizer: Tokenizer, movedRate: number | undefined;
+let waiting: ToWorker | undefined, challenge = 0, tokenizer: Tokenizer, movedRate: number | undefined, rateNote = "";
 const solved = new Set<number>(), runsAtOnce = location.hash.includes("run=1");
 
 // ------------------------------------------------------------------------- the worker
@@ -102,7 +108,7 @@ function start(steps: number) {
   if (config.data === "own" && !own.length) { say("Give your pairs first, then press Train.", true); $("pairs").focus(); return; }
   if (current && ["running", "paused"].includes(current.status)) current.status = "ended";
   if (current && !current.rows.length) runs = runs.filter((run) => run !== current);
-  movedRate = undefined;
+  movedRate = undefined; rateNote = "";
   current = { ...blank(), id: nextId++, status: steps === Infinity ? "running" : "paused" };
   runs.push(current);
   if (runs.length > MOST_RUNS) runs.shift();
@@ -114,6 +120,13 @@ function start(steps: number) {
 const isOpen = () => current !== undefined && (current.status === "running" || current.status === "paused");
 /** Whether the settings are those of the current run, but for the learning rate. */
 const fits = () => current !== undefined && (Object.keys(config) as (keyof Config)[]).every((key) => key === "learning_rate" || config[key] === current!.config[key]) && (config.data !== "own" || current.own === own);
+/** In which settings the page differs from the run that it shows. */
+function changed(): string[] {
+  if (!current) return [];
+  const final = current.changes.length ? current.changes[current.changes.length - 1][1] : current.config.learning_rate;
+  const now = config.learning_rate === final ? { config: { ...config, learning_rate: current.config.learning_rate }, changes: current.changes } : { config, changes: [] };
+  return differences(current, { ...now, own }).map((d) => d.name);
+}
 
 function trainOrPause() {
   if (isOpen() && fits()) {
@@ -149,10 +162,17 @@ function readForm() {
     } else (config as any)[key] = String(value);
   }
   // A method comes with the learning rate that suits it, unless another was chosen.
-  if (config.method !== old.method && old.learning_rate === LEARNING_RATES[old.method]) config.learning_rate = LEARNING_RATES[config.method];
+  if (config.method !== old.method) {
+    const usual = rateText(LEARNING_RATES[config.method]), name = NAMES[config.method];
+    if (old.learning_rate === LEARNING_RATES[old.method]) {
+      config.learning_rate = LEARNING_RATES[config.method];
+      rateNote = config.learning_rate === old.learning_rate ? "" : `The learning rate changed with it, from ${rateText(old.learning_rate)} to ${usual}, which is usual for ${name} here.`;
+    } else rateNote = `The learning rate stays at ${rateText(old.learning_rate)}; usual for ${name} here is ${usual}.`;
+  }
   showForm();
 }
 function rateMoved() {
+  rateNote = "";
   config.learning_rate = RATES[Number((form.elements.namedItem("learning_rate") as HTMLInputElement).value)];
   if (isOpen() && fits()) {
     send({ type: "rate", learningRate: config.learning_rate });
@@ -177,11 +197,11 @@ function showForm() {
   form.querySelectorAll<HTMLElement>(".lora").forEach((field) => { field.hidden = config.method !== "lora"; field.style.display = config.method === "lora" ? "" : "none"; });
   $("own").hidden = config.data !== "own";
   if (config.data !== "own" || own.length) look();
+  $("about").textContent = `${ABOUT[config.method]} ${rateNote}`;
   writeHash();
   showControls();
-  if (!current) showVerdict();
+  showCount(); showVerdict(); showWhose();
 }
-export const rateText = (rate: number) => rate >= 0.0001 ? String(+rate.toPrecision(3)) : rate.toExponential();
 
 function writeHash() {
   const parts = new URLSearchParams();
@@ -208,26 +228,24 @@ function readHash() {
 
 // ------------------------------------------------------------------------- what is shown
 
-export function nameOf(run: PageRun, long = true): string {
-  const c = run.config, parts = [c.method === "lora" ? `LoRA, rank ${c.r}` : NAMES[c.method], `learning rate ${rateText(c.learning_rate)}`];
-  if (!long) return `run ${run.id}`;
-  if (run.changes.length) parts[1] += run.changes.map(([step, rate]) => ` → ${rateText(rate)} at step ${step}`).join("");
-  parts.push(`${c.max_steps} steps`);
-  const words: [keyof Config, (v: any) => string][] = [["data", (v) => v === "tasks" ? "31 tasks" : "own pairs"], ["lora_alpha", (v) => `alpha ${v}`], ["batch_size", (v) => `batch ${v}`],
-    ["lr_scheduler_type", (v) => v.replaceAll("_", " ")], ["loss_on", () => "loss on question too"], ["weight_decay", (v) => `weight decay ${v}`], ["replay", (v) => `replay ${v}`], ["train_records", (v) => `${v} records`], ["seed", (v) => `seed ${v}`], ["eval_records", (v) => `evaluated on ${v}`]];
-  for (const [key, word] of words) if (c[key] !== DEFAULT[key] && (key !== "lora_alpha" || c.method === "lora")) parts.push(word(c[key]));
-  return parts.join(", ");
+function showCount() {
+  const own = current && (isOpen() || !changed().length);
+  $("count").textContent = String(own ? current!.rows.length : 0);
+  $("total").textContent = String(own ? current!.config.max_steps : config.max_steps);
 }
-export const last = (run: PageRun, key: "val_loss" | "general_loss"): number => {
-  for (let i = run.rows.length - 1; i >= 0; i--) if (run.rows[i][key] !== undefined) return run.rows[i][key]!;
-  return run.before[key];
-};
+/** Says in each heading whose results are below it. */
+function showWhose() {
+  const words = !current ? "" : changed().length ? `run ${current.id}, before the settings were changed` : `run ${current.id}`;
+  document.querySelectorAll<HTMLElement>(".whose").forEach((e) => { e.textContent = words; e.classList.toggle("stale", changed().length > 0); });
+}
 const curve = (run: PageRun, key: "loss" | "val_loss" | "general_loss"): [number, number][] => [
   ...(key === "loss" ? [] : [[0, run.before[key]] as [number, number]]),
   ...run.rows.filter((row) => row[key] !== undefined).map((row) => [row.step, row[key]!] as [number, number])];
 
 let scales: { task: ReturnType<typeof drawCurves>; general: ReturnType<typeof drawCurves> } | undefined;
 function showCurves() {
+  const of = shownRun()?.config ?? config;
+  $("dotted").textContent = `Dotted: the training loss, of each batch before its step${of.replay ? "; with replay it includes the general text that is mixed in" : ""}${of.loss_on === "all" ? "; it counts the questions too, val_loss only the answers" : ""}.`;
   const shown = shownRun(), old = runs.filter((run) => run !== shown && run.rows.length);
   const steps = Math.max(config.max_steps, ...runs.map((run) => run.rows.length ? run.config.max_steps : 0));
   const series = (key: "val_loss" | "general_loss", className: string): Series[] => [
@@ -239,8 +257,7 @@ function showCurves() {
     task: drawCurves($("task-chart"), { series: series("val_loss", "val"), steps, floor: 1, title: "val_loss, the loss on questions that are not trained on", description: words("val_loss") }),
     general: drawCurves($("general-chart"), { series: series("general_loss", "general"), steps, floor: 2, title: "general_loss, the loss on everyday text", description: words("general_loss") }),
   };
-  $("count").textContent = String(current?.rows.length ?? 0);
-  $("total").textContent = String(current && isOpen() ? current.config.max_steps : config.max_steps);
+  showCount();
 }
 function hover(event: PointerEvent) {
   const shown = shownRun();
@@ -257,19 +274,21 @@ function hover(event: PointerEvent) {
 }
 
 const element = (tag: string, className = "", content: (Node | string)[] = []) => { const e = document.createElement(tag); if (className) e.className = className; e.append(...content); return e; };
-const plain = (s: string) => s.toLowerCase().replace(/[^\p{L}\p{N}' -]/gu, "").trim();
 
 function showLook() {
   const shown = shownRun();
   const { start: was, now, questions } = shown ?? { start: undefined, now: undefined, questions: [] };
   const cell = (answer: string, wanted: string, className: string) => {
-    const right = plain(answer) === plain(wanted) && answer;
-    return element("td", className, [right ? element("span", "right", [`✓ ${answer}`]) : answer || "(nothing)"]);
+    const right = answer && isRight(answer, wanted);
+    const shown = answer.replace(/\ufffd+$/, "…"); // cut within a character
+    return element("td", className, [right ? element("span", "right", [`✓ ${shown}`]) : element("span", "", [element("span", "wrong", ["✗ "]), shown || "(nothing)"])]);
   };
-  $("answers").replaceChildren(...questions.flatMap(({ question, reference }, i) => {
+  const heading = (words: string) => { const th = element("th", "group", [words]) as HTMLTableCellElement; th.colSpan = 2; return th; };
+  $("known").textContent = shown?.config.data === "translation" ? "Pretraining taught it this French already: before, the right words are often there and it goes on talking. Training teaches it to give the answer alone and stop. “31 small tasks” is harder." : "";
+  $("answers").replaceChildren(...questions.flatMap(({ question, reference, taught }, i) => {
     const head = element("th", "", [question, " ", element("span", "wanted", [`(answer: ${reference})`])]) as HTMLTableCellElement;
     head.colSpan = 2; head.scope = "rowgroup";
-    return [element("tr", "", [head]), element("tr", "", [cell(was!.answers[i] ?? "", reference, "was"), shown!.rows.length ? cell(now!.answers[i] ?? "", reference, "now") : element("td", "empty", ["–"])])];
+    return [...(taught && !questions[i - 1]?.taught ? [element("tr", "", [heading("Pairs that it is trained on")])] : []), element("tr", "", [head]), element("tr", "", [cell(was!.answers[i] ?? "", reference, "was"), shown!.rows.length ? cell(now!.answers[i] ?? "", reference, "now") : element("td", "empty", ["–"])])];
   }));
   const opening = "Once there was a";
   $("story").replaceChildren(...(was?.answers.length ? [element("span", "", [element("i", "", ["Before: ", opening, " "]), was.answers[questions.length]]), ...(shown!.rows.length ? [element("span", "", [element("i", "", ["Now: ", opening, " "]), now!.answers[questions.length] || "(it stops)"])] : [])] : []));
@@ -316,34 +335,18 @@ function showRuns() {
 function showVerdict() {
   const host = $("verdict"), run = current;
   if (!run) { host.textContent = `${runs.length ? "Back to the untrained model. Change something and train again" : `Press Train to teach this small language model ${TASKS[config.data]}`}. Watch two things: does it learn the task, and does it forget its English?`; return; }
-  if (run.status === "running" && run.rows.length) {
+  if (run.status === "running" && run.rows.length && !changed().length) {
     const words = "Training… You can move the learning rate while it runs.";
     if (host.textContent !== words) host.textContent = words; // else a screen reader repeats it
     return;
   }
   if (!run.rows.length) { host.textContent = "Measuring the model before the first step…"; return; }
-  if (run.status === "paused") { host.textContent = `Paused after ${run.rows.length} of ${run.config.max_steps} steps.`; return; }
-  if (last(run, "val_loss") > 7.9) { host.replaceChildren(element("span", "rise", ["The run broke the model: "]), `val_loss ${digits(run.before.val_loss)} → ${digits(last(run, "val_loss"))}. Guessing evenly among all tokens would give 8.03. Learning rate ${rateText(run.config.learning_rate)} moves the weights too far in each step; lower it and train again.`); return; }
-  if (run.status === "diverged") { host.replaceChildren(element("span", "rise", ["The run diverged: "]), `the loss is no longer a number after step ${run.rows.length}. Learning rate ${rateText(run.config.learning_rate)} makes each step larger than the slope it follows holds for. Lower it and train again; the earlier runs are kept.`); return; }
-  const val = last(run, "val_loss"), general = last(run, "general_loss"), before = run.before;
-  const learned = val < 0.15 * before.val_loss ? "It learned the task: " : val < 0.75 * before.val_loss ? "It learned part of the task: " : val <= before.val_loss * 1.05 ? "It hardly learned: " : "It got worse at the task: ";
-  const forgot = general > 2.2 * before.general_loss ? ". It forgot most of its English: " : general > 1.15 * before.general_loss ? ". It forgot some of its English: " : ". It kept its English: ";
-  const arrow = (a: number, b: number) => element("span", b > a * 1.02 ? "rise" : "fall", [`${digits(a)} → ${digits(b)}`]);
-  host.replaceChildren(element("b", "", [learned]), "val_loss ", arrow(before.val_loss, val), element("b", "", [forgot]), "general_loss ", arrow(before.general_loss, general), ".");
-  const other = compared(run);
-  if (other) host.append(` ${other}`);
-}
-/** A sentence about the latest run that differs in one setting. */
-function compared(run: PageRun): string {
-  const keys = Object.keys(DEFAULT) as (keyof Config)[];
-  for (const other of [...runs].reverse()) {
-    if (other === run || other.status !== "finished" || other.own !== run.own && run.config.data === "own") continue;
-    const differ = keys.filter((key) => other.config[key] !== run.config[key] && !(key === "learning_rate" && other.config.method !== run.config.method) && !(/^(r|lora_alpha)$/.test(key) && run.config.method !== "lora"));
-    if (differ.length !== 1 || differ[0] === "data") continue;
-    const key = differ[0], words = (c: Config) => key === "method" ? NAMES[c.method] : key === "learning_rate" ? rateText(c.learning_rate) : String(c[key]);
-    return `Run ${other.id} with ${key === "r" ? "rank" : key.replaceAll("_", " ")} ${words(other.config)} instead of ${words(run.config)} ended at val_loss ${digits(last(other, "val_loss"))} and general_loss ${digits(last(other, "general_loss"))}.`;
-  }
-  return "";
+  const stale = changed(), ended = run.status !== "running" && run.status !== "paused";
+  const parts: Part[] = stale.length ? [["stale", `This is run ${run.id}. You have changed ${stale.join(" and ")} since; press Train to try that. `]] : [];
+  if (ended) parts.push(...verdict(run), ["", ` ${compared(run, runs)}`]);
+  else parts.push(["", run.status === "paused" ? `Paused after ${run.rows.length} of ${run.config.max_steps} steps.` : "It still trains with its own settings."]);
+  const shown = parts.map(([kind, words]) => words && element("span", kind, [words])), words = parts.map((p) => p[1]).join("");
+  if (host.textContent !== words) host.replaceChildren(...shown); // else a screen reader repeats it
 }
 
 function showChallenges() {
@@ -375,7 +378,7 @@ function showControls() {
   train.disabled = false; train.querySelector("span")!.textContent = !ready && current ? "Loading" : label;
   $<HTMLButtonElement>("step").disabled = !!running && fits();
 }
-function showAll() { showCurves(); showLook(); showRuns(); showChallenges(); showVerdict(); }
+function showAll() { showWhose(); showCurves(); showLook(); showRuns(); showChallenges(); showVerdict(); }
 
 // ------------------------------------------------------------------------- own pairs
 
@@ -426,10 +429,11 @@ function download(name: string, words: string) {
 }
 async function share() {
   writeHash();
-  let link = location.href.replace(/#$/, "") + "&run=1", note = "The link runs the same experiment and gives the same curve on any machine.";
+  let link = location.href.replace(/#$/, "") + "&run=1", note = "The link trains with the settings below, and gives the same curve on any machine: ";
+  note += `${nameOf({ config, own, changes: [] })}.${current && changed().length ? ` That is not run ${current.id}, which the page still shows.` : ""}`;
   if (config.data === "own" && own.length) {
     const pairs = encodeURIComponent(JSON.stringify(own));
-    if (pairs.length <= MOST_SHARED) link += `&pairs=${pairs}`; else note = "Your table is too long for a link: whoever opens it has to paste the table too.";
+    if (pairs.length <= MOST_SHARED) link += `&pairs=${pairs}`; else note = "Your table is too long for a link: whoever opens it has to paste the table too, and press Train.";
   }
   if (movedRate !== undefined) note += " It starts with the learning rate that is set now; changes during a run are not in it.";
   dialog("Copy link", note, link);
@@ -457,7 +461,13 @@ form.addEventListener("input", (event) => { if ((event.target as HTMLElement).ge
 form.addEventListener("change", (event) => { if ((event.target as HTMLElement).getAttribute("name") !== "learning_rate") { readForm(); showCurves(); } });
 $("train").onclick = trainOrPause; $("step").onclick = oneStep; $("reset").onclick = reset;
 $("share").onclick = share;
-$("python").onclick = () => { const run = current; dialog("Open in Python", config.method === "head" ? "ftkit has no method that trains the head alone; this is the nearest one." : "The same run with ftkit, where every step can be looked into.", pythonLine(run && fits() ? { ...run.config, learning_rate: config.learning_rate } : config), config.data === "own" ? own : []); };
+$("python").onclick = () => {
+  const stale = current && changed().length, words = [stale ? `These are the settings as they are now, not those of run ${current!.id}: ${nameOf({ config, own, changes: [] })}.` : "These lines repeat the run with ftkit, where every step can be looked into."];
+  if (config.method === "head") words.push("ftkit has no method that trains the head alone; Full is the nearest one, and its losses differ.");
+  if (current?.changes.length && !stale) words.push("They keep one learning rate: the changes during the run are not in them.");
+  if (config.data === "own") words.push("Save pairs.jsonl beside them first.");
+  dialog("Open in Python", words.join(" "), pythonLine(config), config.data === "own" ? own : []);
+};
 $("export").onclick = () => download("ftkit-playground-runs.json", JSON.stringify(runs.filter((run) => run.rows.length).map(exported), null, 1));
 $("theme").onclick = () => { setTheme(document.documentElement.dataset.theme === "dark" ? "light" : "dark"); };
 $("dialog-close").onclick = () => $<HTMLDialogElement>("dialog").close();

@@ -23,16 +23,21 @@ export interface Look {
   mask: { tokens: string[]; losses: (number | null)[]; trained: boolean[] }[];
 }
 
+/** taught: whether the run trains on it. */
+export interface Question { question: string; reference: string; taught: boolean }
+
 export const OPENING = "Once there was a";
-const MOST_TOKENS = 16, SHOWN = 5, MASKED = 3;
+const LEAST_TOKENS = 16, MOST_TOKENS = 96, SHOWN = 5, MASKED = 3;
 
 /** Everything that a run reads, encoded. */
 export class Experiment {
   readonly train: Example[];
   readonly val: Example[];
   readonly general: Example[];
-  readonly questions: { question: string; reference: string }[];
+  readonly questions: Question[];
   private prompts: number[][];
+  /** Tokens of an answer: as many as the longest one that is wanted. */
+  private longest: number;
   private masked: { example: Example; trained: boolean[] }[];
 
   constructor(config: Config, samples: Samples, private tokenizer: Tokenizer, own: Pair[]) {
@@ -50,9 +55,13 @@ export class Experiment {
     this.general = some(samples.general.validation, config.eval_records).map((text) => textExample(text, tokenizer));
     const shown = spread(given.validation.filter((pair) => prompt(pair, tokenizer).length < 100), SHOWN);
     const asked = shown.length ? shown : given.validation.slice(0, 1);
-    this.questions = asked.map((pair) => ({
+    // Where a reader can expect each pair to be known by heart, some that are taught are asked too.
+    const taught = config.data === "own" || config.train_records ? spread(pairs, MASKED) : [];
+    this.questions = [...asked, ...taught].map((pair, i) => ({ taught: i >= asked.length,
       question: (pair.input ? `${pair.instruction} ${pair.input}` : pair.instruction), reference: pair.output }));
-    this.prompts = [...asked.map((pair) => prompt(pair, tokenizer)), [1, ...tokenizer.encode(OPENING)]];
+    const lengths = [...asked, ...taught].map((pair) => tokenizer.encode(" " + pair.output.trim()).length + 1);
+    this.longest = Math.min(MOST_TOKENS, Math.max(LEAST_TOKENS, ...lengths));
+    this.prompts = [...[...asked, ...taught].map((pair) => prompt(pair, tokenizer)), [1, ...tokenizer.encode(OPENING)]];
     this.masked = spread(pairs, MASKED).map((pair) => ({
       example: pairExample(pair, tokenizer, "all"), trained: encode(pair).labels.map((label) => label >= 0) }));
   }
@@ -64,7 +73,7 @@ export class Experiment {
 
   /** What the page shows of the model beside its losses. Call `measure` before. */
   look(model: Model): Look {
-    const answers = model.continue(this.prompts, MOST_TOKENS).map((ids) => this.tokenizer.decode(ids).trim());
+    const answers = model.continue(this.prompts, this.longest).map((ids) => this.tokenizer.decode(ids).trim());
     const mask = this.masked.map(({ example, trained }) => ({
       tokens: example.ids.map((id) => this.tokenizer.piece(id)), trained,
       losses: model.tokenLosses(example).map((loss) => Number.isNaN(loss) ? null : loss) }));

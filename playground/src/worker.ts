@@ -7,7 +7,7 @@ import type { Config } from "./config.ts";
 import type { Pair } from "./data.ts";
 import { Model, TOTAL, Weights } from "./engine.ts";
 import { Tokenizer } from "./tokenizer.ts";
-import { Experiment, Look, Measures, Row, Run, Samples } from "./trainer.ts";
+import { Experiment, Look, Measures, Question, Row, Run, Samples } from "./trainer.ts";
 import { unpack } from "./weights.ts";
 
 export interface Loaded { vocabulary: string[]; merges: string[]; samples: Samples }
@@ -22,7 +22,7 @@ export type ToWorker =
   | { type: "rate"; learningRate: number };
 export type FromWorker =
   | { type: "ready" }
-  | { type: "started"; id: number; questions: { question: string; reference: string }[]; measures: Measures; look: Look; trainable: number; total: number; trainRecords: number }
+  | { type: "started"; id: number; questions: Question[]; measures: Measures; look: Look; trainable: number; total: number; trainRecords: number }
   | { type: "row"; id: number; row: Row; look?: Look }
   | { type: "evaluated"; id: number; step: number; measures: Measures; look: Look }
   | { type: "done"; id: number; memory: number; stopped: string | null }

@@ -158,6 +158,48 @@ def test_pause_step_learning_rate_and_reset(playground):
     assert shown.text("#count") == "0" and page.locator("#runs tr").count() == 1
 
 
+def test_a_changed_setting_marks_the_results_as_those_of_the_run(playground):
+    shown = playground("max_steps=3")
+    shown.train()
+    assert shown.text("#count") == "3" and "learning rate" not in shown.text("#verdict")
+    shown.page.check("[name=method][value=full]", force=True)
+    assert "from 0.005 to 0.001, which is usual for Full" in shown.text("#about")
+    assert "This is run 1. You have changed method and learning rate since" in shown.text(
+        "#verdict")
+    assert shown.text("#count") == "0"
+    assert "before the settings were changed" in shown.text("#curves-title")
+    for button in ("#share", "#python"):
+        shown.page.click(button)
+        assert "not" in shown.text("#dialog-text") and "run 1" in shown.text("#dialog-text")
+        shown.page.click("#dialog-close")
+    shown.train()
+    assert "LoRA of rank 8 and alpha 16 instead of Full and learning rate 0.005" in shown.text(
+        "#verdict")
+    assert shown.text("#curves-title").endswith("run 2")
+
+
+@pytest.mark.parametrize("state", [
+    "method=lora&r=4&train_records=12&seed=3&learning_rate=0.002",
+    "method=ia3&data=tasks&replay=0.2",
+    "data=own&method=full&learning_rate=0.0002"])
+def test_the_lines_for_python_repeat_the_run(playground, state, tmp_path, monkeypatch):
+    shown = playground(f"{state}&max_steps=4")
+    if "own" in state:
+        shown.paste(PAIRS)
+    run = shown.train()
+    shown.page.click("#python")
+    if "own" in state:
+        with shown.page.expect_download() as download:
+            shown.page.click("#dialog-save")
+        download.value.save_as(tmp_path / "pairs.jsonl")
+        monkeypatch.chdir(tmp_path)
+    lines, there = shown.text("#dialog-code"), {}
+    exec(lines.replace("ft.curves(run)", ""), there)
+    for ours, theirs in zip(run["history"], there["run"].rows, strict=True):
+        for name in ("loss", "val_loss", "general_loss"):
+            assert ours[name] == pytest.approx(theirs[name], abs=5e-3), (name, ours["step"])
+
+
 def test_a_challenge_by_keyboard_alone(playground):
     shown = playground("method=full&max_steps=6")
     page = shown.page

@@ -1,0 +1,108 @@
+// What a run did, in words, judged against the model before training. No DOM: Node tests it.
+
+import { digits } from "./charts.ts";
+import { Config, DEFAULT, Method } from "./config.ts";
+import type { PageRun } from "./page.ts";
+
+/** The loss of guessing evenly among the 3,072 tokens. */
+export const GUESSING = Math.log(3072);
+export const NAMES: Record<Method, string> = { full: "Full", lora: "LoRA", ia3: "IA3", head: "Head only" };
+const DATA = { translation: "English to French", tasks: "31 tasks", own: "own pairs" };
+
+/** A piece of a sentence: its CSS class ("" for none) and its text. */
+export type Part = [string, string];
+/** What identifies a run: its settings, its own pairs, and the learning rates set while it trained. */
+export type Setting = Pick<PageRun, "config" | "own" | "changes">;
+
+export const rateText = (rate: number) => rate >= 0.0001 ? String(+rate.toPrecision(3)) : rate.toExponential();
+export const rates = ({ config, changes }: Pick<PageRun, "config" | "changes">) =>
+  rateText(config.learning_rate) + changes.map(([step, rate]) => ` → ${rateText(rate)} at step ${step}`).join("");
+
+export const last = (run: Pick<PageRun, "rows" | "before">, key: "val_loss" | "general_loss"): number => {
+  for (let i = run.rows.length - 1; i >= 0; i--) if (run.rows[i][key] !== undefined) return run.rows[i][key]!;
+  return run.before[key];
+};
+
+const plain = (s: string) => s.toLowerCase().replace(/(?!['-])\p{P}/gu, "").trim();
+/** Whether an answer has the wanted words. Punctuation counts only where there is nothing else. */
+export const isRight = (answer: string, wanted: string) =>
+  plain(wanted) ? plain(answer) === plain(wanted) : answer.trim() === wanted.trim();
+/** Number of right answers, of the taught pairs or of the others. */
+const right = (run: PageRun, answers: string[], taught: boolean) =>
+  run.questions.filter((q, i) => !!q.taught === taught && isRight(answers[i] ?? "", q.reference)).length;
+
+const arrow = (a: number, b: number): Part => [b > a * 1.02 ? "rise" : b < a * 0.98 ? "fall" : "", `${digits(a)} → ${digits(b)}`];
+const mean = (values: number[]) => values.reduce((sum, v) => sum + v, 0) / values.length;
+
+/** Where val_loss was lowest and what came after, if it rose noticeably. */
+function overfitting(run: PageRun): Part[] {
+  const points = [{ step: 0, val: run.before.val_loss }, ...run.rows.flatMap((row) => row.val_loss === undefined ? [] : [{ step: row.step, val: row.val_loss }])];
+  const low = points.reduce((best, p) => p.val < best.val ? p : best), val = last(run, "val_loss");
+  if (val < 1.1 * low.val || val - low.val < 0.02) return [];
+  const lossAt = (step: number) => step ? mean(run.rows.slice(Math.max(0, step - 3), step).map((row) => row.loss)) : run.rows[0].loss;
+  const from = lossAt(low.step), to = lossAt(run.rows.length), again = run.rows[run.rows.length - 1].epoch > 1;
+  const rose: Part[] = [["", `val_loss was lowest ${low.step ? `at step ${low.step}` : "before training"}, and rose since (`], arrow(low.val, val), ["", ")"]];
+  if (to >= from) return [["", " "], ...rose, ["", "; the training loss did not fall meanwhile."]];
+  return [["b", again ? " It overfitted: " : " "], ...rose, ["", " while the training loss fell ("], arrow(from, to), ["", ")."]];
+}
+
+/** What a run that has ended did to the task and to the English. */
+export function verdict(run: PageRun): Part[] {
+  const { before, rows } = run, val = last(run, "val_loss"), general = last(run, "general_loss");
+  const rate = rateText(Math.max(run.config.learning_rate, ...run.changes.map(([, r]) => r)));
+  const lower = `Learning rate ${rate} is too high here: lower it and train again.`;
+  if (run.status === "diverged") return [["rise", "The run diverged: "], ["", `after step ${rows.length} the loss is no longer a number. ${lower}`]];
+  const broken = before.general_loss < 0.5 * GUESSING && general > 0.95 * GUESSING;
+  if (broken) return [["rise", "The run broke the model: "], ["", "general_loss "], arrow(before.general_loss, general), ["", ", val_loss "], arrow(before.val_loss, val),
+    ["", `. Guessing evenly among all tokens would give ${GUESSING.toFixed(2)} on general text. ${lower}`]];
+
+  const asked = run.questions.filter((q) => !q.taught).length, taught = run.questions.length - asked;
+  const was = right(run, run.start.answers, false), is = right(run, run.now.answers, false);
+  const learned = is < was ? "It answers worse than before: " : val > 1.05 * before.val_loss ? "It got worse at the task: "
+    : val < 0.15 * before.val_loss && 2 * is > asked ? "It learned the task: "
+    : val < 0.75 * before.val_loss || is > was ? "It learned part of the task: " : "It hardly learned: ";
+  const end = mean(rows.slice(-3).map((row) => row.loss));
+  const forgot = general > 2.2 * before.general_loss ? " It forgot much of its English: " : general > 1.15 * before.general_loss ? " It forgot some of its English: " : " It kept its English: ";
+  return [
+    ["b", learned], ["", `${was} of ${asked} questions right before, ${is} of ${asked} after`],
+    ...(taught ? [["", ` (of ${taught} taught pairs: ${right(run, run.start.answers, true)}, then ${right(run, run.now.answers, true)})`] as Part] : []),
+    ["", "; val_loss "], arrow(before.val_loss, val), ["", ", training loss "], arrow(rows[0].loss, end), ["", "."],
+    ...overfitting(run),
+    ["b", forgot], ["", "general_loss "], arrow(before.general_loss, general), ["", "."],
+  ];
+}
+
+// ------------------------------------------------------------------------- settings in words
+
+const WORDS: Partial<Record<keyof Config, string>> = {
+  learning_rate: "learning rate", batch_size: "batch size", max_steps: "steps", lr_scheduler_type: "schedule", weight_decay: "weight decay",
+  r: "rank", lora_alpha: "alpha", loss_on: "loss on", train_records: "training records", eval_records: "records in each evaluation",
+};
+/** Each setting in which two runs differ, with both values. Rank and alpha count where both have them. */
+export function differences(a: Setting, b: Setting): { name: string; a: string; b: string }[] {
+  const lora = a.config.method === "lora" && b.config.method === "lora";
+  const method = (c: Config) => c.method === "lora" && !lora ? `LoRA of rank ${c.r} and alpha ${c.lora_alpha}` : NAMES[c.method];
+  const value = (key: keyof Config, s: Setting) => key === "method" ? method(s.config) : key === "data" ? DATA[s.config.data]
+    : key === "learning_rate" ? rates(s) : key === "train_records" ? String(s.config.train_records || "all") : String(s.config[key]).replaceAll("_", " ");
+  const out = (Object.keys(DEFAULT) as (keyof Config)[]).filter((key) => lora || !/^(r|lora_alpha)$/.test(key))
+    .map((key) => ({ name: WORDS[key] ?? key, a: value(key, a), b: value(key, b) })).filter((d) => d.a !== d.b);
+  if (a.config.data === "own" && b.config.data === "own" && JSON.stringify(a.own) !== JSON.stringify(b.own)) out.push({ name: "pairs", a: "one table", b: "another" });
+  return out;
+}
+/** A sentence about the finished run that differs in the fewest settings. Names all of them. */
+export function compared(run: PageRun, runs: PageRun[]): string {
+  const others = runs.filter((other) => other !== run && other.status === "finished").map((other) => ({ other, differ: differences(other, run) }))
+    .filter(({ differ }) => differ.length && differ.length <= 3 && !differ.some((d) => /^(data|pairs|records in each evaluation)$/.test(d.name)));
+  if (!others.length) return "";
+  const { other, differ } = others.reduce((best, o) => o.differ.length <= best.differ.length ? o : best);
+  return `Run ${other.id} had ${differ.map((d) => `${d.name} ${d.a} instead of ${d.b}`).join(" and ")}; it ended at val_loss ${digits(last(other, "val_loss"))} and general_loss ${digits(last(other, "general_loss"))}.`
+    + (differ.length > 1 ? ` ${differ.length} settings differ, so no single one explains the difference.` : "");
+}
+
+export function nameOf(run: Setting): string {
+  const c = run.config, parts = [c.method === "lora" ? `LoRA, rank ${c.r}` : NAMES[c.method], `learning rate ${rates(run)}`, `${c.max_steps} steps`];
+  const words: [keyof Config, (v: any) => string][] = [["data", (v) => DATA[v as Config["data"]]], ["lora_alpha", (v) => `alpha ${v}`], ["batch_size", (v) => `batch ${v}`],
+    ["lr_scheduler_type", (v) => v.replaceAll("_", " ")], ["loss_on", () => "loss on question too"], ["weight_decay", (v) => `weight decay ${v}`], ["replay", (v) => `replay ${v}`], ["train_records", (v) => `${v} records`], ["seed", (v) => `seed ${v}`], ["eval_records", (v) => `evaluated on ${v}`]];
+  for (const [key, word] of words) if (c[key] !== DEFAULT[key] && (key !== "lora_alpha" || c.method === "lora")) parts.push(word(c[key]));
+  return parts.join(", ");
+}

@@ -5,7 +5,9 @@ import type { PageRun } from "./page.ts";
 import { last } from "./verdict.ts";
 
 export interface Challenge {
-  title: string; goal: string; hint: string; why: string;
+  /** short: the name on its button. guess: asked before the run; right is an index of options. */
+  title: string; short: string; goal: string; hint: string; why: string;
+  guess: { question: string; options: string[]; right: number };
   /** Lesson that goes deeper: file name of its notebook. */
   lesson: string;
   /** Settings to begin with. */
@@ -20,31 +22,34 @@ const alike = (a: PageRun, b: PageRun, ...but: (keyof Config)[]) => (Object.keys
 
 export const CHALLENGES: Challenge[] = [
   {
-    title: "Make it forget everything",
+    title: "Make it forget everything", short: "Forget everything",
+    guess: { question: "What will do it, from Full with 0.001 and 30 steps?", options: ["Ten times the learning rate", "Ten times the steps", "Four times the batch"], right: 0 },
     goal: "Bring general_loss above 8, where the model expects no everyday word any more.",
-    hint: "Forgetting grows with how far the weights move. What decides the length of a step?",
-    why: "The learning rate sets how far each step moves the weights, and large steps leave the region where pretraining made sense. "
+    hint: "With one method, a higher learning rate means more forgetting. How far the weights moved does not decide alone: here LoRA at 0.005 and Full at 0.002 both moved them by about 4 percent, and general_loss ended at 0.97 and 1.75.",
+    why: "The learning rate scales each step, and steps that are too large leave the region where pretraining made sense. "
       + "Nothing in the training data asks the model to keep its English, so nothing pulls the weights back. "
-      + "A loss of 8 is what you get by guessing evenly among all 3,072 tokens. "
+      + "A loss of 8.03 is what you get by guessing evenly among all 3,072 tokens. "
       + "The task suffers as well, because it builds on the same weights. "
-      + "Real models forget in the same way at learning rates that are only a few times too high.",
+      + "Here ten times the usual rate brought general_loss from 0.82 to 10.8, ten times the steps only to 1.5.",
     lesson: "16_catastrophic_forgetting", start: { method: "full" },
     test: (run) => general(run) > 8,
   },
   {
-    title: "Learn the task and keep the English",
+    title: "Learn the task and keep the English", short: "Keep the English",
+    guess: { question: "Full with 0.005 ends at a general_loss of 6.4. What keeps the English?", options: ["Twice the steps", "A tenth of the learning rate", "Four times the batch"], right: 1 },
     goal: "Reach a val_loss below 0.1 while general_loss stays below 0.86. It starts at 0.82.",
-    hint: "Try a smaller learning rate, or open More settings and mix in general text with Replay.",
-    why: "A small learning rate learns the task with a short move of the weights, so most of the general knowledge stays where it was. "
+    hint: "Try a smaller learning rate, or open More and mix in general text with Replay.",
+    why: "A smaller learning rate learns this task with less damage to what the weights did before. "
       + "Replay mixes general text into the batches, so the loss itself asks the model to keep its English. "
       + "Both lower the forgetting, and replay costs a part of each batch. "
       + "In the frontier such runs are in the lower left corner. "
       + "Watching a loss that is not the task's, as general_loss here, is the only way to notice forgetting in time.",
-    lesson: "16_catastrophic_forgetting", start: { method: "lora" },
+    lesson: "16_catastrophic_forgetting", start: { method: "full", learning_rate: 5e-3 },
     test: (run) => val(run) < 0.1 && general(run) < 0.86,
   },
   {
-    title: "Overfit eight records",
+    title: "Overfit eight records", short: "Overfit",
+    guess: { question: "Full trains on eight records until it knows them by heart. What does val_loss do?", options: ["It falls to the end", "It falls, then rises", "It rises from the start"], right: 1 },
     goal: "Train on eight records until the training loss is below 0.01 and val_loss has risen by a fifth from its lowest point.",
     hint: "The button limits the training to eight records. Which method has the most weights to memorize them with?",
     why: "Eight pairs are quickly memorized by 2.4 million weights: the training loss goes to zero. "
@@ -59,7 +64,8 @@ export const CHALLENGES: Challenge[] = [
     },
   },
   {
-    title: "The same val_loss with a tenth of the parameters",
+    title: "The same val_loss with a tenth of the parameters", short: "A tenth of the parameters",
+    guess: { question: "At a learning rate of 0.005 for LoRA and 0.1 for IA3, which ends within 0.02 of Full?", options: ["LoRA of rank 8", "LoRA of rank 1", "IA3"], right: 0 },
     goal: "Make two runs on the same data: one whose val_loss is at most 0.02 above the other's, with at most a tenth of its trained parameters.",
     hint: "Train with Full once, then compare. The table of runs shows how many parameters each one trained.",
     why: "LoRA freezes the weights and adds to each matrix the product of two thin ones, of which only these are trained. "
@@ -72,22 +78,24 @@ export const CHALLENGES: Challenge[] = [
       (val(run) <= val(other) + 0.02 && run.trainable <= other.trainable / 10) || (val(other) <= val(run) + 0.02 && other.trainable <= run.trainable / 10))),
   },
   {
-    title: "At which learning rate does LoRA equal full?",
+    title: "At which learning rate does LoRA equal Full?", short: "LoRA equals Full",
+    guess: { question: "At which learning rate does LoRA equal Full at 5e-5?", options: ["The same, 5e-5", "Ten times as high, 5e-4", "A thousand times as high, 0.05"], right: 1 },
     goal: "Run Full at a learning rate of 5e-5. Then find the learning rate at which LoRA ends within 0.1 of its val_loss.",
     hint: "The same learning rate is too low for LoRA. Move it up step by step.",
-    why: "LoRA needs a learning rate about ten times as high as full fine-tuning. "
+    why: "Here LoRA usually needs a learning rate five to ten times as high: after 30 steps on English to French, Full at 5e-5 was measured at 0.15, LoRA at 5e-5 at 2.8 and at 5e-4 at 0.10. "
       + "Its update is the product of two small matrices, one of which starts at zero, so the first steps barely move the weights. "
-      + "Full fine-tuning moves every weight directly and overshoots at a learning rate that LoRA likes. "
-      + "A comparison of the two at one learning rate therefore says little about either. "
+      + "Full fine-tuning moves every weight directly, and at LoRA's usual 0.005 it loses its English: general_loss ends at 6.4. "
+      + "The factor changes with rank, alpha and model, so try some rates for each. "
       + "Compare methods at the best learning rate of each.",
     lesson: "07_learning_rate", start: { method: "full", learning_rate: 5e-5 },
     test: (run, earlier) => earlier.some((other) => alike(run, other, "method", "learning_rate", "r", "lora_alpha")
       && [run, other].some((r) => r.config.method === "full" && val(r) > 0.05 && val(r) < 2) && [run, other].some((r) => r.config.method === "lora") && Math.abs(val(run) - val(other)) <= 0.1),
   },
   {
-    title: "What does training on the question cost?",
+    title: "What does training on the question cost?", short: "Train on the question",
+    guess: { question: "When the question is trained on too, val_loss after 30 steps is", options: ["lower", "about the same", "higher"], right: 2 },
     goal: "Make two runs that differ only in Loss on: once the answer, once question and answer. Compare their val_loss.",
-    hint: "Loss on is under More settings. Look at the dashed tokens of What it learns from, too.",
+    hint: "Loss on is under More. Look at the dashed tokens of What it learns from, too.",
     why: "With the loss on all tokens, most of each gradient teaches the model to predict questions, which nobody will ask it to write. "
       + "The answer has about 5 of 23 tokens here, so its share of the mean loss shrinks to a fifth. "
       + "At the same number of steps the answers are therefore learned more slowly, most clearly at a low learning rate. "
@@ -107,7 +115,12 @@ export function isSolved(challenge: Challenge, runs: PageRun[], index: number): 
 export function lessonLink(lesson: string): Node {
   const folder = document.querySelector<HTMLMetaElement>('meta[name="lessons"]')!.content;
   const title = `Lesson ${lesson.slice(0, 2)}: ${lesson.slice(3).replaceAll("_", " ")}`;
-  if (!folder) return document.createTextNode(`${title} (in \`ftkit lab\`) goes deeper.`);
+  if (!folder) {
+    const p = document.createElement("span"), code = document.createElement("code");
+    code.textContent = "ftkit lab";
+    p.append(`${title} (in `, code, ") goes deeper.");
+    return p;
+  }
   const a = document.createElement("a");
   a.href = `${folder}${lesson}.html`;
   a.textContent = title;

@@ -34,15 +34,18 @@ function ticks(low: number, high: number, count: number): number[] {
   return Array.from({ length: Math.max(0, Math.floor(high / step + 1e-9) - first + 1) }, (_, i) => (first + i) * step);
 }
 
-export interface Curves { series: Series[]; steps: number; floor: number; description: string; title: string }
+/** guessing: the loss of guessing evenly, drawn where the curves come near it. */
+export interface Curves { series: Series[]; steps: number; floor: number; guessing: number; description: string; title: string }
+/** Losses above are marked at the upper edge. */
+const HIGHEST = 12;
 const MARGIN = { left: 36, right: 100, top: 8, bottom: 22 };
 
 /** Draw curves into a host; returns the scale for the pointer. */
-export function drawCurves(host: HTMLElement, { series, steps, floor, description, title }: Curves) {
+export function drawCurves(host: HTMLElement, { series, steps, floor, guessing, description, title }: Curves) {
   const width = Math.max(260, host.clientWidth), height = Math.max(110, host.clientHeight);
   const values = series.flatMap((s) => s.points.map((p) => p[1])).filter(Number.isFinite);
-  const top = Math.max(floor, ...values.map((v) => Math.min(v, 12))) * 1.04;
-  const right = width < 420 ? 92 : MARGIN.right;
+  const top = Math.max(floor, ...values.map((v) => Math.min(v, HIGHEST))) * 1.04;
+  const right = MARGIN.right;
   const x = (step: number) => MARGIN.left + (width - MARGIN.left - right) * step / Math.max(1, steps);
   const y = (v: number) => MARGIN.top + (height - MARGIN.top - MARGIN.bottom) * (1 - Math.min(Math.max(v, 0), top) / top);
   const root = svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": `${title}. ${description}` });
@@ -53,14 +56,20 @@ export function drawCurves(host: HTMLElement, { series, steps, floor, descriptio
   for (const step of ticks(0, steps, Math.min(6, width / 80))) if (Number.isInteger(step)) {
     root.append(svg("text", { x: x(step), y: height - 6, class: "tick", "text-anchor": "middle" }, [step ? String(step) : "step 0"]));
   }
-  const labels: { y: number; name: string; value: string; className: string }[] = [];
+  if (top > 0.6 * guessing) {
+    const above = Math.min(y(guessing), height);
+    if (guessing < top) root.append(svg("line", { x1: MARGIN.left, x2: width - right, y1: above, y2: above, class: "guessing" }),
+      svg("text", { x: width - right - 4, y: above - 4, class: "tick", "text-anchor": "end" }, [`guessing evenly: ${guessing.toFixed(2)}`]));
+  }
+  const labels: { y: number; name: string; value: string; className: string; off: boolean }[] = [];
   for (const { points, className, label, dots } of series) {
     const kept = points.filter(([, v]) => Number.isFinite(v));
     if (!kept.length) continue;
     if (kept.length > 1) root.append(svg("polyline", { points: kept.map(([s, v]) => `${x(s).toFixed(1)},${y(v).toFixed(1)}`).join(" "), class: `line ${className}` }));
     if (dots) for (const [s, v] of kept) root.append(svg("circle", { cx: x(s), cy: y(v), r: 2.6, class: `dot ${className}` }));
+    if (className !== "old") for (const [s, v] of kept) if (v > top) root.append(svg("path", { d: `M${x(s)} 1l5 7h-10z`, class: `dot off-scale ${className}` }, [svg("title", {}, [`step ${s}: ${digits(v)}, above the scale`])]));
     const [, v] = kept[kept.length - 1];
-    if (label) labels.push({ y: y(v), name: label, value: digits(v), className });
+    if (label) labels.push({ y: y(v), name: label, value: digits(v), className, off: v > top });
   }
   // Labels share the right margin, at the height of the ends of their lines, without overlapping.
   labels.sort((a, b) => a.y - b.y);
@@ -68,33 +77,44 @@ export function drawCurves(host: HTMLElement, { series, steps, floor, descriptio
   const over = labels.length ? Math.max(0, labels[labels.length - 1].y + 14 - (height - MARGIN.bottom)) : 0;
   for (const l of labels) {
     const x = width - right + 7, y = Math.max(14, l.y - over);
-    root.append(svg("text", { class: `end ${l.className}` }, [svg("tspan", { x, y: y - 3 }, [l.name]), svg("tspan", { x, y: y + 13 }, [l.value])]));
+    root.append(svg("text", { class: `end ${l.className}` }, [svg("tspan", { x, y: y - 3 }, [l.name]), svg("tspan", { x, y: y + 13 }, [l.off ? `${l.value} ▲` : l.value])]));
   }
   host.replaceChildren(root);
   return { step: (pixel: number) => Math.round((pixel - MARGIN.left) / (width - MARGIN.left - right) * steps), x, root, height };
 }
 
-export interface Point { x: number; y: number; name: string; current: boolean; shape: string }
+export interface Point { x: number; y: number; name: string; current: boolean; shape: string; id: number }
 
 /** Learning against forgetting: one point a run; lower left is best. */
 export function drawFrontier(host: HTMLElement, points: Point[], start: { x: number; y: number } | undefined) {
   const width = Math.max(240, host.clientWidth), height = Math.max(150, host.clientHeight);
-  const m = { left: 40, right: 14, top: 26, bottom: 32 }, all = start ? [...points, start] : points;
-  const high = (k: "x" | "y", least: number) => Math.max(least, ...all.map((p) => Math.min(p[k], 9))) * 1.08;
-  const X = high("x", 1), Y = high("y", 2);
-  const x = (v: number) => m.left + (width - m.left - m.right) * Math.min(v, X) / X;
-  const y = (v: number) => m.top + (height - m.top - m.bottom) * (1 - Math.min(v, Y) / Y);
+  const m = { left: 40, right: 22, top: 26, bottom: 32 }, all = start ? [...points, start] : points;
+  // Both axes are logarithmic: good runs, which end near zero, would lie on one another.
+  const ends = (k: "x" | "y", low: number, high: number) => [Math.max(1e-4, Math.min(low, ...all.map((p) => p[k] * 0.8))), Math.max(high, ...all.map((p) => Math.min(p[k], 100) * 1.2))];
+  const [X0, X] = ends("x", 0.01, 4), [Y0, Y] = ends("y", 0.5, 3);
+  const part = (v: number, low: number, high: number) => Math.log(Math.min(high, Math.max(low, v)) / low) / Math.log(high / low);
+  const x = (v: number) => m.left + (width - m.left - m.right) * part(v, X0, X);
+  const y = (v: number) => m.top + (height - m.top - m.bottom) * (1 - part(v, Y0, Y));
   const description = points.length
     ? points.map((p) => `${p.name}: val_loss ${digits(p.x)}, general_loss ${digits(p.y)}`).join("; ")
     : "No run has finished yet";
   const root = svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": `Learning against forgetting. ${description}` });
-  for (const v of ticks(0, Y, 4)) root.append(svg("line", { x1: m.left, x2: width - m.right, y1: y(v), y2: y(v), class: v ? "grid" : "axis" }), svg("text", { x: m.left - 6, y: y(v) + 4, class: "tick", "text-anchor": "end" }, [String(+v.toFixed(6))]));
-  for (const v of ticks(0, X, 4)) root.append(svg("text", { x: x(v), y: height - 16, class: "tick", "text-anchor": "middle" }, [String(+v.toFixed(6))]));
-  root.append(svg("text", { x: width - m.right, y: height - 3, class: "tick", "text-anchor": "end" }, ["val_loss: left has learned more"]),
-    svg("text", { x: 4, y: 12, class: "tick" }, ["general_loss: lower has forgotten less"]));
+  for (const v of decades(Y0, Y, [1, 2, 5])) root.append(svg("line", { x1: m.left, x2: width - m.right, y1: y(v), y2: y(v), class: "grid" }), svg("text", { x: m.left - 6, y: y(v) + 4, class: "tick", "text-anchor": "end" }, [String(v)]));
+  for (const v of decades(X0, X, [1])) root.append(svg("text", { x: x(v), y: height - 16, class: "tick", "text-anchor": "middle" }, [String(v)]));
+  root.append(svg("text", { x: width - m.right, y: height - 3, class: "tick", "text-anchor": "end" }, ["val_loss (log scale): left has learned more"]),
+    svg("text", { x: 4, y: 12, class: "tick" }, ["general_loss (log scale): lower has forgotten less"]));
   if (start) root.append(svg("path", { d: cross(x(start.x), y(start.y)), class: "start" }), svg("text", { x: x(start.x) - 8, y: y(start.y) - 8, class: "tick", "text-anchor": "end" }, ["before training"]));
   for (const p of points) root.append(svg("path", { d: mark(p.shape, x(p.x), y(p.y)), class: p.current ? "point current" : "point" }, [svg("title", {}, [`${p.name}: val_loss ${digits(p.x)}, general_loss ${digits(p.y)}`])]));
+  // Each mark has the number of its run; numbers that would overlap stand in a row.
+  points.forEach((p, i) => {
+    const before = points.slice(0, i).filter((q) => Math.abs(x(q.x) - x(p.x)) < 12 && Math.abs(y(q.y) - y(p.y)) < 12).length;
+    root.append(svg("text", { x: x(p.x) + 8 + 13 * before, y: y(p.y) - 5, class: "tick" }, [String(p.id)]));
+  });
   host.replaceChildren(root);
+}
+/** Round marks of a logarithmic axis. */
+function decades(low: number, high: number, marks: number[]): number[] {
+  return [-4, -3, -2, -1, 0, 1, 2].flatMap((k) => marks.map((n) => +(n * 10 ** k).toPrecision(1))).filter((v) => v >= low && v <= high);
 }
 
 const cross = (x: number, y: number) => `M${x - 4} ${y - 4}l8 8m0 -8l-8 8`;

@@ -56,9 +56,16 @@ export function split(pairs: Pair[], fraction = 0.1): { train: Pair[]; validatio
 const QUESTIONS = ["question", "instruction", "prompt", "input", "q"];
 const ANSWERS = ["answer", "output", "response", "completion", "target", "a"];
 
-/** Rows of CSV or of tab-separated text, with quotes as in RFC 4180. */
+/** The mark between fields: what splits the most lines, best into two. */
+function separator(text: string): string {
+  const lines = text.split("\n").map((line) => line.replace(/"[^"]*"/g, ""));
+  const score = (mark: string) => lines.reduce((sum, line) => { const n = line.split(mark).length; return sum + Number(n > 1) + Number(n === 2); }, 0);
+  return ["\t", ";"].reduce((best, mark) => score(mark) > score(best) ? mark : best, ",");
+}
+
+/** Rows of text separated by commas, semicolons or tabs, with quotes as in RFC 4180. */
 function rows(text: string): string[][] {
-  const comma = text.split("\n", 1)[0].includes("\t") ? "\t" : ",";
+  const comma = separator(text);
   const out: string[][] = [];
   let row: string[] = [], field = "", quoted = false, line = 1, opened = 0;
   for (let i = 0; i < text.length; i++) {

@@ -7,7 +7,7 @@ import { InputError, MOST_BYTES, Pair, parsePairs } from "./data.ts";
 import { exported, pythonLine } from "./export.ts";
 import { Tokenizer } from "./tokenizer.ts";
 import type { Look, Measures, Question, Row } from "./trainer.ts";
-import { compared, differences, isRight, last, nameOf, NAMES, Part, rateText, verdict } from "./verdict.ts";
+import { compared, differences, GUESSING, isRight, last, nameOf, NAMES, Part, rateText, verdict } from "./verdict.ts";
 import type { FromWorker, Loaded, ToWorker } from "./worker.ts";
 
 const $ = <T extends HTMLElement>(id: string) => document.getElementById(id) as T;
@@ -35,8 +35,8 @@ const ABOUT: Record<Method, string> = {
 
 let config: Config = { ...DEFAULT };
 let own: Pair[] = [], runs: PageRun[] = [], current: PageRun | undefined, preview: PageRun | undefined, ready = false, nextId = 1, memory = 0;
-let waiting: ToWorker | undefined, challenge = 0, tokenizer: Tokenizer, movedRate: number | undefined, rateNote = "";
-const solved = new Set<number>(), runsAtOnce = location.hash.includes("run=1");
+let waiting: ToWorker | undefined, challenge = 0, justSolved: number[] = [], tokenizer: Tokenizer, movedRate: number | undefined, rateNote = "";
+const solved = new Set<number>(), guesses: Record<number, number> = {}, runsAtOnce = location.hash.includes("run=1");
 
 // ------------------------------------------------------------------------- the worker
 
@@ -80,7 +80,8 @@ worker.onmessage = ({ data: message }: MessageEvent<FromWorker>) => {
   } else if (message.type === "done") {
     memory = message.memory;
     current.status = message.stopped ? "diverged" : "finished";
-    runs.forEach((_, i) => CHALLENGES.forEach((c, n) => { if (isSolved(c, runs, i)) solved.add(n); }));
+    justSolved = CHALLENGES.flatMap((c, n) => !solved.has(n) && runs.some((_, i) => isSolved(c, runs, i)) ? [n] : []);
+    justSolved.forEach((n) => solved.add(n));
     remember();
     showAll();
   }
@@ -108,7 +109,8 @@ function start(steps: number) {
   if (config.data === "own" && !own.length) { say("Give your pairs first, then press Train.", true); $("pairs").focus(); return; }
   if (current && ["running", "paused"].includes(current.status)) current.status = "ended";
   if (current && !current.rows.length) runs = runs.filter((run) => run !== current);
-  movedRate = undefined; rateNote = "";
+  movedRate = undefined; rateNote = ""; setUp = ""; justSolved = [];
+  $("about").textContent = ABOUT[config.method];
   current = { ...blank(), id: nextId++, status: steps === Infinity ? "running" : "paused" };
   runs.push(current);
   if (runs.length > MOST_RUNS) runs.shift();
@@ -254,8 +256,8 @@ function showCurves() {
     ...(shown ? [{ points: curve(shown, key), className, label: key, dots: true }] : [])];
   const words = (key: "val_loss" | "general_loss") => !shown ? "No run yet." : `Now ${digits(last(shown, key))} after ${shown.rows.length} steps, from ${digits(shown.before[key])}. ${old.length} earlier runs behind it.`;
   scales = {
-    task: drawCurves($("task-chart"), { series: series("val_loss", "val"), steps, floor: 1, title: "val_loss, the loss on questions that are not trained on", description: words("val_loss") }),
-    general: drawCurves($("general-chart"), { series: series("general_loss", "general"), steps, floor: 2, title: "general_loss, the loss on everyday text", description: words("general_loss") }),
+    task: drawCurves($("task-chart"), { series: series("val_loss", "val"), steps, floor: 1, guessing: GUESSING, title: "val_loss, the loss on questions that are not trained on", description: words("val_loss") }),
+    general: drawCurves($("general-chart"), { series: series("general_loss", "general"), steps, floor: 2, guessing: GUESSING, title: "general_loss, the loss on everyday text", description: words("general_loss") }),
   };
   showCount();
 }
@@ -293,20 +295,21 @@ function showLook() {
   const opening = "Once there was a";
   $("story").replaceChildren(...(was?.answers.length ? [element("span", "", [element("i", "", ["Before: ", opening, " "]), was.answers[questions.length]]), ...(shown!.rows.length ? [element("span", "", [element("i", "", ["Now: ", opening, " "]), now!.answers[questions.length] || "(it stops)"])] : [])] : []));
   $("mask").replaceChildren(...(now?.mask ?? []).map(({ tokens, losses, trained }) => element("p", "", tokens.slice(1).map((token, i) => {
-    const loss = losses[i + 1], span = element("span", `token${trained[i + 1] ? "" : " off"}`, [token.replaceAll("\n", "↵") === " " ? "␣" : token.replaceAll("\n", " ↵ ")]);
-    if (loss !== null) { span.style.setProperty("--heat", String(Math.min(1, loss / 6))); span.title = `loss ${digits(loss)}${trained[i + 1] ? "" : ", not trained on"}`; }
+    const loss = losses[i + 1], span = element("span", `token${trained[i + 1] ? "" : " off"}`, [token === " " ? "␣" : token === "" ? "·" : token.replaceAll("\n", " ↵ ")]);
+    if (loss !== null) { span.style.setProperty("--heat", String(Math.min(1, loss / 6))); span.title = `${token ? "" : "first bytes of the next character, "}loss ${digits(loss)}${trained[i + 1] ? "" : ", not trained on"}`; }
     return span;
   }))));
   if (!now?.mask.length) $("mask").replaceChildren(element("p", "empty", ["Each token gets the color of its loss."]));
   showMap(now?.movement ?? {});
 }
 
+const COMPACT = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 2 });
 const COLUMNS = ["q", "k", "v", "o", "gate", "up", "down"];
 function showMap(movement: Record<string, number>) {
   const at = (layer: number, m: string) => movement[`model.layers.${layer}.${/gate|up|down/.test(m) ? "mlp" : "self_attn"}.${m}_proj.weight`] ?? 0;
   const embedding = movement["model.embed_tokens.weight"] ?? 0, head = movement.head;
-  const top = Math.max(0.02, embedding, head ?? 0, ...[0, 1, 2, 3].flatMap((l) => COLUMNS.map((m) => at(l, m))));
-  const percent = (v: number) => v === 0 ? "0" : v < 0.001 ? "<0.1" : v < 0.1 ? (v * 100).toFixed(1) : (v * 100).toFixed(0);
+  const top = Math.max(0.02, ...[embedding, head ?? 0, ...[0, 1, 2, 3].flatMap((l) => COLUMNS.map((m) => at(l, m)))].filter(Number.isFinite));
+  const percent = (v: number) => v === 0 ? "0" : v < 0.001 ? "<0.1" : v < 0.1 ? (v * 100).toFixed(1) : Number.isFinite(v) ? COMPACT.format(v * 100) : "nan";
   const cell = (v: number, span = 1) => { const td = element("td", "", [percent(v)]) as HTMLTableCellElement; td.colSpan = span; td.style.setProperty("--heat", String(v / top)); return td; };
   const table = element("table", "", [element("caption", "hidden", ["Change of each matrix in percent of its start"])]);
   table.append(element("colgroup", "", [element("col"), ...COLUMNS.map(() => element("col"))]), element("thead", "", [element("tr", "", [element("td"), ...COLUMNS.map((m) => { const th = element("th", "", [m]); th.setAttribute("scope", "col"); return th; })])]));
@@ -314,7 +317,9 @@ function showMap(movement: Record<string, number>) {
   table.append(element("tbody", "", [
     ...(head === undefined ? [] : [row("head", [cell(head, 7)])]),
     ...[3, 2, 1, 0].map((l) => row(`layer ${l + 1}`, COLUMNS.map((m) => cell(at(l, m))))), row("embedding", [cell(embedding, 7)])]));
-  $("map").replaceChildren(table, element("p", "legend", ["Percent. The text enters at the bottom; q, k, v, o are attention, gate, up, down the MLP."]));
+  const key = element("span", "key", []);
+  key.setAttribute("aria-hidden", "true");
+  $("map").replaceChildren(table, element("p", "legend", ["0 ", key, ` ${percent(top)} percent of the size at the start. The text enters at the bottom; q, k, v, o are attention, gate, up, down the MLP.`]));
 }
 
 function showRuns() {
@@ -324,9 +329,9 @@ function showRuns() {
     again.type = "button"; again.setAttribute("aria-label", `Use the settings of run ${run.id}`);
     again.onclick = () => { config = { ...run.config }; if (run.own.length) own = run.own; showForm(); showCurves(); };
     const state = run.status === "diverged" ? " (diverged)" : run.status === "finished" ? "" : ` (${run.rows.length} steps)`;
-    return element("tr", run === current ? "current" : "", [String(run.id), nameOf(run) + state, run.trainable.toLocaleString("en"), digits(last(run, "val_loss")), digits(last(run, "general_loss")), again].map((c) => element("td", "", [c])));
+    return element("tr", run === current ? "current" : "", [String(run.id), nameOf(run) + state, run.trainable.toLocaleString("en"), digits(last(run, "val_loss")), digits(last(run, "general_loss")), again].map((c, i) => { const td = element("td", "", [c]); td.dataset.label = ["", "", "trained", "val_loss", "general_loss", ""][i]; return td; }));
   }) : [element("tr", "", [(() => { const td = element("td", "empty", ["Finished runs are kept here and behind the curves."]) as HTMLTableCellElement; td.colSpan = 6; return td; })()])]));
-  drawFrontier($("frontier-chart"), done.filter((r) => Number.isFinite(last(r, "val_loss"))).map((run) => ({ x: last(run, "val_loss"), y: last(run, "general_loss"), current: run === current, shape: run.config.method, name: `run ${run.id}, ${nameOf(run)}` })),
+  drawFrontier($("frontier-chart"), done.filter((r) => Number.isFinite(last(r, "val_loss"))).map((run) => ({ x: last(run, "val_loss"), y: last(run, "general_loss"), current: run === current, shape: run.config.method, id: run.id, name: `run ${run.id}, ${nameOf(run)}` })),
     runs[0] && Number.isFinite(runs[0].before.val_loss) ? { x: runs[runs.length - 1].before.val_loss, y: runs[runs.length - 1].before.general_loss } : undefined);
   $<HTMLButtonElement>("export").disabled = !done.length;
 }
@@ -343,30 +348,47 @@ function showVerdict() {
   if (!run.rows.length) { host.textContent = "Measuring the model before the first step…"; return; }
   const stale = changed(), ended = run.status !== "running" && run.status !== "paused";
   const parts: Part[] = stale.length ? [["stale", `This is run ${run.id}. You have changed ${stale.join(" and ")} since; press Train to try that. `]] : [];
-  if (ended) parts.push(...verdict(run), ["", ` ${compared(run, runs)}`]);
+  if (ended) parts.push(...verdict(run), ["", ` ${compared(run, runs)}`], ...justSolved.map((n): Part => ["right", ` ✓ Challenge ${n + 1} is solved: ${CHALLENGES[n].title}.`]));
   else parts.push(["", run.status === "paused" ? `Paused after ${run.rows.length} of ${run.config.max_steps} steps.` : "It still trains with its own settings."]);
   const shown = parts.map(([kind, words]) => words && element("span", kind, [words])), words = parts.map((p) => p[1]).join("");
   if (host.textContent !== words) host.replaceChildren(...shown); // else a screen reader repeats it
 }
 
+let setUp = "";
 function showChallenges() {
   $("challenge-numbers").replaceChildren(...CHALLENGES.map((c, i) => {
-    const button = element("button", solved.has(i) ? "solved" : "", [solved.has(i) ? `✓${i + 1}` : String(i + 1)]) as HTMLButtonElement;
-    button.type = "button"; button.setAttribute("aria-pressed", String(i === challenge)); button.setAttribute("aria-label", `Challenge ${i + 1}: ${c.title}${solved.has(i) ? ", solved" : ""}`);
-    button.onclick = () => { challenge = i; writeHash(); showChallenges(); ($("challenge-numbers").children[i] as HTMLElement).focus(); };
+    const button = element("button", solved.has(i) ? "solved" : "", [`${solved.has(i) ? "✓ " : ""}${i + 1}. ${c.short}`]) as HTMLButtonElement;
+    button.type = "button"; button.setAttribute("aria-pressed", String(i === challenge));
+    if (solved.has(i)) button.setAttribute("aria-label", `${i + 1}. ${c.short}, solved`);
+    button.onclick = () => { challenge = i; setUp = ""; writeHash(); showChallenges(); ($("challenge-numbers").children[i] as HTMLElement).focus(); };
     return button;
   }));
-  const c = CHALLENGES[challenge], parts: HTMLElement[] = [element("h3", "", [c.title]), element("p", "", [c.goal])];
+  const c = CHALLENGES[challenge], guessed = guesses[challenge], { question, options, right } = c.guess;
+  const parts: HTMLElement[] = [element("h3", "", [c.title]), element("p", "", [c.goal])];
   if (solved.has(challenge)) {
-    const p = element("p", "explained", ["✓ Solved. ", c.why, " "]);
+    const p = element("p", "explained", ["✓ Solved. ", guessed === undefined ? "" : guessed === right ? "You guessed right. " : `You guessed “${options[guessed]}”; measured here: “${options[right]}”. `, c.why, " "]);
     p.append(lessonLink(c.lesson));
     parts.push(p);
   } else {
+    const choices = options.map((words, i) => {
+      const button = element("button", "", [words]) as HTMLButtonElement;
+      button.type = "button"; button.setAttribute("aria-pressed", String(i === guessed));
+      button.onclick = () => { guesses[challenge] = i; remember(); showChallenges(); document.querySelectorAll<HTMLElement>("#challenge .guess button")[i].focus(); };
+      return button;
+    });
+    const ask = element("div", "row guess", [`Guess first: ${question}`, ...choices]);
+    ask.setAttribute("role", "group"); ask.setAttribute("aria-label", question);
     const set = element("button", "", ["Set it up"]) as HTMLButtonElement;
     set.type = "button";
-    set.onclick = () => { config = { ...DEFAULT, ...c.start }; if (!c.start.learning_rate) config.learning_rate = LEARNING_RATES[config.method]; showForm(); showCurves(); };
+    set.onclick = () => {
+      config = { ...DEFAULT, ...c.start };
+      if (!c.start.learning_rate) config.learning_rate = LEARNING_RATES[config.method];
+      rateNote = "";
+      setUp = `Set: ${nameOf({ config, own: [], changes: [] })}. Now press Train, or change something first.`;
+      showForm(); showCurves(); showChallenges(); $("train").focus();
+    };
     const hint = element("details", "", [element("summary", "", ["Hint"]), element("p", "", [c.hint])]);
-    parts.push(element("div", "row", [set]), hint);
+    parts.push(ask, element("div", "row", [set, setUp]), hint);
   }
   $("challenge").replaceChildren(...parts);
 }
@@ -388,7 +410,7 @@ async function usePairs(raw: string, title = "") {
     const pairs = parsePairs(raw, await loadTokenizer());
     own = pairs; config.data = "own";
     showForm();
-    say(`${title}${pairs.length} pairs, of which about a tenth is kept for validation. Press Train.`);
+    say(`${title}${pairs.length} pairs, of which about a tenth is kept for validation. The first: “${pairs[0].instruction.slice(0, 40)}” → “${pairs[0].output.slice(0, 40)}”. Press Train.`);
   } catch (error) {
     if (!(error instanceof InputError)) throw error;
     say(`${title}${error.message}${own.length ? ` The ${own.length} pairs from before are still in use.` : ""}`, true);
@@ -442,12 +464,12 @@ async function share() {
 
 const KEPT = "ftkit-playground";
 function remember() {
-  try { sessionStorage.setItem(KEPT, JSON.stringify({ runs: runs.filter((run) => run.rows.length).map((run) => ({ ...run, status: run.status === "running" || run.status === "paused" ? "ended" : run.status })), solved: [...solved], nextId }, (_, v) => typeof v === "number" && !Number.isFinite(v) ? "NaN" : v)); } catch { /* a full or forbidden store only forgets runs on reload */ }
+  try { sessionStorage.setItem(KEPT, JSON.stringify({ runs: runs.filter((run) => run.rows.length).map((run) => ({ ...run, status: run.status === "running" || run.status === "paused" ? "ended" : run.status })), solved: [...solved], guesses, nextId }, (_, v) => typeof v === "number" && !Number.isFinite(v) ? "NaN" : v)); } catch { /* a full or forbidden store only forgets runs on reload */ }
 }
 function recall() {
   try {
     const kept = JSON.parse(sessionStorage.getItem(KEPT) ?? "null", (_, v) => v === "NaN" ? NaN : v);
-    if (kept) { runs = kept.runs; nextId = kept.nextId; kept.solved.forEach((n: number) => solved.add(n)); }
+    if (kept) { runs = kept.runs; nextId = kept.nextId; kept.solved.forEach((n: number) => solved.add(n)); Object.assign(guesses, kept.guesses); }
   } catch { /* kept by an older page */ }
 }
 
@@ -471,7 +493,7 @@ $("python").onclick = () => {
 $("export").onclick = () => download("ftkit-playground-runs.json", JSON.stringify(runs.filter((run) => run.rows.length).map(exported), null, 1));
 $("theme").onclick = () => { setTheme(document.documentElement.dataset.theme === "dark" ? "light" : "dark"); };
 $("dialog-close").onclick = () => $<HTMLDialogElement>("dialog").close();
-$("start-over").onclick = (event) => { event.preventDefault(); runs = []; solved.clear(); nextId = 1; reset(); };
+$("start-over").onclick = (event) => { event.preventDefault(); runs = []; solved.clear(); for (const n in guesses) delete guesses[n]; nextId = 1; reset(); };
 $("use").onclick = () => usePairs($<HTMLTextAreaElement>("pairs").value);
 $("example").onclick = () => { $<HTMLTextAreaElement>("pairs").value = EXAMPLE; usePairs(EXAMPLE); };
 $("file").onchange = (event) => useFile((event.target as HTMLInputElement).files?.[0]);
@@ -480,8 +502,9 @@ addEventListener("dragleave", (event) => { if (!event.relatedTarget) document.bo
 addEventListener("drop", (event) => { event.preventDefault(); document.body.classList.remove("dropping"); useFile(event.dataTransfer?.files[0]); });
 addEventListener("keydown", (event) => {
   const target = event.target as HTMLElement;
-  if (event.ctrlKey || event.metaKey || event.altKey || /INPUT|TEXTAREA|SELECT|BUTTON|SUMMARY|A/.test(target.tagName) || document.querySelector("dialog[open]")) return;
-  if (event.key === " ") { event.preventDefault(); trainOrPause(); } else if (event.key === "s") oneStep(); else if (event.key === "r") reset();
+  if (event.ctrlKey || event.metaKey || event.altKey || target.matches("textarea, select, [type=number], [type=file]") || document.querySelector("dialog[open]")) return;
+  const pressed = target.matches("button, input, summary, a"); // Space belongs to these
+  if (event.key === " " && !pressed) { event.preventDefault(); trainOrPause(); } else if (event.key === "s" && ready && !(current?.status === "running" && fits())) oneStep(); else if (event.key === "r") reset();
 });
 addEventListener("click", (event) => { const more = document.querySelector<HTMLDetailsElement>(".more")!; if (more.open && !more.contains(event.target as Node)) more.open = false; });
 addEventListener("resize", () => { showCurves(); showRuns(); });

@@ -70,8 +70,10 @@ export class Tokenizer {
     return new TextDecoder().decode(new Uint8Array(bytes));
   }
 
-  /** One token as it is shown, special tokens too. */
-  piece(id: number): string {
-    return id < SPECIAL.length ? SPECIAL[id].replace(/[<|>]/g, "") : this.decode([id]);
+  /** Each token as it is shown, special tokens too. A character of several tokens is in the last of them. */
+  pieces(ids: number[]): string[] {
+    const decoder = new TextDecoder();
+    return ids.map((id) => id < SPECIAL.length ? SPECIAL[id].replace(/[<|>]/g, "")
+      : decoder.decode(new Uint8Array([...this.vocabulary[id]].map((c) => this.byteOf.get(c)!)), { stream: true }));
   }
 }

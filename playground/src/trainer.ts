@@ -75,7 +75,7 @@ export class Experiment {
   look(model: Model): Look {
     const answers = model.continue(this.prompts, this.longest).map((ids) => this.tokenizer.decode(ids).trim());
     const mask = this.masked.map(({ example, trained }) => ({
-      tokens: example.ids.map((id) => this.tokenizer.piece(id)), trained,
+      tokens: this.tokenizer.pieces(example.ids), trained,
       losses: model.tokenLosses(example).map((loss) => Number.isNaN(loss) ? null : loss) }));
     return { answers, movement: model.movement(), mask };
   }

@@ -200,6 +200,43 @@ def test_the_lines_for_python_repeat_the_run(playground, state, tmp_path, monkey
             assert ours[name] == pytest.approx(theirs[name], abs=5e-3), (name, ours["step"])
 
 
+def test_a_table_with_semicolons_and_emoji(playground):
+    shown = playground("data=own&max_steps=2")
+    shown.paste("question;answer\n" + "\n".join(f"Greet, 🦊, {i};Hello, 🙂 {i}" for i in range(12)))
+    assert "“Greet, 🦊, 0” → “Hello, 🙂 0”" in shown.text("#own-message")
+    shown.train()
+    mask = shown.text("#mask")
+    assert "🦊" in mask and "🙂" in mask and "\ufffd" not in mask
+    assert "Pairs that it is trained on" in shown.text("#answers")
+
+
+def test_a_challenge_asks_for_a_guess_and_says_when_it_is_solved(playground):
+    shown = playground("max_steps=6&challenge=2")
+    page = shown.page
+    page.click("#challenge .guess button:nth-child(2)")
+    page.click("text=Set it up")
+    assert "Set: Full, learning rate 0.005, 30 steps" in shown.text("#challenge")
+    assert page.evaluate("document.activeElement.id") == "train"
+    page.evaluate("location.hash = 'method=lora&learning_rate=0.002&challenge=2'")
+    page.wait_for_function("document.querySelector('#rate').textContent == '0.002'")
+    page.keyboard.press("s")
+    page.wait_for_function("playground.current().rows.length == 1")
+    page.keyboard.press(" ")
+    shown.finish()
+    assert "Challenge 2 is solved" in shown.text("#verdict")
+    assert "You guessed right" in shown.text("#challenge")
+
+
+def test_losses_above_the_scale_are_marked_and_no_label_is_cut(playground):
+    shown = playground("method=full&learning_rate=10&max_steps=10", width=390)
+    shown.train()
+    page = shown.page
+    assert page.locator(".off-scale").count() and "guessing evenly" in shown.text("#task-chart")
+    assert page.evaluate("""[...document.querySelectorAll("text.end")].every(t =>
+        t.getBoundingClientRect().right <= t.closest("svg").getBoundingClientRect().right)""")
+    assert page.evaluate("(e => e.scrollWidth <= e.clientWidth)(document.querySelector('.scroll'))")
+
+
 def test_a_challenge_by_keyboard_alone(playground):
     shown = playground("method=full&max_steps=6")
     page = shown.page

@@ -97,10 +97,10 @@ def _extended_or_whole(trace, shape, config, *options, **named):
 
 def _pairs(one, two, prefix: int, period: int) -> Iterator[tuple]:
     """Yield pairs of matching moments (keys) of two Steps, the second one period deeper."""
-    there = set(two.keys)
+    there, last = set(two.keys), max(key[2] for key in one.keys)
     for key in dict.fromkeys(one.keys):
         kind, number, layer, *rest = key
-        if kind == "head" and layer == max(k[2] for k in one.keys):
+        if kind == "head" and layer == last:
             layer += period  # after the last layer
             key_there = (kind, number, layer, *rest)
             if key_there in there:

@@ -58,7 +58,7 @@ class Meter(TorchDispatchMode):
         self.timeline: list[tuple[str, dict]] = []
         self.marks: list[tuple[tuple, int]] = []
         self._keeps_timeline = timeline
-        self.vocabulary, self.phase = None, FORWARD
+        self.vocabulary, self.phase, self._risen_in = None, FORWARD, FORWARD
         self._trained, self._hooks, self._depth = [], [], 0
         self._optimizer = optimizer
         self._stepping = self._rising = False
@@ -136,7 +136,7 @@ class Meter(TorchDispatchMode):
     def _count(self, part: str, size: int):
         self.now[part] += size
         self.total += size
-        self._rising = True
+        self._rising, self._risen_in = True, self.phase
         if self.now[part] > self.largest[part]:
             self.largest[part] = self.now[part]
         if self.total > self.peak:
@@ -156,7 +156,7 @@ class Meter(TorchDispatchMode):
     def _snapshot(self):
         self._rising = False
         if self._keeps_timeline:
-            self.timeline.append((self.phase, dict(self.now)))
+            self.timeline.append((self._risen_in, dict(self.now)))
 
     def _part(self, func, args, tensor) -> str:
         if self._stepping:

@@ -19,6 +19,7 @@ import json
 import sys
 import time
 from pathlib import Path
+from unittest import mock
 
 from ftkit.base import files, machine
 from ftkit.base.config import Config, DPOConfig
@@ -231,15 +232,21 @@ def make_run(name: str, arm: str, seed: int) -> dict:
 def in_fp32(name: str, arm: str, seed: int) -> list[dict]:
     """The first steps once more in fp32, where processors agree: in bf16 the loss of the same step
     differs by up to 0.03 nats between an EPYC and a Xeon with AMX. A test finds these again."""
+    plan = PLANS[name]
+    _, rows = first_steps(experiment_of(plan, arm, seed), config_of(plan, arm, seed), FIRST)
+    return rounded([{k: row[k] for k in ("step", "loss", "grad_norm", "learning_rate")}
+                    for row in rows])
+
+
+def first_steps(experiment: Experiment, config: Config, steps: int) -> tuple:
+    """(run, rows) of the first steps in fp32. Products of 4-bit weights are too: left alone, they
+    are computed in bf16 where that is fast."""
     import torch
 
-    plan = PLANS[name]
-    experiment, config = experiment_of(plan, arm, seed), config_of(plan, arm, seed)
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), mock.patch.object(machine, "bf16_is_fast", lambda: False):
         run, prepared = experiment.begin(config.but(precision="fp32"))
-        rows = itertools.islice(experiment.training_rows(run, prepared, None), FIRST)
-        return rounded([{k: row[k] for k in ("step", "loss", "grad_norm", "learning_rate")}
-                        for row in rows])
+        rows = experiment.training_rows(run, prepared, None)
+        return run, list(itertools.islice(rows, steps))
 
 
 def evaluated(name: str, arm: str, seed: int) -> dict:

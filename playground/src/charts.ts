@@ -45,12 +45,11 @@ export function drawCurves(host: HTMLElement, { series, steps, floor, guessing, 
   const width = Math.max(260, host.clientWidth), height = Math.max(110, host.clientHeight);
   const values = series.flatMap((s) => s.points.map((p) => p[1])).filter(Number.isFinite);
   const top = Math.max(floor, ...values.map((v) => Math.min(v, HIGHEST))) * 1.04;
-  const right = MARGIN.right;
-  const x = (step: number) => MARGIN.left + (width - MARGIN.left - right) * step / Math.max(1, steps);
+  const x = (step: number) => MARGIN.left + (width - MARGIN.left - MARGIN.right) * step / Math.max(1, steps);
   const y = (v: number) => MARGIN.top + (height - MARGIN.top - MARGIN.bottom) * (1 - Math.min(Math.max(v, 0), top) / top);
   const root = svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": `${title}. ${description}` });
   for (const v of ticks(0, top, height < 150 ? 3 : 4)) {
-    root.append(svg("line", { x1: MARGIN.left, x2: width - right, y1: y(v), y2: y(v), class: v ? "grid" : "axis" }),
+    root.append(svg("line", { x1: MARGIN.left, x2: width - MARGIN.right, y1: y(v), y2: y(v), class: v ? "grid" : "axis" }),
       svg("text", { x: MARGIN.left - 6, y: y(v) + 4, class: "tick", "text-anchor": "end" }, [String(+v.toFixed(6))]));
   }
   for (const step of ticks(0, steps, Math.min(6, width / 80))) if (Number.isInteger(step)) {
@@ -58,8 +57,8 @@ export function drawCurves(host: HTMLElement, { series, steps, floor, guessing, 
   }
   if (top > 0.6 * guessing) {
     const above = Math.min(y(guessing), height);
-    if (guessing < top) root.append(svg("line", { x1: MARGIN.left, x2: width - right, y1: above, y2: above, class: "guessing" }),
-      svg("text", { x: width - right - 4, y: above - 4, class: "tick", "text-anchor": "end" }, [`guessing evenly: ${guessing.toFixed(2)}`]));
+    if (guessing < top) root.append(svg("line", { x1: MARGIN.left, x2: width - MARGIN.right, y1: above, y2: above, class: "guessing" }),
+      svg("text", { x: width - MARGIN.right - 4, y: above - 4, class: "tick", "text-anchor": "end" }, [`guessing evenly: ${guessing.toFixed(2)}`]));
   }
   const labels: { y: number; name: string; value: string; className: string; off: boolean }[] = [];
   for (const { points, className, label, dots } of series) {
@@ -76,11 +75,11 @@ export function drawCurves(host: HTMLElement, { series, steps, floor, guessing, 
   labels.forEach((l, i) => { if (i) l.y = Math.max(l.y, labels[i - 1].y + 30); });
   const over = labels.length ? Math.max(0, labels[labels.length - 1].y + 14 - (height - MARGIN.bottom)) : 0;
   for (const l of labels) {
-    const x = width - right + 7, y = Math.max(14, l.y - over);
+    const x = width - MARGIN.right + 7, y = Math.max(14, l.y - over);
     root.append(svg("text", { class: `end ${l.className}` }, [svg("tspan", { x, y: y - 3 }, [l.name]), svg("tspan", { x, y: y + 13 }, [l.off ? `${l.value} ▲` : l.value])]));
   }
   host.replaceChildren(root);
-  return { step: (pixel: number) => Math.round((pixel - MARGIN.left) / (width - MARGIN.left - right) * steps), x, root, height };
+  return { step: (pixel: number) => Math.round((pixel - MARGIN.left) / (width - MARGIN.left - MARGIN.right) * steps), x, root, height };
 }
 
 export interface Point { x: number; y: number; name: string; current: boolean; shape: string; id: number }

@@ -231,9 +231,9 @@ function readHash() {
 // ------------------------------------------------------------------------- what is shown
 
 function showCount() {
-  const own = current && (isOpen() || !changed().length);
-  $("count").textContent = String(own ? current!.rows.length : 0);
-  $("total").textContent = String(own ? current!.config.max_steps : config.max_steps);
+  const its = current && (isOpen() || !changed().length);
+  $("count").textContent = String(its ? current!.rows.length : 0);
+  $("total").textContent = String(its ? current!.config.max_steps : config.max_steps);
 }
 /** Says in each heading whose results are below it. */
 function showWhose() {

@@ -1,7 +1,5 @@
 """The playground's engine against torch, transformers, peft and ftkit's own loop, in Node."""
 
-import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,14 +10,10 @@ HERE = Path(__file__).parent
 
 
 @pytest.fixture(scope="module")
-def checks(tmp_path_factory):
-    if not shutil.which("node") or not (HERE / "../../playground/dist/engine.mjs").exists():
-        pytest.skip("needs node and `make playground`")
+def checks(node, tmp_path_factory):
     folder = tmp_path_factory.mktemp("reference")
     subprocess.run([sys.executable, HERE / "reference.py", folder], check=True)
-    done = subprocess.run(["node", HERE / "check.mjs", folder], capture_output=True, text=True)
-    assert done.stdout, done.stderr
-    return json.loads(done.stdout)
+    return node("check.mjs", folder)
 
 
 @pytest.mark.parametrize("kind", [

@@ -1,22 +1,11 @@
 """The sentences of the playground about a run: true by what was before and after it."""
 
-import json
-import shutil
-import subprocess
-from pathlib import Path
-
 import pytest
-
-HERE = Path(__file__).parent
 
 
 @pytest.fixture(scope="module")
-def said():
-    if not shutil.which("node") or not (HERE / "../../playground/dist/engine.mjs").exists():
-        pytest.skip("needs node and `make playground`")
-    done = subprocess.run(["node", HERE / "words.mjs"], capture_output=True, text=True)
-    assert done.stdout, done.stderr
-    return json.loads(done.stdout)
+def said(node):
+    return node("words.mjs")
 
 
 @pytest.mark.parametrize("name, words", [

@@ -56,7 +56,7 @@ def test_a_run_trains_over_the_weights_that_bitsandbytes_rounds(runs, kind):
     assert len(layers) > 10 and run.after["val_loss"] < run.before["val_loss"]
     for name, got in layers.items():
         wanted = rounded(base[name].weight, kind)
-        # bitsandbytes 0.49 repacks a layer on a processor with fast bf16 and gives it back in bf16.
+        # bitsandbytes repacks a layer on a processor with fast bf16 and gives it back in bf16.
         assert torch.equal(got, wanted) or torch.equal(got, wanted.bfloat16().float())
         assert torch.equal(merged.get_submodule(name).weight, wanted), "as `ftkit export` merges"
     others = [rounded(base[name].weight, other) for other in KINDS if other != kind]

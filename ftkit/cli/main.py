@@ -245,10 +245,8 @@ def _stored_run(args, experiment, config):
     if args.torchrun or args.ranks or args.zero:
         return None
     from ftkit.experiment import store
-    from ftkit.experiment.run import plain
 
-    fixed = plain(experiment.fixed_settings())
-    candidates = store.finished(fixed)
+    candidates = store.finished(experiment.identity())
     if not candidates:
         return None
     resolved = experiment.model_facts().resolve(config)

@@ -14,6 +14,7 @@ from ftkit.base import machine, messages
 from ftkit.base.config import Config
 from ftkit.base.config_fields import START, changing
 from ftkit.base.errors import UserError
+from ftkit.base.files import at_home
 from ftkit.base.run_end import Stop
 from ftkit.data import encoding, schema
 from ftkit.experiment import inputs, store, trackers
@@ -22,10 +23,13 @@ from ftkit.experiment.watch import Watch
 from ftkit.model import (
     adapter_folder,
     cache,
+    identity,
     loading,
     merge,
     rounding,
 )
+
+ROOMS = ("base", "data", "model", "engine", "evaluate", "experiment")  # whose code makes a result
 
 # Experiment → its records as tokens, encoded once for many runs.
 _encoded_records: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
@@ -108,9 +112,10 @@ class Experiment:
         from ftkit.experiment import checkpoints
 
         stored = checkpoints.stored(id)
-        if not stored.is_of(plain(self.fixed_settings())):
+        if differs := stored.differing(self.identity()):
             raise UserError(f"run {stored.id} was made with another model, other records, or "
-                            "another version of ftkit; build the experiment as it was then")
+                            f"another version of ftkit ({', '.join(differs)} differ); build the "
+                            "experiment as it was then")
         return self._train(stored.config, Watch(save_steps=save_steps, **watching), out, stored)
 
     def _train(self, config, watch: Watch, out, stored: Run | None = None) -> Run:
@@ -161,6 +166,23 @@ class Experiment:
                 "metrics": sorted(self.metrics),
                 "replay_from": str(again) if isinstance(again, str | Path)
                 else schema.compact(again).sha256}
+
+    def identity(self) -> dict:
+        """Everything that two runs of one Config share if one stands for the other: the fixed
+        settings, every file of the model and its base, the tokenizer, and ftkit's code."""
+        return plain(self.fixed_settings() | self._made_of())
+
+    def _made_of(self) -> dict:
+        again = self.replay_from
+        return {
+            "ftkit": machine.versions()["ftkit"], "code": identity.code(*ROOMS),
+            "model files": identity.of(self.model) if isinstance(self.model, str)
+            else identity.of_tokenizer(self.model[1]),
+            "model config": None if isinstance(self.model, str)
+            else str(getattr(self.model[0], "config", None)),
+            "replayed records": schema.compact(again).sha256
+            if isinstance(again, str | Path) and at_home(again).is_file() else None,
+            "longest run": machine.steps_in_tier(10**9)}
 
     def show_batch(self, n: int = 2, config: Config | None = None):
         """Show the tokens of the first `n` training records, with those trained on marked."""
@@ -290,7 +312,8 @@ class Experiment:
         about: DataInfo = {
             "name": self.train.name, "rows": len(self.train), "sha256": self.train.sha256,
             "validation_rows": len(self.val), "truncated": coded.truncated,
-            "skipped": coded.skipped, "replayed": 0, "held_still": self.fixed_settings()}
+            "skipped": coded.skipped, "replayed": 0, "held_still": self.fixed_settings(),
+            "made_of": self._made_of()}
         if config.replay:
             general = schema.compact(self.replay_from)
             count = round(len(coded.examples) * config.replay / (1 - config.replay))
@@ -304,8 +327,8 @@ class Experiment:
     def _encoded(self, tokenizer, loss_on, options):
         """Encode the training and evaluation records; the last result is cached."""
         watched = {"val": self.val, **self.probes}
-        # A tokenizer loaded by name is a new object in every run, so the name is the key.
-        coder = self.model if isinstance(self.model, str) else id(tokenizer)
+        # A tokenizer loaded by name is a new object in every run, so its files are the key.
+        coder = identity.of(self.model) if isinstance(self.model, str) else id(tokenizer)
         key = (loss_on, tuple(options.values()), self.eval_records, id(self.train), coder,
                *((name, id(records)) for name, records in watched.items()))
         kept = _encoded_records.get(self)
@@ -351,7 +374,8 @@ class Experiment:
             return self.measure(run, prepared)
         start = {name: getattr(run.config, name) for name in changing(type(run.config), START)
                  if name != "seed" or run.config.method != "full"}
-        key = json.dumps([start, run.data["held_still"], torch.get_num_threads()], default=str)
+        shared = run.data["held_still"], run.data["made_of"]
+        key = json.dumps([start, shared, torch.get_num_threads()], default=str)
         sets = list(prepared.evaluations.values())
         kept = _measured_starts.get(self)
         if kept is None or [*map(id, kept[0])] != [*map(id, sets)]:

@@ -20,8 +20,8 @@ HELD = {"model": "model", "data": "data", "validation": "validation data",
 
 
 def fingerprint(model) -> str:
-    """Identify a model by its name, by its folder and the state of its files, or for a model in
-    memory by a hash of its weights."""
+    """Identify a model by its name, for a folder by a hash of its files, or for a model in memory
+    by a hash of its weights."""
     if not isinstance(model, str):
         import torch
 
@@ -35,12 +35,11 @@ def fingerprint(model) -> str:
 
         found = download.find(model)
         return download.about(found) if found else model
-    folder = at_home(model)
-    if not folder.is_dir():
+    if model == "tiny" or not at_home(model).is_dir():
         return model
-    files = sorted((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in folder.iterdir()
-                   if f.suffix in (".safetensors", ".json"))
-    return f"{folder.name} {hashlib.sha256(repr(files).encode()).hexdigest()[:16]}"
+    from ftkit.model import identity
+
+    return "files " + identity.of(model)
 
 
 def facts_of(group) -> dict:

@@ -18,7 +18,7 @@ from ftkit.base.config_fields import MEMORY, TOKENS, changing
 from ftkit.data import encoding
 from ftkit.engine import loop
 from ftkit.experiment import inputs, store
-from ftkit.experiment.run import Run, plain
+from ftkit.experiment.run import Run
 from ftkit.memory_use import footprint, preflight
 
 SAMPLE = 64  # records whose length is counted
@@ -62,7 +62,7 @@ class Forecast:
         self.finished: list[Run] = []  # of the store, oldest first
         self._read: set[str] = set()
         self._memory: dict[tuple, Memory] = {}
-        self._fixed = plain(lab.fixed_settings())
+        self._identity = lab.identity()
 
     def load(self):
         """Read the model's sizes, a few records, and the store. This is slow."""
@@ -91,8 +91,10 @@ class Forecast:
         if resolved is None:
             return None
         self._read_store()
+        # To hash the weights of a model in memory takes long.
+        now = self.lab.identity() if isinstance(self.lab.model, str) else self._identity
         return next((run for run in reversed(self.finished)
-                     if run.config == resolved and run.is_of(self._fixed)), None)
+                     if run.config == resolved and not run.differing(now)), None)
 
     def _read_store(self):
         for name in store.ids():
@@ -100,6 +102,7 @@ class Forecast:
                 self._read.add(name)
                 run = store.read(name)
                 if run is not None and run.is_finished:
+                    run.note_versions()
                     self.finished.append(run)
 
     def steps(self, config: Config) -> int | None:

@@ -24,6 +24,7 @@ class DataInfo(TypedDict, total=False):
 
     truncated, skipped, replayed: records that were cut, left out, or added from general data.
     held_still: `Experiment.fixed_settings`, which two runs must share to be compared.
+    made_of: what else two runs share if one stands for the other, see `Experiment.identity`.
     """
 
     name: Required[str]
@@ -34,6 +35,7 @@ class DataInfo(TypedDict, total=False):
     skipped: int
     replayed: int
     held_still: dict[str, Any]
+    made_of: dict[str, Any]
 
 
 @dataclasses.dataclass
@@ -105,11 +107,24 @@ class Run:
         step = self.rows[-1].get("step") if self.rows else 0
         return int(step) if isinstance(step, int | float) and step == step else len(self.rows)
 
-    def is_of(self, fixed_settings: dict) -> bool:
-        """Whether the run has these settings (`plain(lab.fixed_settings())`) and ftkit's version.
-        """
-        return (self.data.get("held_still") == fixed_settings
-                and self.versions.get("ftkit") == machine.versions()["ftkit"])
+    def differing(self, identity: dict) -> list[str]:
+        """Names of what this run does not share with `lab.identity()`; [] if it is such a run."""
+        shared: dict = {}
+        for part in (self.data.get("held_still"), self.data.get("made_of"),
+                     {"ftkit": self.versions.get("ftkit")}):
+            shared |= part if isinstance(part, dict) else {}
+        return [name for name, value in identity.items() if shared.get(name) != value]
+
+    def note_versions(self):
+        """Add a note if the run was made with other versions of the libraries than are here."""
+        def release(version):  # without the build, such as +cpu
+            return str(version).partition("+")[0]
+
+        other = [f"{name} {self.versions.get(name)} (here {version})"
+                 for name, version in machine.versions().items()
+                 if name != "ftkit" and release(self.versions.get(name)) != release(version)]
+        if other:
+            self.notes.append(f"made with {', '.join(other)}; results may differ in digits")
 
     def change(self, key: str) -> float:
         """Return `after - before` of a measure, such as `run.change("general_loss")`."""

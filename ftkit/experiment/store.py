@@ -154,10 +154,13 @@ def runs():
     return pd.DataFrame(lines)
 
 
-def finished(fixed_settings: dict) -> list[Run]:
-    """Finished runs with these settings (`Run.is_of`), oldest first."""
-    runs = (read(id, lambda run: run.is_of(fixed_settings)) for id in ids())
-    return [run for run in runs if run is not None and run.is_finished]
+def finished(identity: dict) -> list[Run]:
+    """Finished runs of this `Experiment.identity`, oldest first."""
+    runs = (read(id, lambda run: not run.differing(identity)) for id in ids())
+    found = [run for run in runs if run is not None and run.is_finished]
+    for run in found:
+        run.note_versions()
+    return found
 
 
 def read(id: str, wanted: Callable[[Run], bool] | None = None) -> Run | None:
@@ -169,7 +172,7 @@ def read(id: str, wanted: Callable[[Run], bool] | None = None) -> Run | None:
         rows = folder / "rows.jsonl"
         if path.is_fifo() or rows.is_fifo():  # reading would wait
             return None
-        saved = json.loads(path.read_text("utf-8"))
+        saved = json.loads(path.read_text("utf-8")) | {"id": id}  # whatever the file says
         if wanted and not wanted(Run.from_dict(saved | {"history": []})):
             return None
         # A killed process may leave an incomplete last line, which is skipped.

@@ -10,7 +10,7 @@ from ftkit.base import formatting, messages, progress_bar
 from ftkit.base.formatting import to_html
 from ftkit.base.run_end import End
 from ftkit.experiment import store
-from ftkit.experiment.run import Row, Run, plain
+from ftkit.experiment.run import Row, Run
 from ftkit.report.table import table
 
 
@@ -61,8 +61,7 @@ class SweepState:
 
     def take_stored(self):
         """Take finished runs of the same experiment, config and version from the store."""
-        fixed = plain(self.lab.fixed_settings())
-        finished = store.finished(fixed)
+        finished = store.finished(self.lab.identity())
         if not finished:
             return
         by_config, facts = {str(r.config): r for r in finished}, self.lab.model_facts()

@@ -16,6 +16,7 @@ import importlib.metadata
 import json
 
 from ftkit.base import files, machine
+from ftkit.model import identity
 
 LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes")
 MOST_FILES = 300  # in the cache; if there are more, the older half is deleted
@@ -147,6 +148,4 @@ def _code() -> list:
     for name in LIBRARIES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions.append([name, importlib.metadata.version(name)])
-    sources = sorted(path for room in ("engine", "memory_use", "model")
-                     for path in (machine.package() / room).glob("*.py"))
-    return [versions, [[path.name, path.stat().st_size, path.stat().st_mtime] for path in sources]]
+    return [versions, identity.code("engine", "memory_use", "model")]

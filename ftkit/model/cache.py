@@ -5,10 +5,10 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from ftkit.model import loading, merge
+from ftkit.model import identity, loading, merge
 
 KEEP_BYTES = 2**30  # larger models are read from the disk each time
-_loaded: dict = {}  # name → (model, tokenizer), never trained
+_loaded: dict = {}  # name → (identity, model, tokenizer), never trained
 
 
 def fresh(name: str, dtype=None):
@@ -16,14 +16,15 @@ def fresh(name: str, dtype=None):
 
     dtype: torch dtype, by default fp32. Models in other dtypes are not cached.
     """
-    if name not in _loaded:
+    made_of = identity.of(name)
+    if name not in _loaded or _loaded[name][0] != made_of:
         loaded, tokenizer = loading.load(name, dtype=dtype)
         model: Any = merge.unwrap(loaded)
         model.name_or_path = loading.locate(name)
         if dtype is not None or sum(p.nbytes for p in model.parameters()) > KEEP_BYTES:
             return model, tokenizer
-        _loaded[name] = (model, tokenizer)
-    model, tokenizer = _loaded[name]
+        _loaded[name] = (made_of, model, tokenizer)
+    _, model, tokenizer = _loaded[name]
     return copy.deepcopy(model), tokenizer
 
 

@@ -362,7 +362,7 @@ ft.table([{"wanted": record["output"]} | {name: answers[i] for name, answers in 
 
 # %% tags=["raises-exception"]
 def honest_reward(answer, record):
-    """The reward of an answer, a number above 0 for a right one; record has the key "output"."""
+    """The reward of an answer: above 0 for a right one, else 0 or less; record["output"] is right."""
     ...
 
 

@@ -145,6 +145,10 @@ SOLUTIONS = {
                 lambda model, batch, optimizer, max_grad_norm=1.0: (
                     training_step(model, batch, optimizer, 1.0)),
                 "pass max_grad_norm on"),
+            "each parameter clipped": (edited(
+                training_step, "    _clip(model, max_grad_norm)\n",
+                "    for p in model.parameters():\n"
+                "        p.grad *= min(1, 1 / float(p.grad.norm()))\n"), "by its own norm"),
         },
     },
     "adamw_step": {
@@ -160,6 +164,14 @@ SOLUTIONS = {
             "state thrown away": (adamw_that_forgets_its_state, "those of the step before"),
             "Adam with L2": (adam_with_l2, "acts on the weight itself"),
             "decay without learning rate": (decay_without_lr, "not multiplied by the learning"),
+            "epsilon in the root": (edited(
+                "adamw_step", "(v_hat**0.5 + eps)", "(v_hat + eps) ** 0.5"), "outside of it"),
+            "no epsilon": (
+                lambda *a, eps=0.0, **k: adamw_step(*a, eps=0.0, **k), "gradient of 1e-8"),
+            "a constant epsilon": (lambda *a, eps=0.0, **k: adamw_step(*a, **k),
+                                   "the argument eps"),
+            "constant betas": (lambda *a, beta1=0.0, beta2=0.0, **k: adamw_step(*a, **k),
+                               "the arguments beta1 and beta2"),
         },
     },
 }

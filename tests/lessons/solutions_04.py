@@ -61,6 +61,12 @@ def eos_after_every_turn(turns, eos_id):
                         for role, ids in turns], eos_id)
 
 
+def system_trained(turns, eos_id):
+    ids, labels = chat_labels(turns, eos_id)
+    start = len(turns[0][1])
+    return ids, ids[:start] + labels[start:]
+
+
 def zeros_for_the_mask(turns, eos_id):
     ids, labels = chat_labels(turns, eos_id)
     return ids, [0 if label == -100 else label for label in labels]
@@ -127,6 +133,7 @@ SOLUTIONS = {
             "EOS after every turn": (eos_after_every_turn, "EOS after other turns"),
             "0 for the mask": (zeros_for_the_mask, "0 is the id of a token"),
             "the turns are changed": (changes_the_turns, "lists of the turns were changed"),
+            "system trained": (system_trained, "the system turn is trained on"),
         },
     },
     "sft_loss": {
@@ -151,6 +158,9 @@ SOLUTIONS = {
             "one for each token": (
                 edited(by_cross_entropy, "ignore_index=-100", 'reduction="none"'),
                 "expected one number"),
+            "counted before the shift": (
+                lambda logits, labels: the_sum(logits, labels) / (labels != -100).sum(),
+                "counted before the shift"),
         },
     },
     "step_loss": {

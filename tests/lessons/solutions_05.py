@@ -129,6 +129,7 @@ SOLUTIONS = {
                 lambda lengths: (packed_mask(lengths)[0], [i + 1 for i in packed_mask(lengths)[1]]),
                 "count from 0"),
             "not itself": (not_itself, "must see itself"),
+            "swapped": (lambda lengths: packed_mask(lengths)[::-1], "the order is the wrong way"),
         },
     },
 }

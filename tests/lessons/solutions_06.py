@@ -140,6 +140,9 @@ SOLUTIONS = {
                            "ignores the pairing"),
             "variance": (with_sd(lambda n, c, d: variance(differences(d, c))), "the variance"),
             "two numbers": (lambda n, c, d: split_gain(n, c, d)[:2], "three numbers"),
+            "sd of the other step": (with_sd(lambda n, c, d: stdev(differences(c, n))),
+                                     "the sd of control - none"),
+            "sorted": (lambda *lists: split_gain(*map(sorted, lists)), "the lists were sorted"),
         },
     },
 }

@@ -95,6 +95,13 @@ SOLUTIONS = {
             "fractions": (lambda s, total, peak, w: warmup_cosine(s, total, 1.0, w),
                           "multiply by it"),
             "zero warm-up": (no_zero_warmup, "divides by zero"),
+            "degrees": (after_warmup(lambda s, total, w: (
+                1 + math.cos(180 * (s - 1 - w) / (total - w))) / 2), "takes radians"),
+            "a whole wave": (after_warmup(
+                lambda s, total, w: half_wave(2 * (s - 1 - w) / (total - w))), "a whole wave"),
+            "ends at a tenth": (after_warmup(
+                lambda s, total, w: 0.1 + 0.9 * half_wave((s - 1 - w) / (total - w))),
+                                "a tenth of the peak"),
         },
     },
     "choose_learning_rate": {
@@ -109,6 +116,10 @@ SOLUTIONS = {
             "never None": (never_none, "expected None"),
             "above, not at least": (lambda sweep, floor: choose_learning_rate(sweep, floor + 1e-6),
                                     "at least, not above"),
+            "the lowest": (lambda sweep, floor: min((
+                rate for rate, seeds in sweep.items() if statistics.fmean(
+                    seed["target"] for seed in seeds) >= floor - 1e-9), default=None),
+                           "the lowest that reaches the floor"),
         },
     },
 }

@@ -2,6 +2,7 @@
 
 import math
 
+import torch
 from shown_solutions import edited, shown
 
 accumulate = shown("accumulate")
@@ -38,6 +39,10 @@ def accumulate_unshifted(model, batches):
     return 0.0
 
 
+def accumulate_in_reverse(model, batches):
+    return accumulate(model, batches[::-1])
+
+
 def accumulate_token_by_token(model, batches):
     counts = [labeled(batch) for batch in batches]
     model.zero_grad()
@@ -47,11 +52,19 @@ def accumulate_token_by_token(model, batches):
     return loss.item()
 
 
+def accumulate_joined(model, batches):
+    loss = model(**{name: torch.cat([b[name] for b in batches]) for name in batches[0]}).loss
+    loss.backward()
+    return loss.item()
+
+
 def accumulate_then_divide(model, batches):
     total = 0
     loss = 0.0
     for batch in batches:
         n = labeled(batch)
+        if not n:
+            continue
         part = model(**batch).loss * n
         part.backward()
         total, loss = total + n, loss + part.item()
@@ -128,20 +141,26 @@ SOLUTIONS = {
                 "in each"),
             "always dropped": (lambda n, m, a, g, e, drop_last=False: n // (m * a * g) * e,
                                "is a step, too"),
+            "the slip of the text": (lambda n, m, a, g, e, drop_last=False: n // m * e,
+                                     "4 · 4 · 8"),
             "drop_last ignored": (
                 lambda n, m, a, g, e, drop_last=False: math.ceil(n / (m * a * g)) * e,
                 "with drop_last"),
         },
     },
     "accumulate": {
-        "variants": [accumulate_token_by_token, accumulate_then_divide],
+        "variants": [accumulate_in_reverse, accumulate_then_divide],
         "wrong": {
             "mean of means": (accumulate_means, "mean of means"),
             "sum of means": (accumulate_sums, "sum of the means"),
             "cleared in between": (accumulate_the_last, "only the last micro-batch"),
             "labels not shifted": (accumulate_unshifted, "never predicted"),
             "no backward": (accumulate_without_backward, "no gradient was left"),
-            "loss of one part": (accumulate_half, "the gradient is right"),
+            "loss of one part": (accumulate_half, "the gradient is right; the loss"),
+            "one big batch": (accumulate_joined, "were joined"),
+            "one backward pass": (accumulate_token_by_token, "3 micro-batches were in memory"),
+            "nan without labels": (edited("accumulate", "if count == 0:", "if False:"),
+                                   "without a single label"),
         },
     },
     "clip_by_global_norm": {
@@ -159,7 +178,7 @@ SOLUTIONS = {
             "always": (lambda gs, m: [m * g / norm_of(gs) for g in gs], "below the limit"),
             "in place": (clip_in_place, "were changed; return new"),
             "zeros divided": (edited(clip_by_global_norm, "(float(norm_of(gradients)) + 1e-6)",
-                                     "float(norm_of(gradients))"), "ZeroDivisionError"),
+                                     "float(norm_of(gradients))"), "divided by their norm"),
             "max_norm forgotten": (lambda gs, m: gs if norm_of(gs) < m else
                                    [g / norm_of(gs) for g in gs],
                                    "is max_norm"),

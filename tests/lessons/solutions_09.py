@@ -92,7 +92,7 @@ SOLUTIONS = {
         "wrong": {
             "one layer": (lambda h, n, v: (34 * h, 8 * v), "one layer"),
             "34 values": (lambda h, n, v: (68 * h * n, 8 * v), "bytes already"),
-            "no gradient": (lambda h, n, v: (34 * h * n, 4 * v), "gradient of the logits"),
+            "no gradient": (lambda h, n, v: (34 * h * n, 4 * v), "either the gradient"),
             "16 bits": (lambda h, n, v: (34 * h * n, 2 * v), "in fp32"),
             "logits in each layer": (lambda h, n, v: (34 * h * n, 8 * v * n), "one head"),
             "logits of each hidden unit": (lambda h, n, v: (34 * h * n, 8 * v * h), "hidden size"),

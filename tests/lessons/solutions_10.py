@@ -92,6 +92,12 @@ SOLUTIONS = {
             "divides by zero": (zeros_divided, "a block of zeros"),
             "in place": (in_place, "were changed"),
             "codes alone": (lambda v, levels: quantize_block(v, levels)[0], "two things"),
+            "codes with fractions": (
+                lambda v, levels: (
+                    quantize_block(v, levels)[0].float(), quantize_block(v, levels)[1]),
+                "a float dtype"),
+            "the next level above": (lambda v, levels: (
+                torch.bucketize(v / v.abs().max(), levels), v.abs().max()), "not the next above"),
         },
     },
     "dequantize_block": {
@@ -116,6 +122,8 @@ SOLUTIONS = {
                 lambda packed, scale, levels: dequantize_block(packed, scale, levels).view(-1, 2),
                 "flatten it"),
             "divided": (lambda p, s, levels: dequantize_block(p, 1 / s, levels), "divided by"),
+            "bytes as an index": (lambda p, s, levels: levels[torch.stack([p >> 4, p & 15], 1)] * s,
+                                  "as a mask"),
         },
     },
     "bits_per_weight": {

@@ -44,6 +44,7 @@ SOLUTIONS = {
             "ties up": (lambda x: math.floor(x / _spacing(x) + 0.5) * _spacing(x) if x else 0.0,
                         "a tie goes to the even multiple"),
             "no sign": (lambda x: round_bf16(abs(x)), "mirror image"),
+            "three digits": (lambda x: float(f"{x:.3g}"), "decimal digits"),
         },
     },
     "round_stochastically": {

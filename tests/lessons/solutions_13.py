@@ -82,6 +82,9 @@ SOLUTIONS = {
                                   "at stage 1"),
             "GiB": (lambda n, gpus, stage: zero_gigabytes(n, gpus, stage) * 1e9 / 2**30, "in GiB"),
             "bytes": (lambda n, gpus, stage: zero_gigabytes(n, gpus, stage) * 1e9, "in bytes"),
+            "fp32 weights and gradients": (
+                lambda n, gpus, stage: n * (16 if stage == 0 else 8 + 8 / gpus) / 1e9,
+                "4 bytes; with 16-bit ones"),
         },
     },
 }

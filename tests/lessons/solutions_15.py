@@ -62,6 +62,9 @@ SOLUTIONS = {
             "not capped": (lambda a, b: 2 * tail(a, b, min(a, b)), "cap it"),
             "normal": (lambda a, b: math.erfc(abs(a - b) / math.sqrt(2 * (a + b))),
                        "normal approximation"),
+            "chi-square, corrected": (
+                lambda b, c: math.erfc((abs(b - c) - 1) / math.sqrt(b + c) / math.sqrt(2)),
+                "correction of 1"),
         },
     },
     "squad_normalizer": {
@@ -98,6 +101,8 @@ SOLUTIONS = {
             "c for n - c": (lambda n, c, k: 1 - math.comb(c, k) / math.comb(n, k),
                             "n - c failing programs, not c"),
             "k times": (lambda n, c, k: k * c / n, "not a probability"),
+            "exactly one": (lambda n, c, k: c * math.comb(n - c, k - 1) / math.comb(n, k),
+                            "exactly one that passes"),
         },
     },
 }

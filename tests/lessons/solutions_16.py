@@ -20,8 +20,16 @@ def by_sample(new, old, fraction, seed):
 
 def by_sorting(new, old, fraction, seed):
     rng = random.Random(str(seed))
-    mixed = new + [rng.choice(old) for _ in range(round(fraction / (1 - fraction) * len(new)))]
+    n, few = round(fraction / (1 - fraction) * len(new)), sorted(old, key=lambda _: rng.random())
+    mixed = new + (few * (n // max(1, len(few)) + 1))[:n]
     return sorted(mixed, key=lambda record: rng.random())
+
+
+def one_old_record(new, old, fraction, seed):
+    rng = random.Random(seed)
+    mixed = [*new, *[rng.choice(old)] * round(len(new) * fraction / (1 - fraction))]
+    rng.shuffle(mixed)
+    return mixed
 
 
 def fraction_of_new(new, old, fraction, seed):
@@ -121,6 +129,7 @@ SOLUTIONS = {
                 lambda new, old, fraction, seed: with_replay(new, old, fraction, 0),
                 "another seed gave the same"),
             "too few old records": (not_repeated, "repeat records"),
+            "one old record": (one_old_record, "only 1 different"),
         },
     },
     "l2_sp_gradient": {

@@ -18,6 +18,17 @@ def never_starts_again(values, patience, name):
     return kept, i
 
 
+def against_the_previous(values, patience, name):
+    sign = 1 if name.endswith("loss") else -1
+    kept = bad = i = 0
+    for i, value in enumerate(values[1:], 1):
+        bad = 0 if sign * value < sign * values[i - 1] else bad + 1
+        kept = i if sign * value < sign * values[kept] else kept
+        if bad == patience:
+            break
+    return kept, i
+
+
 def looks_ahead(values, patience, name):
     best = min(values) if name.endswith("loss") else max(values)
     return values.index(best), values.index(best)
@@ -104,6 +115,11 @@ SOLUTIONS = {
             "always lower": (lambda values, patience, name: stop_at(values, patience, "loss"),
                              "better when it rises"),
             "one index": (lambda *a: stop_at(*a)[0], "return two indices"),
+            "against the previous one": (against_the_previous, "the best so far"),
+            "one name only": (
+                lambda values, patience, name: stop_at(
+                    values, patience, "loss" if name == "val_loss" else "exact match"),
+                "every name that ends in loss"),
         },
     },
     "worse_and_better": {
@@ -124,7 +140,7 @@ SOLUTIONS = {
             "overlap dropped": (drops_the_overlap, "are lost"),
             "nothing held out": (lambda records, fraction: (records, []), "one side is empty"),
             "swapped": (lambda *a: split_by_source(*a)[::-1], "swapped"),
-            "counts sources": (counts_sources, "count records, not sources"),
+            "counts sources": (counts_sources, "Add whole sources"),
             "train alone": (lambda *a: [r["source"] for r in split_by_source(*a)[0]],
                             "return two lists"),
         },

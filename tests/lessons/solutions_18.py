@@ -56,6 +56,18 @@ def keep_by_the_smaller(texts, similar=0.8):
     return keep_first(texts, similar - 0.4, alike=lambda a, b: len(a & b) / min(len(a), len(b)))
 
 
+def keep_by_the_sum(texts, similar=0.8):
+    return keep_first(texts, similar, alike=lambda a, b: len(a & b) / (len(a) + len(b)))
+
+
+def keep_by_words(texts, similar=0.8):
+    kept, sets = [], [set(words_of(text)) for text in texts]
+    for i, words in enumerate(sets):
+        if all(alike(words, sets[j]) < similar for j in kept):
+            kept.append(i)
+    return kept
+
+
 def compare_with_dropped(texts, similar=0.8):
     pieces = [shingles(words_of(text)) for text in texts]
     return [i for i, piece in enumerate(pieces)
@@ -89,6 +101,12 @@ def contaminated_by_letters(text, tests, n=13):
     words = words_of(text)
     runs = [" ".join(words[i : i + n]) for i in range(len(words) - n + 1)]
     return any(run in " ".join(words_of(test)) for test in tests for run in runs)
+
+
+def joined_without_ends(text, tests, n=13):
+    mine, theirs = " ".join(words_of(text)), [words_of(test) for test in tests]
+    return any(" ".join(words[i : i + n]) in mine
+               for words in theirs for i in range(len(words) - n + 1))
 
 
 def rates_from_lists(instructions, is_wrong):
@@ -141,6 +159,8 @@ SOLUTIONS = {
             "dropped ones count": (compare_with_dropped, "compare with texts that were KEPT"),
             "above, not at": (lambda texts, similar=0.8: keep_first(texts, similar + 1e-9),
                               "drop at similar or above"),
+            "single words": (keep_by_words, "compare shingles"),
+            "divided by the sum": (keep_by_the_sum, "not by the sum of both sizes"),
         },
     },
     "contaminated": {
@@ -156,6 +176,7 @@ SOLUTIONS = {
             "first test": (
                 lambda text, tests, n=13: bool(tests) and contaminated(text, tests[:1], n),
                 "look at all tests"),
+            "joined without ends": (joined_without_ends, "not as words: compare"),
         },
     },
     "error_rates": {

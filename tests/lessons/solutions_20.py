@@ -167,7 +167,13 @@ SOLUTIONS = {
                     float(bool(answer) and normal(record["output"]).startswith(normal(answer)))),
                 "a part of the word"),
             "half for anything": (lambda answer, record: 0.5 + 0.5 * honest_reward(answer, record),
-                                  "a wrong word earns something"),
+                                  "earns 0.5"),
+            "pays for a short list": (
+                lambda answer, record: (
+                    1.0 * (len(answer.split()) < 4 and record["output"] in answer)),
+                "listing two candidates"),
+            "wrong words pay": (lambda answer, record: float(len(answer.split()) == 1) * (
+                1 + is_right(answer, record)), "earns 1, the right answer 2"),
         },
     },
 }

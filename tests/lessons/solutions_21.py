@@ -124,6 +124,9 @@ SOLUTIONS = {
             "all heads": (DRILL | {"KV cache": 2.15}, "8 KV heads"),
             "GiB": (DRILL | {"KV cache": 0.5}, "GiB"),
             "elsewhere": (DRILL | {"KV cache": 7.0}, "list the parts"),
+            "8 bytes for the adapter": (DRILL | {"LoRA": 13.64}, "8 bytes for an adapter"),
+            "LoRA in GiB": (DRILL | {"LoRA": 12.85}, "that is GiB (2³⁰"),
+            "fp32 gradients": (DRILL | {"full, mixed precision": 121.3}, "18 bytes"),
         },
     },
     "throughput": {

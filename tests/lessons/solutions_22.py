@@ -128,6 +128,9 @@ SOLUTIONS = {
             "unpaired": (with_half_width(unpaired), "that of the paired differences"),
             "against zero": (with_half_width(right_half, against_zero), "crosses an end"),
             "only a verdict": (lambda a, b, margin: "lower", "return three things"),
+            "t of one seed less": (with_half_width(
+                lambda d, a, b: {3: 12.706, 5: 3.182}[len(d)] * statistics.stdev(d)
+                / math.sqrt(len(d))), "belongs to 2 seeds"),
         },
     },
     "effective": {

@@ -32,6 +32,8 @@ def _(answer_loss):
         sum(terms) / 6: "divided by all positions; divide by the labels that are not -100",
         sum(terms) / 5: "divided by all positions; divide by the labels that are not -100",
         sum(everything) / 5: "positions labeled -100 must not count",
+        sum(terms[:2]) / 2: "the last label, the end of the answer, is left out; without it a "
+                            "model never learns to stop",
     }
     expected = sum(terms) / 3
     if not near(result, expected, 1e-4):
@@ -46,6 +48,7 @@ def _(training_cost):
     expected = 2.0 / 3600 * 6 * 6.7e9 * 1e9 / (312e12 * 0.4)
     return check_number("training_cost(6.7e9, 1e9)", training_cost(6.7e9, 1e9), expected, {
         expected * 3600: "FLOPs are per second, the price is per hour",
+        expected * 60: "FLOPs are per second, the price is per hour: an hour has 3,600 seconds",
         expected / 2: "these are hours; multiply by the price of an hour",
         expected * 0.4: "only the fraction `utilization` of the FLOPs is reached",
         expected * 0.4 ** 2: "divide by the utilization: a lower one makes it more expensive",

@@ -9,20 +9,22 @@ from ftkit.lessons.checks import exercise, near
 
 # ---------------------------------------------------------------------------- training_step
 
-X, Y = ((1.0, 2.0), (3.0, -1.0), (-2.0, 1.0)), (1.0, -2.0, 4.0)  # one pair for each step
+START = (0.5, -0.5, 0.25)  # two weights of one parameter, and one of another
+X = (1.0, 2.0, 1.0), (3.0, -1.0, 2.0), (-2.0, 1.0, 3.0)  # one for each step
+Y = 1.0, -2.0, 4.0
 
 
 def _toy():
-    """A model with two weights and a squared loss, its SGD optimizer, and a count of the steps."""
+    """A model with two parameters and a squared loss, its SGD optimizer, a count of steps."""
     import torch
 
     class Toy(torch.nn.Module):
         def __init__(self):
             super().__init__()
-            self.w = torch.nn.Parameter(torch.tensor([0.5, -0.5]))
+            self.w, self.u = map(torch.nn.Parameter, torch.tensor(START).split([2, 1]))
 
         def forward(self, x, y):
-            return SimpleNamespace(loss=(self.w @ x - y) ** 2)
+            return SimpleNamespace(loss=(self.w @ x[:2] + self.u @ x[2:] - y) ** 2)
 
     class Descent(torch.optim.SGD):
         steps = 0
@@ -44,7 +46,7 @@ def _train(step, max_grad_norm: float):
     for x, y in zip(X, Y, strict=True):
         batch = {"x": torch.tensor(x), "y": torch.tensor(y)}
         returned.append(step(model, batch, optimizer, max_grad_norm))
-    return model.w.detach().clone(), returned, optimizer.steps
+    return torch.cat([model.w, model.u]).detach(), returned, optimizer.steps
 
 
 def _reference(zero: bool = True, clip: str = "norm"):
@@ -60,6 +62,8 @@ def _reference(zero: bool = True, clip: str = "norm"):
             torch.nn.utils.clip_grad_norm_(model.parameters(), max_grad_norm)
         if clip == "value":
             torch.nn.utils.clip_grad_value_(model.parameters(), max_grad_norm)
+        for parameter in model.parameters() if clip == "each" else ():
+            torch.nn.utils.clip_grad_norm_(parameter, max_grad_norm)
         optimizer.step()
         return loss.item()
 
@@ -71,7 +75,7 @@ def _(training_step):
     import torch
 
     weights, returned, steps = _train(training_step, 1.0)
-    start = torch.tensor([0.5, -0.5])
+    start = torch.tensor(START)
     if not steps:
         return "no weight was updated: optimizer.step() is missing"
     if steps > 3:
@@ -86,6 +90,8 @@ def _(training_step):
         "between backward() and step()": _reference(clip=""),
         "each gradient was clipped by its value; clip the norm of all of them, with "
         "clip_grad_norm_": _reference(clip="value"),
+        "each parameter was clipped by its own norm, which changes the direction of the step; pass "
+        "all of them to clip_grad_norm_ in one call": _reference(clip="each"),
         "gradients of earlier steps are still there, and the sum is not clipped either":
             _reference(zero=False, clip=""),
     }
@@ -162,3 +168,19 @@ def _(adamw_step):
                                f"gives {weight.item():.6f}" + (
                 "; are m and v those of the step before, and is t the exponent of both betas?"
                 if t > 1 else ""))
+    return _other_settings(adamw_step)
+
+
+def _other_settings(adamw_step) -> str | None:
+    """The mistake of a step that is right with torch's defaults and a large gradient, or None."""
+    moved = [-adamw_step(0.0, 1e-8, 0.0, 0.0, 1, 0.1)[0],
+             -adamw_step(0.0, 1.0, 0.0, 0.0, 1, 0.1, eps=1.0)[0]]
+    if near(moved[0], 0.1) or not near(moved[0], 0.05, 1e-3):
+        return (f"a gradient of 1e-8 moved the weight by {moved[0]:.4g}; expected half the "
+                "learning rate, 0.05: add eps to the square root, outside of it")
+    if not near(moved[1], 0.05, 1e-6):
+        return "eps=1 changes nothing: use the argument eps, not a constant"
+    m, v = adamw_step(0.0, 2.0, 0.0, 0.0, 1, 0.1, beta1=0.5, beta2=0.75)[1:]
+    if not (near(m, 1.0) and near(v, 1.0)):
+        return (f"beta1=0.5, beta2=0.75, g=2: m and v are {m:.4g} and {v:.4g}, expected 1 and 1: "
+                "use the arguments beta1 and beta2, not constants")

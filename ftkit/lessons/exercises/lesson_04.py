@@ -40,6 +40,8 @@ def _(chat_labels):
         return "EOS is in input_ids but its label is -100, so nothing teaches the model to stop"
     if labels[:8] == [-100] * 8 and labels[8:] == LABELS[8:]:
         return "only the last answer is trained on; every answer of the conversation counts here"
+    if labels[:2] == IDS[:2] and labels[2:] == LABELS[2:]:
+        return "the system turn is trained on: every turn but the assistant's must be masked"
     if 0 in labels:
         return f"labels are {labels}: masked positions are -100, since 0 is the id of a token"
     if labels != LABELS:
@@ -52,7 +54,7 @@ def _(sft_loss):
     import torch.nn.functional as F
 
     logits = torch.randn(2, 5, 7, generator=torch.Generator().manual_seed(0))
-    labels = torch.tensor([[-100, -100, 3, 4, 2], [-100, 5, -100, -100, -100]])
+    labels = torch.tensor([[-100, -100, 3, 4, 2], [6, 5, -100, -100, -100]])
     shifted, targets = logits[:, :-1], labels[:, 1:]
     kept = targets != -100
     each = F.cross_entropy(shifted[kept], targets[kept], reduction="none")
@@ -72,6 +74,8 @@ def _(sft_loss):
                               labels[:, 2:][labels[:, 2:] != -100])):
             "the labels are shifted twice: each position is compared with the token after the next",
         float(every): "that is the sum; divide by the number of labels that are not -100",
+        float(every) / 5: "the labels were counted before the shift; the first one of a row is "
+                          "predicted from nothing and does not count",
         float(every) / targets.numel():
             "that divides by all positions; divide by the number of labels that are not -100",
         (float(each[:3].mean()) + float(each[3])) / 2:

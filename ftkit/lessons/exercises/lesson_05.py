@@ -74,6 +74,8 @@ def _(packed_mask):
     made = packed_mask([2, 3])
     if not isinstance(made, tuple | list) or len(made) != 2:
         return f"it returned {made!r:.80}; expected a pair (see, positions)"
+    if not hasattr(made[0][0], "__len__"):
+        return "the order is the wrong way round; return (see, positions)"
     see, positions = [[int(x) for x in row] for row in made[0]], [int(x) for x in made[1]]
     if len(see) != 5 or any(len(row) != 5 for row in see):
         return f"the mask of records of 2 and 3 tokens has {len(see)} rows; expected 5 by 5"

@@ -60,8 +60,8 @@ def _(domain_perplexity):
 
 @exercise("split_gain")
 def _(split_gain):
-    none, control, domain = [0.50, 0.70, 0.60], [0.55, 0.80, 0.60], [0.70, 0.90, 0.80]
-    training, effect, sd = 0.05, 0.15, statistics.stdev([0.15, 0.10, 0.20])
+    none, control, domain = [0.50, 0.70, 0.60], [0.55, 0.80, 0.60], [0.87, 0.78, 0.75]
+    training, effect, sd = 0.05, 0.15, statistics.stdev([0.32, -0.02, 0.15])
     result = split_gain(list(none), list(control), list(domain))
     if not isinstance(result, tuple | list) or len(result) != 3:
         return f"the result is {result!r}; expected three numbers: (training, domain, sd)"
@@ -77,9 +77,13 @@ def _(split_gain):
         3 * effect: "this is a sum over the seeds; return the mean",
         0.2: "domain minus none contains the effect of more training; subtract the control"})
     return message or check_number("sd, the third number,", result[2], sd, {
-        statistics.pstdev([0.15, 0.10, 0.20]): "divide by n - 1: the seeds are a sample",
+        statistics.pstdev([0.32, -0.02, 0.15]): "divide by n - 1: the seeds are a sample",
         statistics.stdev(domain): "this is the sd of the scores; take that of the differences "
                                   "domain - control, seed by seed",
+        statistics.stdev([0.05, 0.10, 0.0]): "this is the sd of control - none; take that of "
+                                             "domain - control",
+        statistics.stdev([0.20, 0.18, 0.07]): "the lists were sorted, so that the seeds no longer "
+                                              "belong together; keep their order",
         math.hypot(statistics.stdev(domain), statistics.stdev(control)):
             "this ignores the pairing; take the difference within each seed first",
         sd / math.sqrt(3): "this is the standard error; return the sd",

@@ -70,6 +70,13 @@ def _(answer):
          "this decay is linear; a cosine was asked for"),
         (_after(warmup, lambda s: 2 * wave((s - 1 - warmup) / (total - warmup)), total),
          "after the warm-up the learning rate is twice the peak: halve 1 + cos"),
+        (_after(warmup, lambda s: wave((s - 1 - warmup) / (total - warmup) * 180 / math.pi), total),
+         "math.cos takes radians: half a wave ends at π, not at 180"),
+        (_after(warmup, lambda s: wave(2 * (s - 1 - warmup) / (total - warmup)), total),
+         "this is a whole wave, which rises again; half a wave ends at cos π"),
+        (_after(warmup, lambda s: 0.1 * peak + 0.9 * wave((s - 1 - warmup) / (total - warmup)),
+                total),
+         "this ends at a tenth of the peak, which is usual in pretraining; here it ends at 0"),
         ([value / peak for value in right], "these are fractions of the peak; multiply by it"),
     ]
     given = _values(lambda step: answer(step, total, peak, warmup), total)
@@ -91,7 +98,8 @@ def _seeds(*pairs: tuple[float, float]) -> list[dict[str, float]]:
 @exercise("choose_learning_rate")
 def _(choose):
     sweep = {1e-5: _seeds((0.1, 0.9), (0.2, 0.9)), 1e-4: _seeds((0.96, 0.6), (0.8, 0.9)),
-             3e-4: _seeds((0.9, 0.7), (0.92, 0.66)), 1e-3: _seeds((0.99, 0.2), (0.97, 0.3))}
+             3e-4: _seeds((0.9, 0.7), (0.92, 0.66)), 5e-4: _seeds((0.93, 0.72), (0.95, 0.74)),
+             1e-3: _seeds((0.99, 0.2), (0.97, 0.3))}
     chosen = choose(dict(sweep), 0.9)
     if chosen == 1e-5:
         return "1e-05 keeps most but its mean target is 0.15: the floor is 0.9"
@@ -101,8 +109,11 @@ def _(choose):
     if chosen == 1e-4:
         return ("0.0001 reaches the floor with one seed only; its mean is 0.88: compare means "
                 "over the seeds")
-    if chosen != 3e-4:
-        return f"choose_learning_rate(sweep, 0.9) gave {chosen!r}; expected 0.0003"
+    if chosen == 3e-4:
+        return ("0.0003 is the lowest that reaches the floor, but 0.0005 reaches it too and keeps "
+                "more: 0.73 against 0.68")
+    if chosen != 5e-4:
+        return f"choose_learning_rate(sweep, 0.9) gave {chosen!r}; expected 0.0005"
     if choose({1e-5: sweep[1e-5]}, 0.9) is not None:
         return "no learning rate reaches the floor in the second case; expected None"
     if choose(dict(sweep), 0.98) != 1e-3:

@@ -14,6 +14,8 @@ def _(optimizer_steps):
     wrong = {
         math.ceil(52_002 / 4) * 3: "GPUs and accumulation make one step see 4 · 4 · 8 records",
         39_001: "GPUs and accumulation make one step see 4 · 4 · 8 records",
+        39_000: "GPUs and accumulation make one step see 4 · 4 · 8 records",
+        39_001.5: "GPUs and accumulation make one step see 4 · 4 · 8 records",
         math.ceil(52_002 / 16) * 3: "the 8 GPUs work on the same step: multiply by them too",
         math.ceil(52_002 / 32) * 3: "accumulation: 4 micro-batches make one step",
         1219: "an epoch ends with a short batch here, so round up in each epoch, then multiply",
@@ -39,8 +41,9 @@ def _(accumulate):
     truth.backward()
     wanted = model.weight.grad.clone()
     model.zero_grad()
+    model.most_rows = model.most_open = model.open = 0
     loss = accumulate(model, batches)
-    made = model.weight.grad
+    made, most_rows, most_open = model.weight.grad, model.most_rows, model.most_open
     if made is None:
         return "no gradient was left in .grad; call backward for each micro-batch"
     parts = []
@@ -70,18 +73,43 @@ def _(accumulate):
     loss, truth = (float(torch.as_tensor(x).detach()) for x in (loss, truth))
     if not near(loss, truth, 1e-4):
         return f"the gradient is right; the loss is {loss:.4f}, expected {truth:.4f}"
+    if most_rows > max(sizes):
+        return ("the gradient is right, but the micro-batches were joined: the big batch was in "
+                "memory at once, which accumulation is to avoid")
+    if most_open > 1:
+        return (f"the gradient is right, but {most_open} micro-batches were in memory at once: "
+                "call backward() for each one before the next forward pass")
+    model.zero_grad()
+    without = {name: batches[0][name] for name in batches[0]} | {
+        "labels": torch.full_like(batches[0]["labels"], -100)}
+    loss = float(torch.as_tensor(accumulate(model, [without, *batches])).detach())
+    if not torch.allclose(model.weight.grad, wanted, atol=1e-5) or not near(loss, truth, 1e-4):
+        return ("a micro-batch without a single label (all of it cut off, say) changed the "
+                "gradient: its mean loss is nan, so leave it out")
 
 
 def _toy():
-    """A model of one matrix with transformers' shift, and micro-batches with 2, 9 and 5 labels."""
+    """A model of one matrix with transformers' shift, and micro-batches with 2, 9 and 5 labels.
+
+    It counts the most rows of one forward pass, and the most graphs that wait for their backward.
+    """
     import types
 
     import torch
     from torch.nn import functional as F
 
     class Toy(torch.nn.Embedding):
+        most_rows = most_open = open = 0
+
+        def closed(self, gradient):
+            self.open -= 1
+
         def forward(self, input_ids, labels):
             logits = super().forward(input_ids)
+            logits.register_hook(self.closed)
+            self.open += 1
+            self.most_rows = max(self.most_rows, len(input_ids))
+            self.most_open = max(self.most_open, self.open)
             loss = F.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(),
                                    ignore_index=-100)
             return types.SimpleNamespace(loss=loss, logits=logits)
@@ -141,5 +169,8 @@ def _(clip_by_global_norm):
                for a, b in zip(half, before, strict=True)):
         return "limit 0.5: the global norm of the result should be 0.5; is max_norm in your factor?"
     zeros = torch.zeros(2, 3)
-    if not torch.equal(clip_by_global_norm([zeros], 1.0)[0], zeros):
-        return "gradients of zero became something else; add 1e-6 to the norm you divide by"
+    zeros_message = "gradients of zero became something else; add 1e-6 to the norm you divide by"
+    try:
+        return None if torch.equal(clip_by_global_norm([zeros], 1.0)[0], zeros) else zeros_message
+    except ZeroDivisionError:
+        return zeros_message.replace("became something else", "were divided by their norm, 0")

@@ -14,7 +14,8 @@ def _(state_bytes):
         4_000: "these are the weights alone; add gradients and moments",
         16: "that is for one parameter; multiply by their number",
         1.6e-5: "that is in GB; return bytes", 8_000 + 2_000: "the moments of plain AdamW are in "
-        "fp32, 4 bytes each"})
+        "fp32, 4 bytes each", 18_000: "18 bytes are those of mixed precision with a 16-bit copy of "
+        "the weights; here weights and gradients are in fp32 alone"})
     if adamw:
         return adamw
     lora = check_number(
@@ -53,7 +54,8 @@ def _(token_bytes):
         40_800: "34 are bytes already, not values of four bytes",
         34 * 3 * 1000: "activations grow with the hidden size, not with the vocabulary",
     }) or check_number("logits (vocabulary 1,000)", logits, 8_000, {
-        4_000: "the gradient of the logits is missing: it has the same size",
+        4_000: "either the gradient is missing, which has the same size, or both are counted with "
+               "2 bytes; these estimates have them in fp32",
         2_000: "these estimates count the logits in fp32, and their gradient",
         24_000: "there is one head, so the number of layers does not matter",
         12_000: "there is one head, and the gradient has the same size: 4 + 4 bytes",

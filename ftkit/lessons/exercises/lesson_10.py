@@ -28,9 +28,13 @@ def _(quantize_block):
     if codes.is_floating_point() and not torch.equal(codes, codes.round()):
         return (f"the codes are {_rounded(codes)}; expected the index of a level, not the level "
                 "or the weight itself")
+    if codes.is_floating_point():
+        return "the codes have a float dtype; an index is an integer, as argmin gives it"
     nearest = [2, 0, 3, 2, 1]
     if codes.tolist() == [2, 0, 3, 2, 0]:
         return "-0.725 is nearer to -0.5 than to -1: take the nearest level, not the next below"
+    if codes.tolist() == [3, 0, 4, 3, 1]:
+        return "0.025 is nearer to 0 than to 0.25: take the nearest level, not the next above"
     if codes.tolist() == [4, 0, 4, 4, 0] or codes.tolist() == [2, 0, 4, 3, 0]:
         return "divide the values by the scale before you look for the nearest level"
     if codes.tolist() != nearest:
@@ -58,7 +62,11 @@ def _(dequantize_block):
     levels = torch.linspace(-1, 1, 16)
     packed = torch.tensor([0x1F, 0x80, 0xE3], dtype=torch.uint8)
     before = packed.clone()
-    made = dequantize_block(packed, 3.0, levels)
+    try:
+        made = dequantize_block(packed, 3.0, levels)
+    except IndexError:
+        return ("torch takes a tensor of uint8 as a mask when it is used as an index; convert the "
+                "codes with .long()")
     if not torch.equal(packed, before):
         return "`packed` itself was changed; make a new tensor"
     made = torch.as_tensor(made, dtype=torch.float32)

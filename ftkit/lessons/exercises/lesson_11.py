@@ -70,20 +70,35 @@ def _(chunked_loss):
                     "(chunks with fewer labels count for less)")
         if watched.most > rows:
             return f"{watched.most} rows of logits lived at once; {rows} were allowed"
+    many = torch.randn(200, 4, generator=draw)
+    with _Rows(50) as watched:
+        chunked_loss(many, weight, targets.repeat(20), 4)
+    if watched.most_alive > 100:
+        return (f"{watched.most_alive} rows of logits and of their copies were in memory at once, "
+                "with chunks of 4 rows: add up each chunk's loss, and keep no list of their logits")
 
 
 def _Rows(vocabulary: int):
-    """Records the largest number of rows of logits that one operation returned."""
+    """Records the most rows of logits that one operation returned, and that lived at one time."""
+    import weakref
+
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
 
     class Watch(TorchDispatchMode):
-        most = 0
+        most = most_alive = 0
+
+        def __init__(self):
+            super().__init__()
+            self.alive = weakref.WeakValueDictionary()
 
         def __torch_dispatch__(self, function, types, args=(), kwargs=None):
             out = function(*args, **(kwargs or {}))
             if isinstance(out, torch.Tensor) and out.ndim == 2 and out.shape[1] == vocabulary:
                 self.most = max(self.most, out.shape[0])
+                self.alive[id(out)] = out
+                rows = {t.untyped_storage().data_ptr(): t.shape[0] for t in self.alive.values()}
+                self.most_alive = max(self.most_alive, sum(rows.values()))
             return out
 
     return Watch()

@@ -22,6 +22,9 @@ def _(round_bf16):
                     "after")
         if near(made, _multiple(x, spacing / 8), 1e-12):
             return f"at {x:g}: that is the spacing of fp16, which has 10 bits of fraction"
+        if near(made, float(f"{x:.3g}"), 1e-12) or near(made, float(f"{x:.2g}"), 1e-12):
+            return (f"at {x:g}: {made:g} is rounded to decimal digits; bf16 has 8 binary digits, "
+                    f"so {wanted:.7g}")
         if abs(made - x) < spacing and near(made / spacing, round(made / spacing), 1e-9):
             return (f"at {x:g}: {made:.7g}, a neighbor, but the nearest is {wanted:.7g}; round, do "
                     "not cut off")

@@ -48,6 +48,9 @@ def _(zero_gigabytes):
         return "stage 3 divides everything, not the parameters alone"
     if near(made[1], 7.5 * (4 + 8 / 64)):
         return "stage 1: the optimizer's 12 bytes are AdamW's 8 and the fp32 master weights' 4"
+    if near(made[1], 7.5 * (8 + 8 / 64)):
+        return ("stage 1: these are fp32 weights and gradients of 4 bytes; with 16-bit ones 2 + 2 "
+                "bytes stay, and the optimizer's 12 are divided")
     if near(made[1], 1.875):
         return "stage 1 divides the optimizer states alone; weights and gradients stay whole"
     for stage, value in wanted.items():

@@ -42,6 +42,9 @@ def _(with_replay):
         where = "first" if is_old[0] else "last"
         return (f"all old records come {where}; shuffle the mixture, so that each batch holds "
                 "some of both")
+    if len(set(drawn)) < 30:
+        return (f"only {len(set(drawn))} different old records among the 30, though 200 are there: "
+                "draw each at most once (rng.sample) as long as there are enough")
     if sorted(drawn) == sorted(old[:30]):
         return "these are the first 30 old records; draw at random, so that all kinds can occur"
     if list(mixed) != list(with_replay(new, old, 0.25, 0)):
@@ -51,8 +54,8 @@ def _(with_replay):
     try:
         few = with_replay(new, old[:5], 0.25, 0)
     except ValueError:
-        return ("with 5 old records and 30 needed it raised ValueError: repeat records, with "
-                "rng.choices")
+        return ("with 5 old records and 30 needed it raised ValueError: repeat records where there "
+                "are too few, with rng.choices")
     repeated = sum(record.startswith("old") for record in few)
     if repeated != 30:
         return f"with 5 old records the mixture holds {repeated} of them; expected 30, repeated"
@@ -132,7 +135,9 @@ def _(choose_weight):
     if weight == 1.0:
         return "weight 1 has the best target, but keeps 0.45; above the floor, kept decides"
     if weight == 0.8:
-        return "weight 0.8 has the best sum of both; above the floor, kept alone decides"
+        return ("weight 0.8: kept alone decides above the floor, not the sum of both; and the "
+                "floor is for the validation target, which 0.6 reaches with 0.82, whatever it has "
+                "on test")
     if weight == 0.6 and pair == VALIDATION[0.6]:
         return ("the weight is right; the pair on which it was chosen is too good to be reported: "
                 "use test")

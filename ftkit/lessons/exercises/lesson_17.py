@@ -25,13 +25,21 @@ def _(stop_at):
     if result in ((2, 5), (2, 6), (2, 4)):
         return "after the better value at 4 the count starts again at zero; yours continued"
     if result == (4, 6):
-        return "patience 3 is three evaluations without a better one: 5, 6 and 7; you stopped at 6"
+        return ("patience 3 is three evaluations in a row without a better one: 5, 6 and 7; you "
+                "stopped at 6. Does your count start again at zero at 4, which was better?")
     if result == (4, 8):
         return "after 5, 6 and 7 patience 3 is used up: stop at 7, you made one more evaluation"
     if result == (7, 4):
         return "the order of the two is wrong: first the kept evaluation (4), then the last one (7)"
     if result != (4, 7):
         return f"losses {falling} with patience 3 gave {result}, expected (4, 7): kept, stopped"
+    again = [2.0, 3.0, 2.5, 2.4, 2.3]
+    if (result := call(again, 3, "eval_loss")) == (0, 4):
+        return (f"losses {again} with patience 3: 2.5 is below 3 and no better than the best, 2; "
+                "compare with the best so far, not with the previous evaluation")
+    if result != (0, 3):
+        return (f"the measure eval_loss with {again} and patience 3 gave {result}; expected (0, "
+                "3): lower is better for every name that ends in loss")
     rising = [0.1, 0.4, 0.5, 0.5, 0.5]
     result = call(rising, 2, "exact match")
     if result == (0, 2):
@@ -87,6 +95,10 @@ def _(split_by_source):
     uneven = [{"source": s} for s in "abcd"] + [{"source": "z"}] * 8
     for order in (uneven, uneven[::-1]):
         val = split_by_source(list(order), 1 / 3)[1]
-        if not 4 <= len(val) < 12:
+        if len(val) < 4:
             return (f"sources of 8, 1, 1, 1 and 1 records, a third for validation: {len(val)} of "
-                    "12 are in it; count records, not sources")
+                    "12 are in it, less than a third. Add whole sources, counting records, until "
+                    "the fraction is reached, even if the last one goes beyond it")
+        if len(val) == 12:
+            return ("sources of 8, 1, 1, 1 and 1 records, a third for validation: all 12 are "
+                    "in it; count records, not sources")

@@ -13,16 +13,25 @@ def _(keep_first):
     kept = list(keep_first(texts))
     if kept and all(isinstance(k, str) for k in kept):
         return "return the indices, not the texts"
+    turned = ["The dog bites the man now", "The man bites the dog now"]
+    if list(keep_first(turned)) != [0, 1]:
+        return f"{turned} share all words and mean the opposite: compare shingles, not words"
     if kept == [0, 1, 2, 3, 5, 6]:
         return "texts 0 and 2 differ in case and the question mark only: use words_of"
     if kept == [0, 1, 3]:
         return "texts 5 and 6, of one word each, have no three-word piece: use shingles"
+    if 1 in kept and 4 in kept:
+        return ("texts 1 and 4 are equal and both were kept: equal sets must give 1, so divide the "
+                "shared pieces by the union, not by the sum of both sizes")
     if (2 in kept and 0 not in kept) or 4 in kept:
         return "of two that are nearly the same keep the first, not the last"
     if 3 not in kept:
         return "France and Spain share 3 of 9 pieces, that is not 0.8: divide by the union"
     if kept != [0, 1, 3, 5, 6]:
         return f"you keep {kept}; expected [0, 1, 3, 5, 6]"
+    if list(keep_first(texts, similar=0.45)) != [0, 1, 3, 5, 6]:
+        return ("with similar=0.45 France and Spain are both kept: they share 3 of 9 pieces. "
+                "Divide by the union, not by the size of one set, which is 6")
     if (again := list(keep_first(texts, similar=0.3))) != [0, 1, 5, 6]:
         return (f"with similar=0.3 you keep {again}; France and Spain share 3 of 9 pieces, so "
                 "expected [0, 1, 5, 6]")
@@ -53,7 +62,8 @@ def _(contaminated):
         return "only 7 words in a row are shared; with n=13 that is not a hit"
     if not contaminated("seven brown cows and two old horses", [test], n=7):
         return "with n=7 those 7 words are a hit: use n"
-    if contaminated("an art show", ["a cart shower"], n=2):
+    if contaminated("an art show", ["a cart shower"], n=2) or contaminated(
+            "a cart shower", ["an art show"], n=2):
         return "'art show' is inside 'cart shower' as letters, not as words: compare lists of words"
     if contaminated("short", ["another short test"], n=2):
         return "a text of one word has no run of 2 words"

@@ -158,10 +158,12 @@ def _(honest_reward):
         "Anna sees a red fox.": "copying the whole sentence",
         "Anna Anna Anna Anna": "repeating the answer",
         "It is Anna, or sees, or red, or fox": "listing candidates",
+        "Anna or fox": "listing two candidates",
         "Ann": "a part of the word",
         "": "an empty answer",
     }.items():
-        if honest_reward(answer, record) >= best:
-            return f"{how} ({answer!r}) earns as much as the right answer"
+        if (paid := honest_reward(answer, record)) > 0:
+            return (f"{how} ({answer!r}) earns {paid:g}, the right answer {best:g}: what earns "
+                    "anything is what the model will learn")
     if honest_reward("fox", record) > 0:
         return "a wrong word earns something"

@@ -18,6 +18,8 @@ MEMORY = {
         14 * N / 1e9: "14 bytes: the gradients (2 bytes) are missing",
         4 * N / 1e9: "4 bytes are weights and gradients; AdamW's states and the master copy are "
                      "missing",
+        18 * N / 1e9: "18 bytes have fp32 gradients (4 bytes), as some trainers keep them; here "
+                      "they are in 16 bits",
         16 * N / 2**30: "that is GiB (2³⁰ bytes); a GB is 10⁹ bytes"}),
     "full, pure bf16": (8 * N / 1e9, {
         16 * N / 1e9: "there is no fp32 part here: weights, gradients and both states have 2 bytes",
@@ -30,6 +32,8 @@ MEMORY = {
         16 * N / 1e9: "a frozen parameter has no gradient and no states",
         16 * N / 1e9 + 0.32: "a frozen parameter has no gradient and no states",
         0.32: "the frozen base is held in memory too",
+        2 * N / 1e9 + 0.16: "8 bytes for an adapter parameter; in fp32 with AdamW it takes 16",
+        (2 * N + 0.32e9) / 2**30: "that is GiB (2³⁰ bytes); a GB is 10⁹ bytes",
         4 * N / 1e9 + 0.32: "a frozen parameter has no gradient"}),
     "KV cache": (2 * 32 * 8 * 128 * 4096 * 2 / 1e9, {
         32 * 8 * 128 * 4096 * 2 / 1e9: "a factor of 2 is missing: keys *and* values are kept, and "
@@ -48,10 +52,11 @@ def _(answers):
         if name not in answers:
             return f"the answer for {name!r} is missing"
         given = float(answers[name])
-        if near(given, right, 0.012):
-            continue
-        close = (why for value, why in mistakes.items() if near(given, value, 0.012))
-        return f"{name}: {given:g} GB: {next(close, 'list the parts with their bytes and add up')}"
+        value = min((right, *mistakes), key=lambda value: abs(given - value))  # the nearest one
+        why = mistakes.get(value, "") if near(given, value, 0.012) else (
+            "list the parts with their bytes and add up")
+        if why:
+            return f"{name}: {given:g} GB: {why}"
 
 
 CASES = [  # parameters, batch, accumulation, devices, length, seconds, peak, recompute

@@ -11,6 +11,7 @@ from ftkit.lessons.claims import verdict_of
 
 VERDICTS = ("lower", "higher", "no relevant difference", "undecided")
 T = {3: 4.303, 5: 2.776}  # as the lesson gives them
+T_OF_FEWER = {3: 12.706, 5: 3.182}  # one seed less
 
 
 def _interval(differences: list[float]) -> tuple[float, float]:
@@ -54,6 +55,9 @@ def _interval_message(ends, a, b, case) -> str | None:
         return f"{case}: divide the standard deviation by √n; yours is that of a single difference"
     if near(width, half * math.sqrt((n - 1) / n), 1e-2):
         return f"{case}: the standard deviation has the divisor n - 1 (statistics.stdev)"
+    if near(width, half * T_OF_FEWER[n] / T[n], 1e-2):
+        return (f"{case}: t = {T_OF_FEWER[n]} belongs to {n - 1} seeds; the lesson's table is by "
+                f"the number of seeds, so t = {T[n]}")
     if near(width, half * 1.96 / T[n], 1e-2):
         return f"{case}: 1.96 is for many seeds; with {n} take t = {T[n]}"
     if near((ends[0] + ends[1]) / 2, mean, 1e-2):

@@ -1,7 +1,8 @@
 """Buttons and slider for a guess in a notebook; see `predictions.Prediction`.
 
 The question and its options are one output, in plain HTML that also shows without a kernel. The
-controls are a second output. `result` replaces them, so a saved page has no dead controls.
+controls are a second output. `finish` replaces them by the guess alone: the result is shown in the
+cell that scores it, so that a page that was executed gives nothing away under its question.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from IPython.display import DisplayHandle, display
 
 from ftkit.base.formatting import cell, clean, to_float, with_code
 
-UNSURE, START, SURE = 50, 70, 100  # percent
+SURE = 100  # percent
+LOWEST = 10  # of a guess without options
 _numbers = itertools.count(1)
 
 # Live buttons hide the list of options, and JupyterLab's message about a missing kernel.
@@ -61,9 +63,11 @@ class Controls:
                  record: Callable):
         self.options, self.guess, self.record = options, guess, record
         self.name = f"ftkit-guess-{next(_numbers)}"
-        percent = START if confidence is None else round(100 * confidence)
+        # A guess at random among k options is right in 1 / k of the cases.
+        chance = round(SURE / len(options)) if options else LOWEST
+        percent = chance if confidence is None else round(100 * confidence)
         self.slider = W.IntSlider(
-            value=percent, min=min(UNSURE, percent), max=SURE, step=5, continuous_update=False,
+            value=percent, min=min(chance, percent), max=SURE, continuous_update=False,
             description="how sure, in %", style={"description_width": "initial"},
             layout=W.Layout(width="22em", max_width="98%"))
         self.slider.observe(lambda _: self._keep(self.guess), "value")
@@ -130,8 +134,8 @@ class Controls:
         self.output = display(dict(view) | {"text/plain": "(run this cell to choose by click)"},
                               raw=True, display_id=True)
 
-    def result(self, bundle: dict):
-        """Replace the controls by the result; the guess is final."""
+    def finish(self, bundle: dict):
+        """Replace the controls by `bundle`, the guess as text and HTML; the guess is final."""
         output, self.output = self.output, None
         if output is not None:
             output.update(bundle, raw=True)

@@ -56,7 +56,7 @@ class Prediction:
             progress_log.add("score", question=self.question, guess=self.guess, actual=self.actual,
                              right=self.right, confidence=self.confidence, topic=self.topic)
         if self._controls is not None:
-            self._controls.result(self._bundle(self._lines()[1:]))  # the question is above it
+            self._controls.finish(self._bundle([self._said()]))
             self._controls = None
         return self
 
@@ -73,17 +73,18 @@ class Prediction:
             ax.set_yticks([0, 1], ["result", "your guess"])
         return fig.Picture(figure, " · ".join(self._lines()))
 
-    def _lines(self) -> list[str]:
-        lines = [self.question]
+    def _said(self) -> str:
+        """The line on the learner's guess."""
         if self.guess is not None:
             confidence = "" if self.confidence is None else f" ({self.confidence:.0%} sure)"
-            lines.append(f"your guess: {cell(self.guess)}{confidence}")
-        elif self.actual is not None:
-            lines.append("no guess was made, so none is counted")
-        elif self.options:
-            lines.append(f"no guess yet: choose one of {', '.join(map(repr, self.options))}")
-        else:
-            lines.append("no guess yet: give a number")
+            return f"your guess: {cell(self.guess)}{confidence}"
+        if self.actual is not None:
+            return "no guess was made, so none is counted"
+        return ("no guess yet: " + (f"choose one of {', '.join(map(repr, self.options))}"
+                                    if self.options else "give a number"))
+
+    def _lines(self) -> list[str]:
+        lines = [self.question, self._said()]
         if self.actual is not None:
             mark = {True: " ✓ right", False: " ✗ not this time", None: ""}[self.right]
             lines.append(f"result: {cell(self.actual)}{mark}")
@@ -117,11 +118,11 @@ class Prediction:
         return self._bundle(self._lines())
 
     def _bundle(self, lines: list[str]) -> dict:
-        """The lines as text and as HTML, the question in bold, with the picture of a number."""
+        """The lines as text and as HTML, the question in bold; several lines with the picture."""
         page = "<br>".join(f"<b>{with_code(line)}</b>" if line == clean(self.question) else
                            with_code(line) for line in lines)
         bundle = {"text/plain": " | ".join(lines), "text/html": f"<div>{page}</div>"}
-        picture = self.picture()
+        picture = self.picture() if len(lines) > 1 else None
         if picture:
             from ftkit.report import style as fig
 

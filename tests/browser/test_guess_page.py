@@ -26,7 +26,7 @@ def page(request, page_of):
 
 @pytest.mark.parametrize("page", [{}, {"dark": True}, {"width": 390, "height": 844}],
                          ids=["light", "dark", "narrow"], indirect=True)
-def test_a_click_is_recorded_and_the_result_takes_its_place(page, request):
+def test_a_click_is_recorded_and_the_result_stands_where_it_is_scored(page, request):
     expect(page.locator(".ftkit-options").first).to_be_hidden()
     first = page.locator(".ftkit-guess").first
     first.get_by_role("button", name="rises").click()
@@ -44,7 +44,8 @@ def test_a_click_is_recorded_and_the_result_takes_its_place(page, request):
     page.run_cells(*CELLS[3:])
     expect(page.locator(".ftkit-guess")).to_have_count(0)
     text = page.locator(".jp-CodeCell").nth(1).locator(".jp-OutputArea").inner_text()
-    assert "your guess: falls (70% sure)" in text and "right" in text
+    assert "your guess: falls (33% sure)" in text and "result" not in text
+    expect(page.locator(".jp-CodeCell").nth(3)).to_contain_text("result: falls ✓ right")
     page.look_if_asked(f"guess-{request.node.callspec.id}-scored")
     page.run_cells(CELLS[1])
     expect(page.locator(".jp-CodeCell").nth(1)).to_contain_text("result: falls")
@@ -55,16 +56,17 @@ def test_a_guess_by_keyboard_alone(page):
     page.tab_to(".ftkit-guess", "stays")
     expect(page.locator(".ftkit-guess button:focus")).to_have_css("outline-width", "3px")
     page.page.keyboard.press("Enter")
-    expect(page.locator(STATUS).first).to_contain_text("Recorded: stays where it is, 70 % sure")
+    expect(page.locator(STATUS).first).to_contain_text("Recorded: stays where it is, 33 % sure")
     page.tab_to(".ftkit-guess .noUi-handle")
-    page.page.keyboard.press("ArrowRight")
-    expect(page.locator(STATUS).first).to_contain_text("Recorded: stays where it is, 75 % sure")
+    for _ in range(2):
+        page.page.keyboard.press("ArrowRight")
+    expect(page.locator(STATUS).first).to_contain_text("Recorded: stays where it is, 35 % sure")
     page.look_if_asked("guess-keyboard")
     page.page.keyboard.press("Tab")
     assert not page.locator(".widget-readout:focus").count(), "letters would be typed into it"
     log = page.folder.parent / "home" / "progress.jsonl"
     last = json.loads(log.read_text().splitlines()[-1])
-    assert (last["guess"], last["confidence"]) == ("stays where it is", 0.75)
+    assert (last["guess"], last["confidence"]) == ("stays where it is", 0.35)
 
 
 def test_a_page_without_a_kernel_shows_question_and_options(page):

@@ -49,12 +49,12 @@ def test_a_click_is_recorded_at_once_and_can_be_changed_until_the_result(outputs
     guess, controls = ask("falls", "rises")
     assert guess.guess is None and "Choose before" in controls.status.value
     controls.buttons[0].click()
-    assert [(e["guess"], e["confidence"]) for e in kept()] == [("falls", 0.7)]
+    assert [(e["guess"], e["confidence"]) for e in kept()] == [("falls", 0.5)]
     assert controls.buttons[0].description == "✓ falls"
     controls.slider.value = 90
     controls.buttons[1].click()
     assert [(e["guess"], e["confidence"]) for e in kept()] == [
-        ("falls", 0.7), ("falls", 0.9), ("rises", 0.9)]
+        ("falls", 0.5), ("falls", 0.9), ("rises", 0.9)]
     assert controls.buttons[0].description == "falls" and "Recorded: rises" in controls.status.value
     guess.score("rises")
     assert guess.right is True and kept()[-1]["kind"] == "score"
@@ -62,7 +62,7 @@ def test_a_click_is_recorded_at_once_and_can_be_changed_until_the_result(outputs
     assert guess.guess == "rises" and len(kept()) == 4
 
 
-def test_the_page_shows_the_question_without_a_kernel_and_then_the_result(outputs):
+def test_the_page_shows_the_question_without_a_kernel_and_no_result_below_it(outputs):
     guess, controls = ask("falls", "rises")
     (question, _), (view, _) = outputs
     assert "What does val_loss do &lt;then&gt;?" in question["text/html"]
@@ -72,8 +72,15 @@ def test_the_page_shows_the_question_without_a_kernel_and_then_the_result(output
     guess.score("falls")
     bundle, is_update = outputs[-1]
     assert is_update and "no guess was made, so none is counted" in bundle["text/plain"]
-    assert "result: falls" in bundle["text/plain"] and "widget" not in str(list(bundle))
+    assert "falls" not in bundle["text/html"], "an executed page would answer its own question"
+    assert "result: falls" in repr(guess) and "widget" not in str(list(bundle))
     assert kept() == []
+
+
+@pytest.mark.parametrize("options, chance", [("ab", 50), ("abc", 33), ("abcd", 25), ("abcde", 20)])
+def test_the_slider_starts_at_the_chance_of_a_blind_guess(outputs, options, chance):
+    slider = ask(*options)[1].slider
+    assert slider.value == slider.min == chance and slider.max == 100
 
 
 def test_names_between_backticks_are_code_on_the_page_and_plain_on_a_button(outputs):
@@ -93,7 +100,7 @@ def test_the_cell_run_again_keeps_the_guess_and_then_shows_the_result(outputs, m
     assert again is guess and controls.buttons[1].description == "✓ rises"
     monkeypatch.setattr(predictions, "_asked", {})  # a new kernel
     restored, controls = ask("falls", "rises")
-    assert (restored.guess, restored.confidence) == ("rises", 0.7)
+    assert (restored.guess, restored.confidence) == ("rises", 0.5)
     restored.score("falls")
     scored = predictions.predict(QUESTION, "falls", "rises")
     scored._ipython_display_()

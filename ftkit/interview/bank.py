@@ -41,11 +41,13 @@ class StatedClaim(TypedDict):
 
 
 class AskedNumber(TypedDict):
-    """The number that a card asks for. The card shows `givens`; `formula`, an expression in their
-    names, has the value `answer`. within: the accepted relative error."""
+    """The number that a card asks for. The card shows `givens`; `formula`, an expression in the
+    names of `givens` and `known`, has the value `answer`. known: what the card tests, shown with
+    the answer only. within: the accepted relative error, tighter than the card's misconceptions."""
 
     ask: str
     givens: dict[str, float]
+    known: NotRequired[dict[str, float]]
     formula: str
     answer: float
     unit: str

@@ -142,23 +142,29 @@ class FlashCard:
     back: str
     question: bank.Question | None = None
 
-    def solution(self, own: str = "") -> list[str]:
-        """The back as lines: the learner's own answer, the key sentence, the answer, the formula
-        of a number, wrong answers, follow-ups, sources."""
-        lines, question = [f"Your answer: {own}"] if own else [], self.question
+    def steps(self, own: str = "") -> list[list[str]]:
+        """The back in steps of lines, each for one screen: the learner's own answer and the key
+        sentence; the answer and the formula of a number; wrong answers; follow-ups; sources."""
+        first, question = [f"Your answer: {own}"] if own else [], self.question
         if question is None:
-            return [*lines, self.back]
-        lines += [f"In short: {question.short}", self.back]
+            return [[*first, self.back]]
+        answer = [self.back]
         if asked := question.number:
-            lines.append(number_answer.formula(asked))
+            answer.append(number_answer.formula(asked))
         if question.measured_here:
-            lines.append(f"Measured here (2M parameters): {question.measured_here}")
+            answer.append(f"Measured here (2M parameters): {question.measured_here}")
         wrong = question.choice["wrong"] if question.choice else question.wrong
-        lines.append("The other choices:" if question.choice else "Often said, but wrong:")
-        lines += [f"✗ {w['answer']} — {w['why']}" for w in wrong]
-        lines.append("Questions that may follow:")
-        lines += [f"? {f['question']} — {f['answer']}" for f in question.follow_ups]
-        return [*lines, f"Lesson {question.lesson} · " + "; ".join(question.sources)]
+        return [
+            [*first, f"In short: {question.short}"], answer,
+            ["The other choices:" if question.choice else "Often said, but wrong:",
+             *(f"✗ {w['answer']} — {w['why']}" for w in wrong)],
+            ["Questions that may follow:",
+             *(f"? {f['question']} — {f['answer']}" for f in question.follow_ups),
+             f"Lesson {question.lesson} · " + "; ".join(question.sources)]]
+
+    def solution(self, own: str = "") -> list[str]:
+        """The whole back as lines, see `steps`."""
+        return [line for step in self.steps(own) for line in step]
 
 
 def deck(level=None, topic=None, own: str | Path | None = None) -> list[FlashCard]:

@@ -15,11 +15,15 @@ import ipywidgets as W
 
 from ftkit.base.formatting import clean, to_attribute
 from ftkit.interview import cards, session
+from ftkit.interview.listening import Heard
 from ftkit.lessons import predictions
 from ftkit.notebook.widgets import Paragraphs, TextLines, button, guarded, row, spoken
 
+TICKS = "abcdefghi"  # keys of the points of a rubric; digits rate
 SURE = ("50 %", "70 %", "90 %", "99 %")  # suggestions; any percentage is taken
 HELP = ("Say the answer aloud or type it, then press Enter. Enter alone shows the answer.",
+        "After a typed answer come the questions that may follow, then the rubric: a, b, c tick "
+        "the points that you said.",
         "Number cards take a unit (GB is not GiB); on choice cards type the number of a choice.",
         "How sure? Tab moves there: type a percentage, and Enter takes your answer with it. On a "
         "choice card say how sure first. Progress compares it with how often you were right.",
@@ -30,6 +34,42 @@ STYLE = """<style>
 .ftkit-drill .ftkit-card-choice {text-align: left; white-space: normal; height: auto;
   line-height: 1.4; padding: 4px 10px}
 </style>"""
+
+
+class Ticks(W.VBox):
+    """Points of a rubric to tick. Those that were heard in a typed answer are ticked at first."""
+
+    def show(self, heard: Heard, keys: str = "123456789", changed=None):
+        """Show a box for each point. changed: called when one is ticked."""
+        self.heard, self.asked = heard, set()
+        self.boxes = [W.Checkbox(value=i in heard.said, indent=False, description=keys[i],
+                                 layout=W.Layout(width="3em"), tooltip=point.text)
+                      for i, point in enumerate(heard.points)]
+        for box in self.boxes:
+            box.observe(lambda _: (self._tick(), changed and changed()), "value")
+        self.children = (TextLines("Which of these did you say? [weight]"), *(
+            W.HBox([box, Paragraphs(f"[{point.weight}] {point.text}")])
+            for box, point in zip(self.boxes, heard.points, strict=True))) if self.boxes else ()
+
+    def _tick(self):
+        self.heard.tick(i for i, box in enumerate(self.boxes) if box.value)
+
+    def toggle(self, index: int) -> str:
+        """Tick or untick a point; returns what is wrong with the index."""
+        if not 0 <= index < len(self.boxes):
+            return f"There is no point {index + 1}; there are {len(self.boxes)}."
+        self.boxes[index].value = not self.boxes[index].value
+        return ""
+
+    def take(self) -> list[str]:
+        """Untick points that a typed answer does not name, and ask for them; one that is ticked
+        again counts."""
+        doubtful = [i for i in self.heard.challenged() if i not in self.asked]
+        self.asked |= set(doubtful)
+        for i in doubtful:
+            self.boxes[i].value = False
+        return [self.heard.challenge(i) + " Tick it again if you said it in other words."
+                for i in doubtful]
 
 
 class Drill(W.VBox):
@@ -69,7 +109,7 @@ class Drill(W.VBox):
                              show_error, f"ftkit-rate-{i}") for i, name in cards.RATINGS.items()]
         self.prove = button("Prove it", "flask", self.start_proof,
                             "compute or run what the answer claims (p)", show_error, "ftkit-prove")
-        self.proof = W.VBox()
+        self.proof, self.ticks = W.VBox(), Ticks()
         self.undo = button("Undo", "undo", self._undo, "take the last rating back (u)", show_error,
                            "ftkit-card-undo")
         self.suspend = button("Suspend", "pause", self._suspend, "ask this card no more (s)",
@@ -82,7 +122,7 @@ class Drill(W.VBox):
         super().__init__([
             self.head, self.front, self.number_prompt, row(self.key, self.sure),
             W.VBox(self.choices), self.show,
-            self.comment, row(*self.rates, self.prove), self.proof, self.back,
+            self.comment, self.ticks, row(*self.rates, self.prove), self.proof, self.back,
             row(self.undo, self.suspend, self.chart, self.help),
             self.charts, spoken(".ftkit-drill", "interview cards",
                                 {".ftkit-card-key": "answer, rating or key"},
@@ -102,7 +142,7 @@ class Drill(W.VBox):
         self.front.show("" if current.over else current.card.front)
         self.number_prompt.show(current.number_prompt())
         self.back.show()
-        self.proof.children = ()
+        self.proof.children = self.ticks.children = ()
         self.proving = None
         unit = f" in {current.unit}" if current.unit else ""
         hints = {"number": f"your number{unit}, then Enter (u undo, s suspend, ? help)",
@@ -129,33 +169,50 @@ class Drill(W.VBox):
         set_visible(rating and bool(self.session.proofs), self.prove)
 
     def _show(self):
-        if self.phase != "ask":
+        if self.phase not in ("ask", "follow"):
             return
+        if self.phase == "follow":
+            self.front.show(self.session.card.front)
         self.phase = "rate"
         if self.session.verdict is None:
-            self.comment.show()  # what was said about the card before
+            self.comment.show(*self.session.doubts())  # not what was said about the card before
+            self.session.show_rubric()
+            self.ticks.show(self.session.heard, TICKS, self._suggest)
         self.back.show(*(f"**{line}**" if line.startswith("In short: ") else line
                          for line in self.session.card.solution(self.session.own)))
         self.key.continuous_update = True
         self.key.placeholder = (
-            "rate 1 to 4" + (", p proves it" if self.session.proofs else "")
-            + " (u undo, s suspend, ? help)")
+            "rate 1 to 4" + (", a b c tick" if self.ticks.children else "")
+            + (", p proves it" if self.session.proofs else "") + " (u undo, s suspend, ? help)")
         for i, choice in enumerate(self.choices):
             if choice.layout.display != "none":
                 mark = "✓" if i == self.session.correct else "✗"
                 choice.description = f"{mark}  {choice.description[3:]}"
+        self._suggest()
+        self._visible()
+        self.key.focus()  # the control that had the focus may be hidden now
+
+    def _suggest(self):
         suggested = self.session.suggested()
         for i, control in enumerate(self.rates, 1):
             control.button_style = "primary" if i == suggested else ""
-        self._visible()
-        self.key.focus()  # the control that had the focus may be hidden now
+
+    def _follow_up(self):
+        """Ask the next follow-up of a typed answer; after the last one show the back."""
+        if follow := next(self.follow_ups, None):
+            self.phase = "follow"
+            self.front.show(f"Follow-up: {follow['question']}")
+            self._visible()
+            self.key.focus()
+        else:
+            self._show()
 
     # ---------------------------------------------------------------------------- actions
 
     def _entered(self, field, content, buffers):
         """Enter takes the text of the field; an empty field shows the answer. The page sends Enter
         before the text, so this waits half a second for it."""
-        if content.get("event") == "submit" and self.phase in ("ask", "over"):
+        if content.get("event") == "submit" and self.phase in ("ask", "follow", "over"):
             self.waiting = threading.Timer(0.5, guarded(self._take_field, self.comment.show),
                                            (field,))
             self.waiting.start()
@@ -171,6 +228,8 @@ class Drill(W.VBox):
         if self.phase == "over":
             self.session.next()
             self._ask()
+        elif self.phase == "follow":
+            self._follow_up()
         elif field is self.key:
             self._show()
         else:  # how sure is said, the answer is still to come
@@ -180,7 +239,8 @@ class Drill(W.VBox):
         text = change["new"].strip()
         if not text:
             return
-        if self.phase == "ask" and self.session.kind != "choice" and self.waiting is None:
+        asking = self.phase in ("ask", "follow")
+        if asking and self.session.kind != "choice" and self.waiting is None:
             return  # the focus has left the field, to say how sure one is; Enter is still to come
         word, self.waiting = text.lower(), None
         if self.phase == "ask" and word not in ("u", "undo", "s", "suspend", "?"):
@@ -196,12 +256,18 @@ class Drill(W.VBox):
             self._rate(int(text[-1]))
         elif self.phase == "rate" and text[-1].lower() == "p" and self.session.proofs:
             self.start_proof()
+        elif self.phase == "rate" and self.ticks.children and text[-1].lower() in TICKS:
+            if told := self.ticks.toggle(TICKS.index(text[-1].lower())):
+                self.comment.show(told)
         elif self.phase == "rate":
             self.comment.show(f"{text[:40]!r} is not a rating: type 1 again, 2 hard, 3 good or 4 "
                               "easy")
-        elif self.phase == "ask" and self.session.kind == "recall":
+        elif asking and self.session.kind == "recall":
+            if self.phase == "ask":
+                self.follow_ups = iter(self.session.question.follow_ups if self.session.question
+                                       else ())
             self.session.recall(text, session.parse_confidence(self.sure.value))
-            self._show()
+            self._follow_up()
         elif self.phase == "ask":
             self._answer(text)
 
@@ -215,6 +281,9 @@ class Drill(W.VBox):
 
     def _rate(self, rating: int):
         if self.phase != "rate":
+            return
+        if self.ticks.children and (doubts := self.ticks.take()):
+            self.comment.show(*doubts)
             return
         self._continue(self.session.rate(rating))
 

@@ -13,13 +13,13 @@ from pathlib import Path
 import ipywidgets as W
 
 from ftkit.interview import coding
-from ftkit.interview.flashcards import set_visible
+from ftkit.interview.flashcards import Ticks, set_visible
 from ftkit.interview.mock import Talk, Task
 from ftkit.notebook.widgets import Code, Paragraphs, TextLines, button, guarded, row, spoken
 
 HELP = ("Answer aloud, or type your answer into the area below the keys (Tab moves there); it is "
-        "kept in a file. g and Enter then show the model answer and the rubric: tick what you "
-        "said.",
+        "kept in a file. g and Enter then ask the follow-ups (write below your answer), and show "
+        "the model answer and the rubric: tick what you said.",
         "The clock of a question does not cut you off. s skips a question, l leaves what is left "
         "of the round, q ends the interview; the report is shown in any case.",
         "In the coding round g runs your code; show a solution by x, and continue by g. "
@@ -37,7 +37,6 @@ class Interview(W.VBox):
         self.talk = Talk(level, topic, minutes, questions, seed, rounds=rounds)
         self.phase, self.path = "start", Path()
         self.task: Task = self.talk.tasks[0]
-        self.boxes: list[W.Checkbox] = []
         self.went_well: list[bool] = []
         self.over = threading.Event()
         self.head = TextLines(f"{len(self.talk.tasks)} questions in the rounds "
@@ -56,7 +55,7 @@ class Interview(W.VBox):
                                  placeholder="your answer, if you type it")
         self.answer.add_class("ftkit-talk-answer")
         self.model, self.solution = Paragraphs(css="ftkit-talk-model"), Code("ftkit-talk-code")
-        self.ticks = W.VBox()
+        self.ticks = Ticks()
 
         def make(name, icon, action, tip, css):
             return button(name, icon, action, tip, show_error, f"ftkit-talk-{css}")
@@ -90,15 +89,15 @@ class Interview(W.VBox):
         asks_code = self.phase == "code"
         set_visible(self.phase != "over", self.go, self.help)
         set_visible(asks_code, self.give_up)
-        writes = self.phase in ("ask", "code")
-        own = self.phase in ("tick", "solved") and bool(self.answer.value.strip())
+        writes = self.phase in ("ask", "follow", "code")
+        own = self.phase in ("tick", "judge", "solved") and bool(self.answer.value.strip())
         set_visible(writes or own, self.answer)  # to compare with the model answer
         self.answer.disabled = not writes
-        set_visible(self.phase == "follow", self.yes, self.no)
+        set_visible(self.phase == "judge", self.yes, self.no)
         set_visible(running, self.skip, self.leave, self.quit)
         set_visible(self.phase == "over", self.opens)
         # A key acts at once, but not where an answer may be typed into this field by mistake.
-        self.key.continuous_update = self.phase not in ("start", "ask", "code")
+        self.key.continuous_update = self.phase not in ("start", "ask", "follow", "code")
         self.key.placeholder = hint
 
     def _typed(self, change):
@@ -106,7 +105,7 @@ class Interview(W.VBox):
         if not text:
             return
         self.key.value = ""
-        if len(text) > 1 and self.phase in ("ask", "code"):
+        if len(text) > 1 and self.phase in ("ask", "follow", "code"):
             self.answer.value = f"{self.answer.value}\n{text}".lstrip("\n")
             self.comment.show("What you typed is in the area below. Tab moves there.")
             return
@@ -117,16 +116,13 @@ class Interview(W.VBox):
             everywhere[key]()
         elif key == "?":
             self.comment.show(*HELP)
-        elif self.phase == "follow" and key in "yn":
+        elif self.phase == "judge" and key in "yn":
             self._score_follow_up(key == "y")
         elif self.phase == "code" and key == "x":
             self._solution()
         elif self.phase == "tick" and key.isdigit():
-            index = int(key) - 1
-            if 0 <= index < len(self.boxes):
-                self.boxes[index].value = not self.boxes[index].value
-            else:
-                self.comment.show(f"There is no point {key}; there are {len(self.boxes)}.")
+            if told := self.ticks.toggle(int(key) - 1):
+                self.comment.show(told)
         elif self.phase == "over":
             self._open()
         elif key == "g":
@@ -140,17 +136,18 @@ class Interview(W.VBox):
             threading.Thread(target=guarded(self._tick_clock, self.comment.show), daemon=True,
                              name="ftkit-interview-clock").start()
             self._ask()
-        elif self.phase == "ask":
-            self._show_model()
+        elif self.phase in ("ask", "follow"):
+            self._ask_follow_up()
         elif self.phase == "code":
             self._run()
         elif self.phase == "tick":
-            self.phase, self.went_well = "follow", []
+            if doubts := self.ticks.take():
+                self.comment.show(*doubts)
+                return
+            self.phase = "judge"
             self.model.show()
             self.ticks.children = ()  # what is ticked counts; here something else is asked
-            self._next_follow_up()
-        elif self.phase == "follow":
-            self.comment.show(self._follow_up()["answer"])
+            self._judge_follow_up()
         elif self.phase == "solved":
             self._ask()
 
@@ -171,6 +168,7 @@ class Interview(W.VBox):
             self._finish()
             return
         self.talk.start_question()
+        self.went_well, self.follow_ups = [], iter(task.follow_ups)
         self.task, self.phase = task, "code" if task.round == "coding" else "ask"
         self.head.show(self.talk.clock_line())
         self.prompt.show(task.prompt)
@@ -181,19 +179,23 @@ class Interview(W.VBox):
         else:
             self._visible("I have answered", "g answered, s skip, l leave, q end, ?, then Enter")
 
+    def _ask_follow_up(self):
+        """Ask the next follow-up; after the last one show the model answer."""
+        if follow := next(self.follow_ups, None):
+            self.phase = "follow"
+            self.prompt.show(f"Follow-up: {follow['question']}")
+            self._visible("I have answered", "g answered, s skip, l leave, q end, ?, then Enter")
+        else:
+            self._show_model()
+
     def _show_model(self):
         self.phase = "tick"
         path = self.talk.keep(self.answer.value)
-        self.comment.show(f"Your answer is kept in {path}" if self.answer.value.strip() else "")
+        self.comment.show(f"Your answer is kept in {path}" if self.answer.value.strip() else "",
+                          *self.talk.doubts())
+        self.prompt.show(self.task.prompt)
         self.model.show("**Model answer**", *self.task.model)
-        self.boxes = [W.Checkbox(indent=False, layout=W.Layout(width="1.6em"),
-                                 description=f"{i}", tooltip=point.text)
-                      for i, point in enumerate(self.task.points, 1)]
-        for box in self.boxes:
-            box.layout.width = "3em"
-        self.ticks.children = (TextLines("Which of these did you say? [weight]"), *(
-            W.HBox([box, Paragraphs(f"[{point.weight}] {point.text}")])
-            for box, point in zip(self.boxes, self.task.points, strict=True)))
+        self.ticks.show(self.talk.heard)
         self._visible("Continue", "1, 2, ... tick; g continues, ?")
 
     def _run(self):
@@ -217,37 +219,37 @@ class Interview(W.VBox):
         self._visible("Continue", "this is a solution; g continues")
         set_visible(False, self.skip, self.leave)
 
-    def _next_follow_up(self):
-        self.comment.show()
+    def _judge_follow_up(self):
+        """Show the answer of the next follow-up, to be judged; after the last one score."""
         if len(self.went_well) < len(self.task.follow_ups):
-            self.prompt.show(f"Follow-up: {self._follow_up()['question']}")
-            self._visible("Show the answer", "g shows the answer; y went well, n did not")
+            follow = self.task.follow_ups[len(self.went_well)]
+            self.prompt.show(f"Follow-up: {follow['question']}")
+            self.comment.show(follow["answer"])
+            self._visible("", "y went well, n did not")
+            set_visible(False, self.go)
         else:
             self._score()
             self._ask()
 
-    def _follow_up(self) -> dict[str, str]:
-        return self.task.follow_ups[len(self.went_well)]
-
     def _score_follow_up(self, well: bool):
-        if self.phase == "follow":
+        if self.phase == "judge":
             self.went_well.append(well)
-            self._next_follow_up()
+            self._judge_follow_up()
 
     def _score(self):
-        self.talk.score({i for i, box in enumerate(self.boxes) if box.value}, self.went_well)
+        self.talk.score(self.talk.heard.said, self.went_well)
 
     # ------------------------------------------------------------------- leaving and the report
 
     def _skip(self):
-        if self.phase == "follow":  # what was ticked counts
+        if self.phase == "judge":  # what was ticked counts
             self._score()
-        elif self.phase in ("ask", "code", "tick"):
+        elif self.phase in ("ask", "follow", "code", "tick"):
             self.talk.skip()
         self._ask()
 
     def _leave(self):
-        if self.phase == "follow":
+        if self.phase == "judge":
             self._score()
         self.talk.leave_round(self.task.round)
         self._ask()
@@ -255,7 +257,7 @@ class Interview(W.VBox):
     def _finish(self):
         if self.phase == "over":
             return
-        if self.phase == "follow" and len(self.talk.results) < len(self.talk.tasks) and (
+        if self.phase == "judge" and len(self.talk.results) < len(self.talk.tasks) and (
                 self.talk.current() is self.task):
             self._score()
         self.phase = "over"

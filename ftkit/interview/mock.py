@@ -24,6 +24,7 @@ from ftkit.base import machine
 from ftkit.base.errors import UserError
 from ftkit.base.formatting import clean, to_html
 from ftkit.interview import bank, cards, coding, rubrics
+from ftkit.interview.listening import Heard, misconceptions
 from ftkit.interview.rubrics import Point
 from ftkit.lessons import progress_log
 
@@ -99,7 +100,13 @@ class Talk:
         self.results: list[dict] = []  # one for each task that is over
         stamp = time.strftime("%Y-%m-%d-%H%M%S")
         self.folder = machine.home() / "interviews" / f"{stamp}-{self.seed}"
+        self._begin()
         self.start()
+
+    def _begin(self):
+        """Nothing is answered yet: the rubric of the current question, with no point ticked."""
+        self.answer = ""
+        self.heard = Heard(self.current().points if len(self.results) < len(self.tasks) else ())
 
     def _draw(self, level, topic, questions: int) -> list[Task]:
         rng = random.Random(self.seed)
@@ -152,14 +159,18 @@ class Talk:
     def keep(self, answer: str) -> Path:
         """Append the answer to the current question to the file of answers; returns its path."""
         task = self.current()
+        self.answer = answer.strip()
+        self.heard = Heard(task.points, self.answer)
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / "answers.md"
         with open(path, "a", encoding="utf-8") as file:
-            file.write(f"## {task.prompt}\n\n{answer.strip() or '(said aloud)'}\n\n")
-        self.answer = answer.strip()
+            file.write(f"## {task.prompt}\n\n{self.answer or '(said aloud)'}\n\n")
         return path
 
-    answer = ""  # to the current question
+    def doubts(self) -> list[str]:
+        """Misconceptions that the typed answer to a question of the bank seems to have."""
+        task = self.current()
+        return misconceptions(bank.find(task.id), self.answer) if task.round == "concept" else []
 
     def code_file(self) -> Path:
         """The file for the code of the current task; created with the stub if it does not exist."""
@@ -176,11 +187,9 @@ class Talk:
         points: indices (from 0) of the rubric's points that the answer covered. follow_ups: for
         each one asked, whether it went well. Raises UserError for a point that does not exist.
         """
-        task, said = self.current(), set(points)
-        bad = [p for p in said if p not in range(len(task.points))]
-        if bad:
-            raise UserError(f"point {bad[0]!r} does not exist; there are {len(task.points)}")
-        score = rubrics.score(task.points, said)
+        task, heard = self.current(), Heard(self.current().points)
+        heard.tick(points)
+        said, score = heard.said, heard.score()
         if follow_ups:
             score = 0.7 * score + 0.3 * sum(follow_ups) / len(follow_ups)
         self._finish(score, [p.text for i, p in enumerate(task.points) if i not in said])
@@ -204,7 +213,8 @@ class Talk:
         seconds = self.clock() - self.asked
         self.results.append({"task": self.current(), "score": score, "missed": missed,
                              "answer": self.answer, "seconds": seconds})
-        self.answer, self.asked = "", self.clock()
+        self.asked = self.clock()
+        self._begin()
 
     # -------------------------------------------------------------------------------- report
 
@@ -270,19 +280,6 @@ def format_clock(seconds: float) -> str:
     """`2:05 left`, or `0:10 over` for negative seconds."""
     whole = abs(int(seconds))
     return f"{whole // 60}:{whole % 60:02} {'left' if seconds >= 0 else 'over'}"
-
-
-def parse_points(text: str, count: int) -> set[int]:
-    """The indices (from 0) of the points in a line such as `1 3` or `1,3`; empty for none.
-
-    Raises UserError for anything but numbers from 1 to `count`.
-    """
-    words = re.split(r"[,\s]+", text.strip()) if text.strip() else []
-    wrong = [word for word in words if not word.isdecimal() or not 1 <= int(word) <= count]
-    if wrong:
-        raise UserError(f"{wrong[0]!r} is not a point of the rubric; type numbers from 1 to "
-                        f"{count}, such as 1 3, or Enter for none")
-    return {int(word) - 1 for word in words}
 
 
 BOLD, KEY_SENTENCE = re.compile(r"^\*\*(.+?)\*\*"), r"<b>\1</b>"

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ftkit.base.errors import UserError
 from ftkit.interview import coding
-from ftkit.interview.mock import Talk, Task, format_clock, parse_points
-from ftkit.interview.typed_lines import Ask, more_is_waiting, read_line, say, say_as_is
+from ftkit.interview.mock import Talk, Task, format_clock
+from ftkit.interview.typed_lines import Ask, more_is_waiting, read_line, say, say_as_is, tick
 
 KEYS = "Keys at each prompt: ? help, t clock, s skip, l leave the round, q end with the report."
 HELP = ("Answer aloud, or type: lines are kept until an empty one, in a file with your answers. "
         "Enter at once means that you said it.",
-        "Then the model answer is shown, and you tick the points of the rubric that you said; the "
-        "number in brackets is the weight of a point.",
+        "Follow-ups come next. Then the model answer is shown, and you tick the points of the "
+        "rubric that you said; the number in brackets is the weight of a point. What you typed has "
+        "to have a word of it.",
         "In the coding round, complete the function in the file that is named, and save it. Enter "
         "runs it, g gives up and shows a solution.",
         "t shows what the clock of the question has left. The clock does not cut you off.",
@@ -92,42 +92,35 @@ def _typed(talk: Talk, ask: Ask, prompt: str) -> str:
 
 
 def _speak(talk: Talk, task: Task, ask: Ask):
-    """Ask for a spoken or typed answer, show the model answer, and score it by the rubric."""
-    lines = []
+    """Ask for a spoken or typed answer and the follow-ups, show the model answer, and score it."""
+    lines: list[str] = []
+    said: list[str] = []
     try:
         while (line := _typed(talk, ask, "... " if lines else "answer (an empty line ends)> ")) or (
                 lines and more_is_waiting()):
             lines.append(line)
+        for follow in task.follow_ups:
+            say("", f"Follow-up: {follow['question']}")
+            said.append(_typed(talk, ask, "answer (Enter: said aloud)> "))
     finally:
-        path = talk.keep("\n".join(lines)) if lines else None
+        typed = [*lines, *filter(None, said)]
+        path = talk.keep("\n".join(typed)) if typed else None
     took = format_clock(talk.seconds_for_task())
     say(f"Your answer is kept in {path}; clock: {took}." if path else f"Clock: {took}.")
     say("", "Model answer:")
     for paragraph in task.model:
         say(paragraph.replace("**", ""), "")
-    said = _tick(talk, task, ask)
-    went_well = []
+    say(*talk.doubts())
+    tick(talk.heard, lambda prompt: _typed(talk, ask, prompt))
+    went_well: list[bool] = []
     try:
         for follow in task.follow_ups:
-            say("", f"Follow-up: {follow['question']}")
-            _typed(talk, ask, "Enter shows the answer> ")
-            say(follow["answer"])
+            say("", f"Follow-up: {follow['question']}", follow["answer"])
             went_well.append(_yes(talk, ask))
     except _Skip:
         say("other follow-ups skipped")
     finally:  # what was ticked counts, also where the round is left in a follow-up
-        talk.score(said, went_well)
-
-
-def _tick(talk: Talk, task: Task, ask: Ask) -> set[int]:
-    """Ask for the numbers of the rubric's points that the answer covered; returns their indices."""
-    say("Rubric:", *(f"  {i}  [{p.weight}] {p.text}" for i, p in enumerate(task.points, 1)), hang=7)
-    while True:
-        text = _typed(talk, ask, "which of these did you say, e.g. 1 3 (Enter: none)> ")
-        try:
-            return parse_points(text, len(task.points))
-        except UserError as error:
-            say(f"{error}")
+        talk.score(talk.heard.said, went_well)
 
 
 def _yes(talk: Talk, ask: Ask) -> bool:

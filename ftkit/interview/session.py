@@ -14,7 +14,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from ftkit.base.errors import UserError
-from ftkit.interview import bank, cards, number_answer
+from ftkit.interview import bank, cards, number_answer, rubrics
+from ftkit.interview.listening import Heard, misconceptions
 from ftkit.lessons import progress_log
 
 CHOICES = 4
@@ -60,6 +61,7 @@ class Session:
         self.is_new = not self.over and self.queue[0] not in scheduled
         self.verdict: bool | None = None  # None until the card is answered, and for recall
         self.own = ""  # what the learner answered
+        self.heard = Heard(())
         self.confidence: float | None = None  # 0 to 1
         self.options = self._shuffled_options()
 
@@ -112,8 +114,9 @@ class Session:
         """The sentence that asks for the number and shows its givens; empty without a number."""
         if self.number is None:
             return ""
-        return f"{self.number['ask']} Given: {number_answer.givens(self.number)}." + (
-            f" Answer in {self.unit}." if self.unit else "")
+        given = number_answer.givens(self.number)
+        return " ".join(filter(None, [self.number["ask"], f"Given: {given}." if given else "",
+                                      f"Answer in {self.unit}." if self.unit else ""]))
 
     def _shuffled_options(self) -> list[str]:
         """The options of a choice in random order."""
@@ -162,9 +165,20 @@ class Session:
         return right, comment, str(text), actual
 
     def recall(self, text: str, confidence: float | None = None):
-        """Store the answer to a recall card and its confidence (0 to 1). `rate` decides whether it
-        was right."""
-        self.own, self.confidence = text, confidence
+        """Store what was typed on a recall card, further words of it too, and the confidence (0 to
+        1). `heard` has the points to tick; an own card has none."""
+        self.own = f"{self.own} {text}".strip()
+        self.confidence = self.confidence if confidence is None else confidence
+        self.show_rubric()
+
+    def show_rubric(self):
+        """Make `heard`, also where nothing was typed; an own card has no points."""
+        if self.question and self.kind == "recall":
+            self.heard = Heard(rubrics.points(self.question), self.own)
+
+    def doubts(self) -> list[str]:
+        """Misconceptions that the card lists and the typed answer seems to have."""
+        return misconceptions(self.question, self.own) if self.question else []
 
     def _score(self, actual: str, right: bool):
         """Log an answer for the calibration, once per card even if `undo` asks it again."""
@@ -175,11 +189,14 @@ class Session:
                              source="drill")
 
     def suggested(self) -> int:
-        """The rating to propose: "good" for a right answer, "again" for a wrong or missing one. An
-        answer to a recall card of the bank needs at least two words."""
-        words = len(self.own.split())
-        known = words > (1 if self.question else 0) if self.verdict is None else self.verdict
-        return 3 if known else 1
+        """The rating to propose. Judged cards: "good" if right, else "again". Recall: "good" from
+        three quarters of the rubric's weight on, "hard" from 0.4 on; without a rubric by whether
+        something was typed."""
+        if self.verdict is not None or not self.heard.points:
+            own_card = self.question is None and bool(self.own)
+            return 3 if self.verdict or own_card else 1
+        score = self.heard.score()
+        return 3 if score >= 0.75 else 2 if score >= 0.4 else 1
 
     def rate(self, rating: int) -> str:
         """Log the review and choose the next card; returns a sentence with the next due date.
@@ -189,7 +206,7 @@ class Session:
         card, now = self.card, self.now()
         review = self.store.add(card.key, rating, now, right=self.verdict, topic=card.topic)
         if self.verdict is None and self.confidence is not None:
-            self._score("", rating > 1)
+            self._score("", self.heard.score() >= 0.5 if self.heard.points else rating > 1)
         self.rated.append((review, self.is_new, self.counted))
         self.new_left -= self.is_new
         self.done += 1
@@ -199,7 +216,8 @@ class Session:
         return f"{cards.RATINGS[rating]}: back in {format_wait(wait)}"
 
     def undo(self) -> str:
-        """Take back the last rating of this session and ask the same card again.
+        """Take back the last rating of this session, with what it told the calibration, and ask the
+        same card again. What a judged card said of the first answer stays.
 
         Raises UserError if nothing was rated.
         """
@@ -212,7 +230,9 @@ class Session:
         self.done -= 1
         self.right -= review["rating"] > 1
         self.next(review["card"])
-        self.counted = counted
+        self.counted = counted and review["right"] is not None
+        if counted and not self.counted:  # the learner's ticks decided what was right
+            progress_log.add("unscore", question=self.card.front, topic=self.card.topic)
         return f"undone: {cards.RATINGS[review['rating']]}. The same card again"
 
     def suspend(self) -> str:

@@ -9,11 +9,12 @@ from pathlib import Path
 from ftkit.base import quiet
 from ftkit.base.errors import UserError
 from ftkit.interview import bank, cards, mock_terminal, progress, rubrics, session
-from ftkit.interview.typed_lines import Ask, read_line, say
+from ftkit.interview.typed_lines import Ask, read_line, say, tick
 
 KEYS = "Keys: q ends, ? shows help, u takes the last rating back, s suspends the card."
 HELP = ("Say the answer aloud or type it, then press Enter. Enter alone shows the answer and "
-        "suggests the rating 1, again.",
+        "suggests the rating 1, again. After a typed answer the questions that may follow come, "
+        "then the key sentence and the rubric: type the numbers of the points that you said.",
         "Number cards take a unit (GB is not GiB); choice cards take the number of a choice.",
         "How sure are you? Type a percentage, or Enter for none. The end of the drill compares it "
         "with how often you were right; in a notebook, Progress of `ft.drill()` draws it.",
@@ -70,10 +71,12 @@ def _card(practice: session.Session, ask: Ask):
     say(*filter(None, [practice.number_prompt()]))
     say(*(f"  {i}  {option}" for i, option in enumerate(practice.options, 1)), hang=3)
     _answer(practice, ask)
-    for line in practice.card.solution(practice.own):
-        item = line[0] in "✗?"  # of a list, below its heading
-        say(*([] if item else [""]), line, hang=2 if item else 0)
-    _rate(practice, ask)
+    first, *more = practice.card.steps(practice.own)
+    say("", *first, *practice.doubts())
+    if practice.kind == "recall" and practice.question:
+        practice.show_rubric()
+        tick(practice.heard, lambda prompt: _typed(practice, ask, prompt))
+    _rate(practice, ask, more)
 
 
 def _typed(practice: session.Session, ask: Ask, prompt: str) -> str:
@@ -106,6 +109,9 @@ def _answer(practice: session.Session, ask: Ask):
     while text := _typed(practice, ask, prompt):
         if practice.kind == "recall":
             practice.recall(text, _sure(practice, ask))
+            for follow in practice.question.follow_ups if practice.question else ():
+                say(f"Follow-up: {follow['question']}")
+                practice.recall(_typed(practice, ask, "answer (Enter goes on)> "))
             return
         try:
             practice.judge(text)
@@ -127,22 +133,24 @@ def _sure(practice: session.Session, ask: Ask) -> float | None:
             say(f"{error}")
 
 
-def _rate(practice: session.Session, ask: Ask):
-    """Ask until the card is rated."""
+def _rate(practice: session.Session, ask: Ask, more: list[list[str]]):
+    """Ask until the card is rated; m shows the next part of its back."""
     ratings = "  ".join(f"{rating} {name}" for rating, name in cards.RATINGS.items())
-    hint, accepted = "", "1, 2, 3 or 4"
-    if practice.proofs:
-        hint, accepted = "  p prove it", "1, 2, 3 or 4, p to prove the answer"
     suggested = practice.suggested()
     while True:
+        keys = {"m": "more of the answer"} if more else {}
+        keys |= {"p": "prove it"} if practice.proofs else {}
+        hint = "".join(f"  {key} {what}" for key, what in keys.items())
         text = _typed(practice, ask, f"{ratings}{hint} [{suggested}]> ")
         if text.lower() == "p" and practice.question and practice.proofs:
             prove(practice.question)
+        elif text.lower() == "m" and more:
+            say("", *more.pop(0), hang=2)
         elif text in ("", "1", "2", "3", "4"):
             say(practice.rate(int(text or suggested)))
             return
         else:
-            say(f"expected {accepted}; ? explains all keys")
+            say(f"expected {', '.join(['1', '2', '3', '4', *keys])}; ? explains all keys")
 
 
 def prove(question: bank.Question) -> bool:

@@ -8,7 +8,9 @@ import sys
 import textwrap
 from collections.abc import Callable
 
+from ftkit.base.errors import UserError
 from ftkit.base.formatting import clean
+from ftkit.interview.listening import Heard, parse_points
 
 Ask = Callable[[str], str | None]  # prompt → the line that is typed; None at the end of the input
 
@@ -40,6 +42,28 @@ def more_is_waiting() -> bool:
         return sys.stdin.isatty() and bool(select.select([sys.stdin], [], [], 0.05)[0])
     except (OSError, ValueError):  # Windows waits for sockets only
         return False
+
+
+def tick(heard: Heard, typed: Callable[[str], str]):
+    """Show a rubric and ask which points were said; Enter takes those that were heard.
+
+    typed: prompt → the line that is typed. A ticked point that a typed answer does not name has to
+    be defended.
+    """
+    lines = (f"  {i}  [{p.weight}] {p.text}" for i, p in enumerate(heard.points, 1))
+    say("Rubric:", *lines, hang=7)
+    suggested = " ".join(str(i + 1) for i in sorted(heard.said))
+    while True:
+        text = typed(f"which of these did you say, e.g. 1 3, 0 for none [{suggested or 0}]> ")
+        try:
+            heard.tick(heard.said if not text else parse_points("" if text == "0" else text,
+                                                                len(heard.points)))
+            break
+        except UserError as error:
+            say(f"{error}")
+    for index in heard.challenged():
+        say(heard.challenge(index))
+        heard.defend(index, typed("your words (Enter takes the tick back)> "))
 
 
 def say_as_is(text: str):

@@ -256,14 +256,16 @@ def calibration(topic: str | None = None):
 
 def calibration_rows(topic: str | None = None) -> list[CalibrationRow]:
     """The numbers that `calibration` draws."""
-    first: dict[tuple[str, str], tuple[float, bool]] = {}
+    scores: dict[tuple[str, str], list[tuple[float, bool]]] = {}
     for entry in progress_log.entries():
         right, confidence = entry.get("right"), _float(entry.get("confidence"))
+        question = (str(entry.get("topic") or ""), str(entry.get("question")))
         if entry.get("kind") == "score" and isinstance(right, bool) and math.isfinite(confidence):
-            question = (str(entry.get("topic") or ""), str(entry.get("question")))
-            first.setdefault(question, (confidence, right))
+            scores.setdefault(question, []).append((confidence, right))
+        elif entry.get("kind") == "unscore" and scores.get(question):  # a rating was taken back
+            scores[question].pop()
     groups: dict[str, list[tuple[float, bool]]] = {}
-    for (name, _), (confidence, right) in first.items():
+    for (name, _), ((confidence, right), *_) in ((q, s) for q, s in scores.items() if s):
         if topic is None:
             groups.setdefault(name, []).append((confidence, right))
         elif name == topic:

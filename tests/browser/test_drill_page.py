@@ -19,6 +19,16 @@ def press(page, css, text):
         page.page.keyboard.press("Enter")
 
 
+def pass_follow_ups(page):
+    """Enter passes the two follow-ups of a typed answer."""
+    front = page.locator(".ftkit-card-front")
+    for _ in range(2):
+        expect(front).to_contain_text("Follow-up: ")
+        asked = front.inner_text()
+        page.page.keyboard.press("Enter")
+        expect(front).not_to_have_text(asked)
+
+
 @pytest.mark.parametrize("dark", [False, True])
 def test_ten_cards_a_proof_undo_and_suspend_by_keys_alone(lesson, dark):
     page, theme = lesson("21_interview_clinic", dark=dark), "dark" if dark else "light"
@@ -32,7 +42,10 @@ def test_ten_cards_a_proof_undo_and_suspend_by_keys_alone(lesson, dark):
         expect(page.locator(f"{card} input")).not_to_have_attribute("placeholder", RATE)
         if n == 1:
             page.look_if_asked(f"ask-{theme}")
+        recall = hint(page, card).startswith("say it")
         press(page, card, "12" if "number" in hint(page, card) else "2")
+        if recall:
+            pass_follow_ups(page)
         expect(page.locator(f"{card} input")).to_have_attribute("placeholder", RATE)
         if n == 1:
             page.page.keyboard.type("p")
@@ -70,6 +83,7 @@ def test_how_sure_is_said_by_keys_and_the_focus_returns(lesson):
     assert page.page.evaluate(focused, sure)
     page.page.keyboard.type("70")
     page.page.keyboard.press("Enter")
+    pass_follow_ups(page)
     expect(page.locator(f"{card} input")).to_have_attribute("placeholder", RATE)
     expect(page.locator(".ftkit-card-back")).to_contain_text("Your answer: two thin factors")
     page.page.wait_for_function(focused, arg=card)

@@ -57,6 +57,11 @@ def test_an_interview_with_a_coding_round_by_keys_alone(cell_run, dark):
     page.page.keyboard.type("my own words")
     page.page.keyboard.press("Shift+Tab")
     enter("g")
+    for _ in range(2):
+        expect(asked).to_contain_text("Follow-up")
+        question = asked.inner_text()
+        enter("g")
+        expect(asked).not_to_have_text(question)
     expect(page.locator(".ftkit-talk-model")).to_contain_text("Model answer")
     expect(said).to_contain_text("Your answer is kept in")
     # The hint comes last: from then on a key acts without Enter.
@@ -66,6 +71,10 @@ def test_an_interview_with_a_coding_round_by_keys_alone(cell_run, dark):
     page.look_if_asked(f"talk-{theme}")
     is_told(page, ".ftkit-talk", "mock interview", "question", "said", "model")
     assert not page.serious(".ftkit-talk")
+    press(page, key, "g")
+    expect(said).to_contain_text("Where did you say 1")
+    page.page.keyboard.type("1")
+    expect(page.locator(".ftkit-talk input[type=checkbox]").first).to_be_checked()
     press(page, key, "g")
     expect(asked).to_contain_text("Follow-up")
     while "Follow-up" in (question := asked.inner_text()):

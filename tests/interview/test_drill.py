@@ -34,9 +34,17 @@ def nothing_fails(home):
 
 def key(drill, text):
     """What the page sends when this is typed, and Enter where the field waits for it."""
-    if drill.phase == "ask" and drill.session.kind != "choice":
+    if drill.phase in ("ask", "follow") and drill.session.kind != "choice":
         press_enter(drill)
     drill.key.value = text
+
+
+def answer(drill, text):
+    """Type an answer, and the same for each follow-up."""
+    key(drill, text)
+    while drill.phase == "follow":
+        assert not drill.back.lines and drill.front.lines[0].startswith("Follow-up: ")
+        key(drill, text)
 
 
 def press_enter(drill):
@@ -50,8 +58,14 @@ def test_ten_cards_with_the_line_of_keys_alone(home):
     drill = ft.drill(topic="LoRA, memory")
     for n in range(10):
         assert f"card {n + 1} of" in drill.head.lines[0]
-        key(drill, {"number": "12", "choice": "2", "recall": " x"}[drill.session.kind])
+        answer(drill, {"number": "12", "choice": "2", "recall": " x"}[drill.session.kind])
         assert drill.phase == "rate" and drill.session.card.back in drill.back.lines
+        if drill.session.kind == "recall":
+            assert not any(box.value for box in drill.ticks.boxes)
+            key(drill, "a")
+            key(drill, "1")  # the point that was ticked is not in what was typed
+            assert "Where did you say 1, " in drill.comment.lines[0] and drill.phase == "rate"
+            assert not drill.ticks.boxes[0].value and drill.session.suggested() == 1
         key(drill, "3")
         assert drill.key.value == "" and "good: back in" in drill.comment.lines[0]
     assert len(cards.Store().reviews()) == 10 and drill.phase == "over"
@@ -84,7 +98,7 @@ def test_the_proof_of_an_answer_runs_and_is_drawn(home):
 def test_progress_and_calibration_are_drawn(home):
     drill = ft.drill(topic="loss")
     drill.sure.value = "90 %"
-    key(drill, "1")
+    answer(drill, "1")
     key(drill, "1")
     drill.chart.click()
     topics, calibration, words = drill.charts.children
@@ -147,13 +161,20 @@ def test_the_drill_works_in_a_plain_terminal(home):
     type("1")
     until("how sure, in %?")
     type("70")
-    until("4 easy  p prove it")
+    for _ in range(2):
+        until("answer (Enter goes on)> ")
+        type("")
+    until("which of these did you say")
+    type("")
+    until("4 easy  m more of the answer  p prove it")
     type("p")
-    assert "✓" in until("4 easy  p prove it")
+    assert "✓" in until("4 easy  m more of the answer  p prove it")
     type("3")
     until("good: back in")
     until("> ")
     type("")
+    until("which of these did you say")
+    type("1")
     until("4 easy")
     type("4")
     until("u takes the last rating back> ")
@@ -177,7 +198,7 @@ def typed(*lines):
 
 
 def test_a_mistyped_rating_is_taken_back_and_the_same_card_is_asked_again(home, capsys):
-    ask = typed("", "4", "u", "an answer of words", "80 %", "1", "q")
+    ask = typed("", "1-2", "4", "u", "an answer of words", "80 %", "", "", "0", "1", "q")
     practice = terminal.drill(topic="basics", ask=ask)
     said = capsys.readouterr().out
     first, again = re.findall(r"card 1 of \d+ .*\n(.*)", said)
@@ -215,11 +236,12 @@ def test_wrong_answers_and_follow_ups_are_below_headings_that_say_what_they_are(
 
 
 def test_the_end_compares_how_sure_one_was_with_how_often_one_was_right(home, capsys):
-    answers = [("an answer", sure, rating) for sure, rating in (("80", "3"), ("60", "1"),
-                                                                  ("100", "4"))]
-    terminal.drill(topic="basics", ask=typed(*answers[0], *answers[1], "q"))
-    assert "how sure" not in capsys.readouterr().out
-    terminal.drill(topic="forgetting", ask=typed(*answers[2], "q"))
+    for name, sure, right in (("a", 0.8, True), ("b", 0.6, False)):
+        progress_log.add("score", question=name, right=right, confidence=sure, topic="basics")
+    terminal.drill(topic="forgetting", ask=typed("q"))
+    assert "on average" not in capsys.readouterr().out
+    terminal.drill(topic="forgetting", ask=typed(
+        "replay of old data, a lower learning rate, fewer steps", "100", "", "", "1-2", "3", "q"))
     assert "3 answers so far with a confidence: 80% sure on average, 67% right" in (
         capsys.readouterr().out)
 
@@ -362,7 +384,10 @@ def test_a_half_typed_answer_waits_for_enter_while_one_says_how_sure(home):
     drill.sure.value = "90 %"
     press_enter(drill)
     drill.waiting.join(10)
-    assert drill.phase == "rate" and drill.back.lines[0] == "Your answer: it freezes W"
+    assert drill.phase == "follow"
+    answer(drill, "and B")
+    assert drill.phase == "rate"
+    assert drill.back.lines[0] == "Your answer: it freezes W and B and B"
     assert drill.session.confidence == 0.9 and drill.key.value == ""
 
 
@@ -396,7 +421,7 @@ def test_a_question_mark_explains_the_ratings_and_is_no_answer(home):
     drill = ft.drill(topic="basics")
     key(drill, "?")
     assert drill.phase == "ask" and any("4 could teach it" in line for line in drill.comment.lines)
-    key(drill, "LoRA trains two thin factors")
+    answer(drill, "foo bar")
     assert drill.phase == "rate" and drill.comment.lines == []
     key(drill, "?")
     assert drill.phase == "rate" and any("Rate 1" in line for line in drill.comment.lines)
@@ -439,7 +464,7 @@ def test_every_line_of_a_drill_fits_into_80_columns(home):
         [sys.executable, "-m", "ftkit.cli", "drill", "--topic", "memory", "--new", "2"], cwd=ROOT,
         stdin=slave, stdout=slave, stderr=slave, env=os.environ | {"TERM": "dumb", "COLUMNS": "80"})
     os.close(slave)
-    os.write(master, b"?\n\n1\n\n1\n\n")
+    os.write(master, b"?\n\n\nm\nm\nm\n1\n\n\n1\n\n")
     said = b""
     while select.select([master], [], [], 60)[0]:
         try:

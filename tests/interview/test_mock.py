@@ -16,7 +16,7 @@ from helpers import ROOT, others_later, start
 
 import ftkit as ft
 from ftkit.cli import options
-from ftkit.interview import bank, cards, coding, mock, mock_terminal, rubrics
+from ftkit.interview import bank, cards, coding, listening, mock, mock_terminal, rubrics
 from ftkit.lessons import progress_log
 from ftkit.notebook import widgets
 
@@ -34,6 +34,12 @@ def nothing_fails(home):
 
 def key(talk, text):
     talk.key.value = text
+
+
+def shown_model(talk):
+    """Answer the question and its follow-ups."""
+    while talk.phase != "tick":
+        key(talk, "g")
 
 
 def typed(*lines):
@@ -187,21 +193,25 @@ def test_the_clock_of_the_interview_ends_it():
 @pytest.mark.parametrize("text", ["1 9 foo", "0", "1.5", "-1"])
 def test_a_wrong_tick_is_told(text):
     with pytest.raises(ValueError, match="type numbers from 1 to 4"):
-        mock.parse_points(text, 4)
-    assert mock.parse_points("1, 3 4", 4) == {0, 2, 3} and mock.parse_points("", 4) == set()
+        listening.parse_points(text, 4)
+    for line, points in (("1, 3 4", {0, 2, 3}), ("", set()), ("1-3", {0, 1, 2}), ("2 - 3", {1, 2})):
+        assert listening.parse_points(line, 4) == points
 
 
 def test_a_whole_interview_in_the_terminal(home, capsys, monkeypatch):
-    talk = mock_terminal.interview(
-        level="junior", questions=1, rounds="concept, design, story",
-        ask=typed("?", "t", "It goes on", "from weights.", "", "1 9", "1", *["", "y"] * 3,
-                  *["said", "", "1 2"] * 2))
+    talk = mock_terminal.run(
+        mock.Talk(level="junior", questions=1, rounds="concept, design, story", seed=0),
+        typed("?", "t", "It goes on", "from weights.", "", "my words", "", "1 9", "1",
+                  "no word of it", *"yy", "said", "", "1 2", "", "", "", "1 2"))
     said = capsys.readouterr().out
     assert said.count("Model answer:") == 3 and all(t.model[0].replace("**", "") in said
                                                     for t in talk.tasks)
     assert "'9' is not a point" in said and "concept · question 1 of 3 · " in said
     kept = (talk.folder / "answers.md").read_text("utf-8")
-    assert "It goes on\nfrom weights." in kept and talk.tasks[0].prompt in kept
+    assert "It goes on\nfrom weights.\nmy words" in kept and talk.tasks[0].prompt in kept
+    assert "Where did you say 1, " in said
+    assert said.index("Follow-up: ") < said.index("Model answer")
+    assert talk.results[1]["score"] == 0 < talk.results[2]["score"]  # aloud: as ticked
     report = (talk.folder / "report.html").read_text("utf-8")
     assert "Your answer" in report and "Model answer" in report and "Cards to do" in said
     assert f"Report: {talk.folder / 'report.html'}" in said
@@ -209,7 +219,7 @@ def test_a_whole_interview_in_the_terminal(home, capsys, monkeypatch):
 
 @pytest.mark.parametrize("lines, asked, skipped", [
     ((), 0, 0), (("q",), 0, 0), (("s", "q"), 0, 1), (("l", "q"), 0, 2),
-    (("", "1", "l", "q"), 1, 1), (("an answer", "q"), 0, 0)])
+    (("", "", "", "1", "l", "q"), 1, 1), (("an answer", "q"), 0, 0)])
 def test_an_interview_can_be_left_at_any_prompt_and_the_report_comes(home, capsys, lines, asked,
                                                                       skipped):
     talk = mock_terminal.interview(questions=2, rounds="concept, story", ask=typed(*lines))
@@ -321,17 +331,21 @@ def test_an_interview_by_keys_alone_ends_in_a_report(home):
         task = talk.task
         talk.answer.value = "my own words"
         key(talk, "g")
+        for follow in task.follow_ups:
+            assert talk.prompt.lines == [f"Follow-up: {follow['question']}"]
+            assert talk.phase == "follow" and not talk.model.lines
+            key(talk, "g")
         assert task.model[0].replace("**", "") in talk.model.lines
         assert "kept in" in talk.comment.lines[0]
         key(talk, "1")
         key(talk, "2")
-        assert [box.value for box in talk.boxes[:2]] == [True, True]
+        assert [box.value for box in talk.ticks.boxes[:2]] == [True, True]
+        talk.go.click()
+        assert talk.phase == "tick" and "Where did you say 1, " in talk.comment.lines[0]
+        key(talk, "1")  # in other words, but said
         talk.go.click()
         for follow in task.follow_ups:
-            assert talk.ticks.children == ()
-            assert talk.prompt.lines == [f"Follow-up: {follow['question']}"]
-            key(talk, "g")
-            assert talk.comment.lines == [follow["answer"]]
+            assert talk.ticks.children == () and talk.comment.lines == [follow["answer"]]
             key(talk, "y")
     key(talk, "?")
     assert "leaves what is left" in talk.comment.lines[1]
@@ -368,20 +382,20 @@ def test_an_answer_typed_into_the_field_of_keys_is_moved_and_leaves_nothing_out(
     assert talk.task is task and talk.answer.value == "LoRA adds BA\nskips weight gradients"
     assert "area below" in talk.comment.lines[0]
     assert not talk.key.continuous_update  # a letter acts with Enter only
-    key(talk, "g")
-    assert talk.phase == "tick" and talk.talk.answer == talk.answer.value
+    shown_model(talk)
+    assert talk.talk.answer == talk.answer.value
 
 
 def test_the_own_answer_stays_in_sight_while_it_is_scored(home):
     talk = ft.drill(interview=True, questions=1, rounds="concept, story")
     key(talk, "g")
     talk.answer.value = "my own words"
-    key(talk, "g")
-    assert talk.phase == "tick" and talk.answer.layout.display != "none" and talk.answer.disabled
+    shown_model(talk)
+    assert talk.answer.layout.display != "none" and talk.answer.disabled
     key(talk, "s")
     assert talk.phase == "ask" and talk.answer.value == "" and not talk.answer.disabled
-    key(talk, "g")
-    assert talk.phase == "tick" and talk.answer.layout.display == "none"
+    shown_model(talk)
+    assert talk.answer.layout.display == "none"
 
 
 def test_a_key_that_does_nothing_is_told(home):
@@ -390,9 +404,9 @@ def test_a_key_that_does_nothing_is_told(home):
     key(talk, "z")
     assert talk.comment.lines == ["'z' does nothing here: g answered, s skip, l leave, q end, ?, "
                                   "then Enter"]
-    key(talk, "g")
+    shown_model(talk)
     key(talk, "9")
-    assert talk.comment.lines == [f"There is no point 9; there are {len(talk.boxes)}."]
+    assert talk.comment.lines == [f"There is no point 9; there are {len(talk.ticks.boxes)}."]
 
 
 def test_leaving_a_round_in_the_notebook_begins_the_next(home):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def append(path: Path, line: str):
-    """Append a line (ending in a newline) and flush it to the disk. Raises OSError."""
+    """Append a line (ending in a newline) and flush it to the disk. Raises OSError on failure."""
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
     try:
         lock(file)  # two kernels may append at the same time; closing the file unlocks it

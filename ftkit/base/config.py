@@ -337,23 +337,23 @@ class Config:
         if self.l2_sp and self.method != "full":
             raise UserError(
                 f"l2_sp is {self.l2_sp:g} and method is {self.method}, which freezes the weights "
-                "that l2_sp acts on; give l2_sp 0, or method full, or a lower learning_rate"
+                "that l2_sp acts on. Set l2_sp to 0, or method to full."
             )
         if self.load_in_8bit and self.method != "qlora":
             raise UserError(
-                f"load_in_8bit is True and method is {self.method}, whose base is not quantized; "
-                "give method qlora for LoRA on a base in 8 bits, or load_in_8bit False")
+                f"load_in_8bit is True and method is {self.method}, which does not quantize the "
+                "base. Set method to qlora for LoRA on an 8-bit base, or load_in_8bit to False.")
         moves_base = self.method in ("lora", "qlora") and self.init_lora_weights in MOVE_THE_BASE
         if self.kl_coef and moves_base:
             raise UserError(
                 f"kl_coef is {self.kl_coef:g} and init_lora_weights is {self.init_lora_weights}, "
-                "which changes the weights of the base that the KL is taken to; give kl_coef 0 or "
-                "init_lora_weights default")
+                "which changes the base weights that the KL is measured against. Set kl_coef to 0, "
+                "or init_lora_weights to default.")
         if "tuning" in self.method and self.num_virtual_tokens + 2 > context:
             raise UserError(
-                f"num_virtual_tokens is {self.num_virtual_tokens:,} and this model can read "
-                f"{context:,} tokens, so no room is left for a record; give {context // 2:,} or "
-                "less")
+                f"num_virtual_tokens is {self.num_virtual_tokens:,}, which leaves no room for a "
+                f"record in this model's context of {context:,} tokens; expected at most "
+                f"{context // 2:,}")
         learning_rate = self.learning_rate
         if learning_rate is None:
             defaults = LEARNING_RATES.get(model, LEARNING_RATES["other"])
@@ -365,8 +365,8 @@ class Config:
         length = min(context, 512) if self.max_length is None else self.max_length
         if length > context:
             raise UserError(
-                f"max_length {length} is longer than the {context} tokens this model can read; "
-                f"give {context} or less"
+                f"max_length is {length}, longer than the {context} tokens this model can read; "
+                f"expected at most {context}"
             )
         return self.but(learning_rate=learning_rate, max_length=length).typed(precision, device)
 
@@ -407,7 +407,7 @@ class Config:
         for word in text.split():
             name, equals, value = word.partition("=")
             if not equals:
-                raise UserError(f"{word!r:.60} in a Config string; expected name=value pairs")
+                raise UserError(f"a Config string contains {word!r:.60}; expected name=value pairs")
             check_names(cls, [name])
             values[name] = None if value == "None" else value
         return cls(**values)
@@ -429,9 +429,9 @@ class Config:
             return None
         steps = self.num_decay_steps * (self.max_steps or 0 if self.num_decay_steps < 1 else 1)
         if not steps:
-            raise UserError(f"num_decay_steps is {self.num_decay_steps:g}, a fraction, and "
-                            "transformers needs a number of steps; give num_decay_steps of at "
-                            "least 1, or max_steps")
+            raise UserError(f"num_decay_steps is {self.num_decay_steps:g}, a fraction of the run, "
+                            "but transformers expects a number of steps. Set num_decay_steps to 1 "
+                            "or more, or set max_steps.")
         return {"num_decay_steps": math.ceil(steps)}
 
 

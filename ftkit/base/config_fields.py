@@ -59,8 +59,8 @@ def option(default, help: str, choices: tuple[str, ...] = (), *, group: str, cha
     """
     words = changes.split()
     if group not in GROUPS or not {*words} <= {*CHANGES}:
-        raise ValueError(f"group {group!r} with changes {changes!r}; expected one of {GROUPS} and "
-                         f"words of {CHANGES}")
+        raise ValueError(f"the field has group {group!r} and changes {changes!r}; expected one of "
+                         f"{GROUPS} and words of {CHANGES}")
     return dataclasses.field(default=default, metadata={
         "help": help, "choices": choices, "tip": tip, "low": low, "high": high,
         "positive": positive, "group": group, "changes": frozenset(words), "usual": tuple(usual),
@@ -109,7 +109,7 @@ def without_effect(config) -> dict[str, str]:
 
 
 def grouped(config_class, names: Iterable[str] | None = None) -> dict[str, list[str]]:
-    """Group → its fields among `names` (default: all); empty groups are left out.
+    """Map each group to its fields among `names` (default: all), without empty groups.
 
     Raises UserError if a name is unknown.
     """
@@ -148,7 +148,7 @@ def neighbors(config_class, name: str, value, count: int = 5) -> list:
     """
     numeric = [field.name for field in fields_of(config_class).values() if is_slider(field)]
     if name not in numeric:
-        raise UserError(f"{name} has no list of usual values; choose one of {', '.join(numeric)}")
+        raise UserError(f"{name} has no list of usual values; expected one of {', '.join(numeric)}")
     usual = fields_of(config_class)[name].metadata["usual"]
     if value is None:
         value = usual[len(usual) // 2]

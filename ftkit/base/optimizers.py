@@ -71,8 +71,8 @@ def _eight_bit(name):
         try:
             from bitsandbytes import optim
         except ImportError:
-            raise UserError("8-bit optimizers need bitsandbytes, which is not installed here; "
-                            "`pip install bitsandbytes`, or choose adamw_torch") from None
+            raise UserError("8-bit optimizers need bitsandbytes, which is not installed. Run `pip "
+                            "install bitsandbytes`, or set optim to adamw_torch.") from None
         return getattr(optim, name)(groups, lr=learning_rate, betas=(0.9, 0.999), eps=1e-8)
 
     return make

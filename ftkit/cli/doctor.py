@@ -39,7 +39,7 @@ def _check(name: str, found: str, state: str = "ok", advice: str = "") -> Check:
 
 
 def examine() -> dict:
-    """The results: {"ok", "checks": [Check, ...], "machine", "can_run": method -> parameters}."""
+    """Return {"ok", "checks": [Check, ...], "machine", "can_run": method -> parameters}."""
     checks = [_python(), *_packages(), *_jupyter(), _tiny(), _smollm2(), _lessons(), _disk()]
     try:
         about = machine.describe()
@@ -53,7 +53,7 @@ def examine() -> dict:
 
 
 def report(result: dict) -> str:
-    """The results as text, a line per check."""
+    """Format the results as text, one line per check."""
     labels = {"ok": "ok  ", "note": "note", "bad": "BAD "}
     width = max(len(check["name"]) for check in result["checks"])
     lines = []
@@ -117,7 +117,7 @@ def _jupyter() -> list[Check]:
                 path = sys.executable  # jupyter_client starts a bare name as its own Python
             ours = Path(path).absolute().parent == Path(sys.executable).absolute().parent
             checks.append(_check("kernel", path) if ours else _check(
-                "kernel", path, "bad", f"notebooks would run in another Python; run {install}"))
+                "kernel", path, "bad", f"notebooks would run in another Python. Run {install}"))
         except NoSuchKernel:
             checks.append(_check("kernel", "none", "bad", f"run {install}"))
         version = tuple(int(part) for part in re.findall(r"\d+", metadata.version("ipykernel"))[:2])

@@ -38,14 +38,15 @@ def copy_lessons(folder: str | Path, fresh: bool = False) -> tuple[Path, dict[st
     source, folder = machine.share("notebooks"), at_home(folder)
     lessons = sorted(source.glob("*.ipynb"))
     if not lessons:
-        raise UserError(f"no lessons in {source}; in a clone, `make notebooks` builds them; an "
-                        "installed package should be installed again")
+        raise UserError(f"{source} contains no lessons. Run `make notebooks` in a clone, or "
+                        "install the package again.")
     if fresh:
         folder = _next_free(folder)
     if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder} is a file; give a folder for the lessons")
+        raise UserError(f"{folder} is a file. Choose a folder for the lessons.")
     if folder.is_dir() and folder.samefile(source):
-        raise UserError(f"{folder} is where the lessons are kept; give a folder for your own copy")
+        raise UserError(f"{folder} contains the original lessons. Choose another folder for your "
+                        "own copy.")
     old_hashes = _read_hashes(folder / HASHES)
     changes = {"new": [], "updated": [], "same": [], "kept": []}
     hashes, to_write = {}, {}
@@ -98,8 +99,8 @@ def _write_all(files: dict[str, Path], hashes: dict, folder: Path):
             with contextlib.suppress(OSError):
                 parent.rmdir()
         reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or error
-        raise UserError(f"the lessons cannot be copied to {folder}: {reason}; nothing was "
-                        "changed, give another folder") from error
+        raise UserError(f"the lessons cannot be copied to {folder}: {reason}. Nothing was changed. "
+                        "Choose another folder.") from error
 
 
 def _next_free(folder: Path) -> Path:
@@ -123,7 +124,7 @@ def _read_hashes(path: Path) -> dict:
 
 
 def report(folder: Path, changes: dict[str, list[str]]) -> str:
-    """What `copy_lessons` did, for the learner."""
+    """Describe to the learner what `copy_lessons` did."""
     lessons = {change: [name for name in names if name.endswith(".ipynb")]
                for change, names in changes.items()}
     counts = [f"{len(lessons[change])} {text}" for change, text in
@@ -150,7 +151,7 @@ def check_address(ip: str, port: int | None):
         raise UserError(f"--ip is {ip!r}; expected an address of this machine such as 127.0.0.1 "
                         "(this machine only) or 0.0.0.0 (all networks)") from None
     if port is not None and not ports.is_free(port, "127.0.0.1"):
-        raise UserError(f"port {port} is in use; give another, or leave --port out")
+        raise UserError(f"port {port} is in use. Choose another port, or leave --port out.")
 
 
 def serve(folder: Path, browser: bool = True, port: int | None = None, ip: str = "127.0.0.1"):

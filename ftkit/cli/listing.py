@@ -69,5 +69,5 @@ def _change(run, key: str) -> str:
 def check_limit(ids: list, *options):
     """Raise UserError if run ids are combined with options that filter the list."""
     if ids and any(option is not None for option in options):
-        raise UserError("--where, --sort and --limit choose from the list of all runs; leave them "
-                        "out where ids are given")
+        raise UserError("--where, --sort and --limit select from all runs and cannot be combined "
+                        "with ids. Leave them out.")

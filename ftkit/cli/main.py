@@ -70,10 +70,10 @@ def _report_error(error: Exception, args) -> int:
         change = getattr(error, "change", None)  # of a run that does not fit: what would fit
         advice = "".join(f" --{name.replace('_', '-')} {value}"
                          for name, value in (change or {}).items()).lower()
-        return _report(f"{error}; add{advice}" if advice else str(error), WRONG)
+        return _report(f"{error}. Add{advice}." if advice else str(error), WRONG)
     if isinstance(error, OSError) and _is_named(error.filename, args):
         name = formatting.show(str(error.filename), 80)
-        return _report(f"{name}: {error.strerror}; give another", WRONG)
+        return _report(f"{name}: {error.strerror}. Choose another.", WRONG)
     first_line = (str(error).strip().splitlines() or [""])[0]
     hint = "" if debug else " (FTKIT_DEBUG=1 shows where)"
     return _report(f"{type(error).__name__}: {first_line}{hint}", FAILED)
@@ -256,13 +256,14 @@ def _stored_run(args, experiment, config):
 def _train_on_ranks(args, experiment, config) -> tuple[dict, str]:
     """Train on several processes, or write a folder for torchrun; returns data and text."""
     if args.out:
-        raise options.UsageError("--out cannot be combined with --ranks or --torchrun; `train.py "
-                                 "--save` in the folder of --torchrun keeps the tuned model")
+        raise options.UsageError("--out cannot be combined with --ranks or --torchrun. To keep the "
+                                 "tuned model, run `train.py --save` in the folder of --torchrun.")
     if args.sample or args.save_steps or args.log:
         raise options.UsageError("--sample, --save-steps and --log cannot be combined with --ranks "
-                                 "or --torchrun; leave them out")
+                                 "or --torchrun. Leave them out.")
     if args.zero and not args.ranks:
-        raise options.UsageError(f"--zero {args.zero} needs --ranks: among how many processes?")
+        raise options.UsageError(f"--zero is {args.zero}, but the number of processes is not "
+                                 "given. Add --ranks.")
     from ftkit.distributed import launch
 
     if args.torchrun:

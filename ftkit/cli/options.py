@@ -62,14 +62,14 @@ class _Parser(argparse.ArgumentParser):
             word, known = wrong_command[1], re.findall(r"\b[a-z]+\b", wrong_command[2])
             message = f"no command {word!r}"
             if word in ELSEWHERE:
-                raise UsageError(f"{message}; {ELSEWHERE[word]}")
+                raise UsageError(f"{message}. {ELSEWHERE[word]}.")
         elif message.endswith("required: COMMAND"):
-            message = "give a command, such as lab (the lessons), run or check"
+            message = "no command is given; expected one such as lab (the lessons), run or check"
         message = re.sub(r"^argument (--\S+): is ", r"\1 is ", message).rstrip(".")
         near = [name for name in known if _initials(name) == word] or (
             difflib.get_close_matches(word, known, n=2, cutoff=0.5))
-        hint = f"; did you mean {' or '.join(near)}?" if near else ";"
-        raise UsageError(f"{message}{hint} see `{self.prog} --help`")
+        hint = f"; did you mean {' or '.join(near)}?" if near else "."
+        raise UsageError(f"{message}{hint} See `{self.prog} --help`.")
 
     def parse_known_args(self, args=None, namespace=None):
         # The top parser does not know the options of a command and cannot suggest one.
@@ -81,11 +81,11 @@ class _Parser(argparse.ArgumentParser):
 
 # Commands that people expect, and what to use instead.
 ELSEWHERE = {
-    "interview": "`ftkit drill --interview` is the mock interview",
-    "mock": "`ftkit drill --interview` is the mock interview",
-    "clinic": "`ftkit drill --clinic` has runs that went wrong",
+    "interview": "The mock interview is `ftkit drill --interview`",
+    "mock": "The mock interview is `ftkit drill --interview`",
+    "clinic": "`ftkit drill --clinic` shows runs that went wrong",
     "lessons": "`ftkit lab` opens the lessons",
-    "compare": "`ftkit runs ID ID` shows runs and what differs",
+    "compare": "`ftkit runs ID ID` shows how runs differ",
     "chat": "`ftkit run --sample 5` shows answers before and after a run",
     "ask": "`ftkit run --sample 5` shows answers before and after a run",
 }
@@ -102,7 +102,8 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     for name, value in vars(args).items():
         if any(isinstance(v, str) and not v.strip()
                for v in (value if isinstance(value, list) else [value])):
-            raise UsageError(f"{name.replace('_', '-')} is empty; give a value or leave it out")
+            raise UsageError(f"{name.replace('_', '-')} is empty. Give it a value, or leave it "
+                             "out.")
     return args
 
 
@@ -190,9 +191,9 @@ def _run(commands):
     _config_options(groups)
     add = groups["System"].add_argument
     add("--ranks", metavar="N", type=whole_number(1, 64),
-        help="divide the run among N processes of this machine")
+        help="split the run across N processes on this machine")
     add("--zero", metavar="STAGE", type=whole_number(0, 3),
-        help="which states the ranks divide: " + ZERO_STAGES.format(default=3))
+        help="which states are sharded across the ranks: " + ZERO_STAGES.format(default=3))
     add("--torchrun", metavar="DIR",
         help="do not train; write a folder that torchrun can start on any number of machines")
     add("--out", metavar="DIR", help="save the adapter or model in this folder")
@@ -217,8 +218,8 @@ def _check(commands):
                        help="count the rows that also occur in this file (repeatable)")
     check.add_argument("--model", metavar="NAME", help="count tokens with this model's tokenizer")
     check.add_argument("--max-length", metavar="N", type=whole_number(2),
-                       help="report records of more tokens (default with --model: its context, at "
-                            "most 512)")
+                       help="report records with more tokens (default with --model: its context, "
+                            "at most 512)")
 
 
 def _convert(commands):
@@ -258,20 +259,20 @@ def _memory(commands):
     _config_options(groups)
     add = groups["System"].add_argument
     add("--gpu", metavar="NAME|SIZE",
-        help="does it fit this GPU, such as \"RTX 4090\" or 24GB? Exit status 0: yes, 3: no; also "
-             "reports the largest batch and length, and changes that would make it fit")
+        help="check whether the step fits this GPU, such as \"RTX 4090\" or 24GB (exit status 0: "
+             "it fits, 3: it does not), and report the largest batch and possible changes")
     add("--trainer", default="ftkit", metavar="NAME",
-        help="whose step: ftkit (default), or hf for the one of transformers' Trainer")
+        help="whose training step: ftkit (default), or hf (transformers' Trainer)")
     add("--objective", metavar="NAME", help="sft (default), dpo or grpo")
     add("--gpus", default=1, metavar="N", type=whole_number(1, 2**20),
         help="number of GPUs (default: 1)")
     add("--zero", default=0, metavar="STAGE", type=whole_number(0, 3),
-        help="which states the GPUs divide: " + ZERO_STAGES.format(default=0))
+        help="which states are sharded across the GPUs: " + ZERO_STAGES.format(default=0))
     add("--offload", action="store_true", help="keep optimizer states in the host's memory")
     add("--device", metavar="NAME",
-        help="cpu or cuda (default: this machine's for a model that is here, else cuda)")
+        help="cpu or cuda (default: this machine's for a model stored here, else cuda)")
     add("--attention", metavar="NAME",
-        help="sdpa or eager: the attention of transformers on padded batches, instead of ftkit's")
+        help="sdpa or eager: transformers' attention on padded batches, instead of ftkit's")
     add("--logits", metavar="N", type=whole_number(1),
         help="largest number of logits that the loss computes at a time")
     add("--verbose", action="store_true", help="also print what the prediction assumes")
@@ -285,12 +286,12 @@ def _drill(commands):
     drill.add_argument("--level", metavar="NAME",
                        help="junior, mid, senior or staff; several: junior,mid")
     drill.add_argument("--topic", metavar="NAME",
-                       help="a topic such as LoRA or memory, or: your misses, your cards")
+                       help="a topic, such as LoRA or memory; also: your misses, your cards")
     drill.add_argument("--new", metavar="N", default=10, type=whole_number(0, 1000),
-                       help="new cards at most (default: 10)")
-    drill.add_argument("--interview", action="store_true", help="a timed mock interview instead")
+                       help="maximum number of new cards (default: 10)")
+    drill.add_argument("--interview", action="store_true", help="hold a timed mock interview")
     drill.add_argument("--clinic", action="store_true",
-                       help="runs that went wrong, to be named from what a colleague would send")
+                       help="diagnose runs that went wrong from what a colleague would send")
     drill.add_argument("--rounds", metavar="NAME",
                        help="rounds of the interview: concept, coding, design, story (default: "
                             "all); several: concept,coding")
@@ -302,13 +303,13 @@ def _drill(commands):
     drill.add_argument("--list", action="store_true", help="list the questions and their ids")
     drill.add_argument("--prove", metavar="ID", help="run the proof of a question's answer")
     drill.add_argument("--cards", metavar="FILE",
-                       help='your own cards, one {"front": "question", "back": "answer"} a line '
+                       help='your own cards, one {"front": "question", "back": "answer"} per line '
                             "(default: cards.jsonl in your ftkit home)")
     drill.add_argument("--suspended", action="store_true", help="list the suspended cards")
     drill.add_argument("--resume", metavar="CARD", help="ask a suspended card again")
     drill.add_argument("--export", metavar="FILE", help="write the cards: .csv for Anki, or .json")
     drill.add_argument("--cheat-sheet", metavar="FILE",
-                       help="write a page to print (HTML), its numbers computed now")
+                       help="write a printable page (HTML) with numbers computed now")
 
 
 def _runs(commands):
@@ -318,7 +319,7 @@ def _runs(commands):
                            "playground exported, which are added")
     runs.add_argument("--where", metavar="TERMS",
                       help="only runs for which all terms hold, such as \"method=lora "
-                           "val_loss<0.5\"; a word is looked for in names and settings")
+                           "val_loss<0.5\"; a word searches names and settings")
     runs.add_argument("--sort", metavar="NAME",
                       help="sort by a measure or a field, such as val_loss; -val_loss: largest "
                            "first (default: by time, newest last)")
@@ -360,8 +361,8 @@ def check_resume(args: argparse.Namespace):
     for name, value in vars(args).items():
         if name not in GO_WITH_RESUME and value != usual.get(name):
             option = "--" + {"probes": "probe"}.get(name, name).replace("_", "-")
-            raise UsageError(f"{option} cannot be combined with --resume, which continues the "
-                             f"same run; leave {option} out, or start a new run")
+            raise UsageError(f"{option} cannot be combined with --resume, which continues the same "
+                             f"run. Leave {option} out, or start a new run.")
 
 
 def config(args: argparse.Namespace) -> Config:

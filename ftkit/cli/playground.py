@@ -22,8 +22,8 @@ def address() -> str:
     """The address of the page. Raises UserError if it is not built."""
     found = page()
     if found is None:
-        raise UserError(f"the playground is not built in {machine.share('playground')}; in a clone "
-                        "with Node 18 or later, `make playground` builds it")
+        raise UserError(f"the playground is not built in {machine.share('playground')}. In a clone "
+                        "with Node 18 or later, run `make playground`.")
     return found.as_uri()
 
 
@@ -35,8 +35,8 @@ def show(browser: bool) -> str:
 
 
 def stored(id: str) -> list:
-    """The stored run with this id, or the runs of a file that the playground exported, which are
-    added to the store unless they are there already. Raises UserError."""
+    """Load a stored run by its id, or the runs in a file that the playground exported. New ones are
+    added to the store. Raises UserError if there is no such run or the file has none."""
     from ftkit.experiment import store
     from ftkit.experiment.run import Run
 
@@ -45,8 +45,8 @@ def stored(id: str) -> list:
     try:
         runs = [Run.from_dict(saved) for saved in json.loads(at_home(id).read_text("utf-8"))]
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UserError(f"{id} holds no runs of the playground ({error}); its button `Export "
-                        "runs` writes such a file") from None
+        raise UserError(f"{id} has no playground runs ({error}). Use a file that the button "
+                        "`Export runs` of the playground wrote.") from None
     for run in runs:
         if run.id not in store.ids():
             store.add(run)

@@ -204,7 +204,7 @@ class _Audit:
         same, asks = schema.first_of(self.whole), schema.first_of(self.question)
         for i, line in enumerate(self.lines):
             if same[i] != i:
-                self.warn(line, None, f"the same as line {self.lines[same[i]]}")
+                self.warn(line, None, f"is the same as line {self.lines[same[i]]}")
                 near.pop(i, None)
             elif asks[i] != i and self.kind != "text":
                 other = ("differs only in white space" if self.unspaced[i] ==
@@ -212,7 +212,7 @@ class _Audit:
                 self.warn(line, None,
                           f"has the same prompt as line {self.lines[asks[i]]} and {other}")
             if i in near:
-                self.warn(line, None, f"nearly the same as line {self.lines[near[i]]}")
+                self.warn(line, None, f"is nearly the same as line {self.lines[near[i]]}")
         return int((same != range(len(same))).sum()), len(near)
 
 

@@ -29,7 +29,7 @@ def convert(source, tools: str | None = None, skip: bool = False) -> tuple[schem
     instead of raising DataError.
     """
     if tools not in (None, "text"):
-        raise UserError(f"tools is {tools!r}; expected text, or None")
+        raise UserError(f"tools is {tools!r}; expected 'text' or None")
     if isinstance(source, str | Path) and at_home(source).is_file():
         path = at_home(source)
         rows = file_formats.rows(path)
@@ -70,11 +70,11 @@ def write(source, out: str | Path, tools: str | None = None, skip: bool = False)
     """
     out = at_home(out)
     if "\0" in str(out):
-        raise UserError(f"{show(str(out))} has a zero byte; name a new file")
+        raise UserError(f"{show(str(out))} contains a zero byte. Choose another file name.")
     if out.exists():
-        raise UserError(f"{show(str(out))} exists; name a new file")
+        raise UserError(f"{show(str(out))} exists already. Choose another file name.")
     if out.suffix != ".jsonl":
-        raise UserError(f"{show(str(out))} does not end in .jsonl; rename it")
+        raise UserError(f"{show(str(out))} does not end in .jsonl. Choose a name that does.")
     records, left_out = convert(source, tools, skip)
     unfinished = out.with_name(f"{out.name}.unfinished")
     try:
@@ -84,8 +84,8 @@ def write(source, out: str | Path, tools: str | None = None, skip: bool = False)
         os.replace(unfinished, out)
     except OSError as error:
         unfinished.unlink(missing_ok=True)
-        raise UserError(f"{show(str(out))} cannot be written ({error.strerror}); name another "
-                        "file") from None
+        raise UserError(f"{show(str(out))} cannot be written ({error.strerror}). Choose another "
+                        "file name.") from None
     return len(records), left_out
 
 

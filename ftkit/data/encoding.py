@@ -288,8 +288,8 @@ def _pack(lengths: Sequence[int], max_length: int) -> list[list[int]]:
     for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
         length = lengths[i]
         if length > max_length:
-            raise UserError(f"an example has {length} tokens, more than max_length {max_length}; "
-                            "encode with max_length, or raise it")
+            raise UserError(f"an example has {length} tokens, but max_length is {max_length}. "
+                            "Encode the records with this max_length, or raise max_length.")
         at = bisect.bisect_left(room, (length, 0))
         if at == len(room):
             free, row = max_length, len(rows)

@@ -54,7 +54,7 @@ def rows(path: str | Path, digest=None) -> Rows:
                 return
             content = file.read()
         except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
-            yield 0, None, Problem(0, None, f"the compressed file is damaged ({error}); download "
+            yield 0, None, Problem(0, None, f"the compressed file is damaged ({error}). Download "
                                             "it again")
             return
     if digest is not None:
@@ -71,7 +71,7 @@ def _decoded(content: bytes) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise UserError(f"line {line} is not UTF-8 (0x{content[error.start]:02X}); if it is "
+        raise UserError(f"line {line} is not UTF-8 (0x{content[error.start]:02X}). If the file is "
                         "Latin-1, convert it: `iconv -f LATIN1 -t UTF-8 OLD > NEW`") from None
 
 
@@ -199,14 +199,14 @@ def _parquet(content: bytes) -> Rows:
         import pyarrow
         import pyarrow.parquet
     except ImportError:
-        yield 0, None, Problem(0, None, "reading Parquet needs pyarrow, which is not installed: "
-                               "`pip install pyarrow`")
+        yield 0, None, Problem(0, None, "reading Parquet needs pyarrow, which is not installed. "
+                               "Run `pip install pyarrow`")
         return
     try:
         found = pyarrow.parquet.read_table(io.BytesIO(content)).to_pylist()
     except (pyarrow.ArrowException, OSError, ValueError) as error:  # ValueError: no UTF-8
         why = str(error).partition("\n")[0]
-        yield 0, None, Problem(0, None, f"not a complete Parquet file ({why:.80}); download it "
+        yield 0, None, Problem(0, None, f"not a complete Parquet file ({why:.80}). Download it "
                                         "again")
         return
     for number, row in enumerate(found, 1):

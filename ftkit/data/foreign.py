@@ -210,7 +210,8 @@ def listed(source: Any, split: str) -> list:
             raise UserError(f"data is {type(source).__name__}; {EXPECTED}")
         if split not in source:
             raise UserError(f"data is a {type(source).__name__} of {', '.join(map(str, source))}; "
-                            f"give one of them, such as data[{next(iter(source), '')!r}]")
+                            "expected one of them. Pass it, such as "
+                            f"data[{next(iter(source), '')!r}].")
         source = source[split]
     if hasattr(source, "to_dicts"):  # polars
         rows = source.to_dicts()

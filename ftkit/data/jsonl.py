@@ -98,14 +98,14 @@ def opening(path: Path):
 
 def _no_file(path: Path) -> str:
     if path.is_char_device():
-        return "a device; expected a data file"
+        return "this is a device; expected a data file"
     if (path / "dataset_info.json").exists():
-        return ("a data set in the format of save_to_disk; convert it to a file: `python -c \"from "
-                f"datasets import load_from_disk; load_from_disk({str(path)!r}).to_json("
+        return ("this is a dataset written by save_to_disk. Convert it to a file: `python -c \""
+                f"from datasets import load_from_disk; load_from_disk({str(path)!r}).to_json("
                 f"{path.name + '.jsonl'!r})\"`")
     inside = sorted({file.suffix for file in path.iterdir() if file.suffix})
     name = shlex.quote(f"{path}/*{inside[0] if inside else '.jsonl'}")
-    return f"a folder; expected a data file, or a pattern for several: {name}"
+    return f"this is a folder; expected a data file, or a pattern for several: {name}"
 
 
 def _on_the_hub(path: Path) -> str:
@@ -115,9 +115,9 @@ def _on_the_hub(path: Path) -> str:
         return ""
     file = f"{path.name}.jsonl"
     install = "" if find_spec("datasets") else "python -m pip install datasets && "
-    return (f"; to download it from the Hugging Face hub run `{install}python -c \"from datasets "
+    return (f". To download it from the Hugging Face hub, run `{install}python -c \"from datasets "
             f"import load_dataset; load_dataset('{path}', split='train').to_json('{file}')\"`, "
-            f"then give {file}")
+            f"then pass {file}")
 
 
 def rows(path: str | Path, digest=None) -> Iterator[tuple[int, dict | None, Problem | None]]:
@@ -131,15 +131,15 @@ def rows(path: str | Path, digest=None) -> Iterator[tuple[int, dict | None, Prob
 
 
 PACKED = {  # first bytes → what the file is, and what to do
-    b"\x1f\x8b": "the file is compressed by gzip; rename it: `mv OLD NEW.jsonl.gz`",
-    b"BZh": "the file is compressed by bzip2; rename it: `mv OLD NEW.jsonl.bz2`",
-    b"\xfd7zX": "the file is compressed by xz; rename it: `mv OLD NEW.jsonl.xz`",
-    b"\x28\xb5\x2f\xfd": "the file is compressed by Zstandard; unpack it: "
+    b"\x1f\x8b": "the file is compressed by gzip. Rename it: `mv OLD NEW.jsonl.gz`",
+    b"BZh": "the file is compressed by bzip2. Rename it: `mv OLD NEW.jsonl.bz2`",
+    b"\xfd7zX": "the file is compressed by xz. Rename it: `mv OLD NEW.jsonl.xz`",
+    b"\x28\xb5\x2f\xfd": "the file is compressed by Zstandard. Unpack it: "
                          "`zstd -d OLD -o NEW.jsonl`",
     b"\x89PNG": "the file is a picture; expected records, such as JSON Lines",
-    b"PAR1": "the file is Parquet; rename it: `mv OLD NEW.parquet`",
-    b"PK\x03\x04": "the file is a zip archive or a spreadsheet; unpack it (`unzip OLD`), or save "
-                   "the sheet as CSV",
+    b"PAR1": "the file is Parquet. Rename it: `mv OLD NEW.parquet`",
+    b"PK\x03\x04": "the file is a zip archive or a spreadsheet. Unpack it (`unzip OLD`), or save "
+                   "the sheet as CSV.",
 }
 
 
@@ -151,7 +151,7 @@ def not_text(head: bytes) -> str | None:
     if head.startswith((b"\xff\xfe", b"\xfe\xff")) or (b"\0" in head and head.strip(b"\0")):
         kind = "UTF-16" if head.startswith((b"\xff\xfe", b"\xfe\xff")) else (
             "UTF-16BE" if head.startswith(b"\0") else "UTF-16LE")
-        return ("the file is UTF-16; expected UTF-8, convert it: "
+        return ("the file is UTF-16; expected UTF-8. Convert it: "
                 f"`iconv -f {kind} -t UTF-8 OLD > NEW`")
     return None
 
@@ -210,10 +210,11 @@ def _parse(line: bytes) -> dict:
         text = line.decode("utf-8").strip(" \t\r\n")
     except UnicodeDecodeError as error:
         if _BINARY.search(line):
-            raise UserError("a binary file; expected JSON Lines in UTF-8") from None
+            raise UserError("the file is binary; expected JSON Lines in UTF-8") from None
         byte = line[error.start]
-        raise UserError(f"not UTF-8: byte {error.start + 1} of the line is 0x{byte:02X}; if it is "
-                        "Latin-1, convert it: `iconv -f LATIN1 -t UTF-8 OLD > NEW`") from None
+        raise UserError(f"not UTF-8: byte {error.start + 1} of the line is 0x{byte:02X}. If the "
+                        "file is Latin-1, convert it: `iconv -f LATIN1 -t UTF-8 OLD > "
+                        "NEW`") from None
     try:
         record = DECODER.decode(text)
     except _Repeated:
@@ -223,7 +224,7 @@ def _parse(line: bytes) -> dict:
     except RecursionError:
         raise UserError("nested too deeply; expected a flat JSON object") from None
     except ValueError:  # Python refuses to convert integers of thousands of digits
-        raise UserError("a number with too many digits; put text in quotes") from None
+        raise UserError("a number has too many digits. If it is text, put it in quotes.") from None
     if not isinstance(record, dict):
         raise UserError(f"{show(record)} is not an object; expected one JSON object on each line")
     return record
@@ -231,7 +232,7 @@ def _parse(line: bytes) -> dict:
 
 _BINARY = re.compile(rb"[\0-\x08\x0e-\x1a\x1c-\x1f]")  # control characters that text never has
 _CSV = "not JSON, perhaps CSV"
-_ARRAY = "the file is one JSON array, not JSON Lines; rename it: `mv OLD NEW.json`"
+_ARRAY = "the file is one JSON array, not JSON Lines. Rename it: `mv OLD NEW.json`"
 
 
 def _not_json(text: str, error: json.JSONDecodeError, ended: bool) -> str:
@@ -242,7 +243,7 @@ def _not_json(text: str, error: json.JSONDecodeError, ended: bool) -> str:
     if text.startswith(("<!", "<?", "<html")):
         return f"HTML or XML, not JSON ({show(text, 30)}); expected one JSON object on each line"
     if text.startswith(("{'", "{ '")):
-        return "single quotes around names; JSON needs double quotes (write it with json.dumps)"
+        return "names have single quotes; expected double quotes. Write the file with json.dumps."
     rest = text[error.pos :]
     if text[: error.pos].rstrip().endswith(",") and rest[:1] in ("}", "]"):
         return f"a comma before the closing {rest[0]} (at character {error.pos}); remove it"

@@ -40,8 +40,8 @@ def counts(shares: Mapping[str, float], n: int) -> dict[str, int]:
     """Divide `n` draws in proportion to `shares`, rounded (largest remainder) so they sum to n."""
     total = sum(shares.values())
     if n < 0 or any(share < 0 for share in shares.values()) or not total:
-        raise UserError(f"n is {n} and shares are {dict(shares)!r}; expected numbers of at "
-                        "least 0, and one share above 0")
+        raise UserError(f"n is {n} and shares are {dict(shares)!r}; expected no negative number, "
+                        "and at least one share above 0")
     exact = {task: n * share / total for task, share in shares.items()}
     out = {task: int(draws) for task, draws in exact.items()}
     by_rest = sorted(exact, key=lambda task: out[task] - exact[task])
@@ -59,8 +59,8 @@ def draw(
     often, give or take one. Raises UserError if the names in `sets` and `shares` differ.
     """
     if sets.keys() != shares.keys():
-        raise UserError(f"sets has the names {', '.join(sets)} and shares has {', '.join(shares)}; "
-                        "expected the same names")
+        raise UserError(f"sets has the keys {', '.join(sets)} and shares has {', '.join(shares)}; "
+                        "expected the same keys in both")
     rng, mixed = random.Random(seed), []
     for task, wanted in counts(shares, n).items():
         mixed += _passes(sets[task], wanted, rng, f"the task {task!r}")
@@ -85,7 +85,8 @@ def mix(a: list, b: list, share: float, seed: int) -> schema.Records:
 def _passes(records: list, n: int, rng: random.Random, title: str) -> list[dict]:
     """Draw `n` records in repeated passes over all of them, each in random order."""
     if n and not len(records):
-        raise UserError(f"{title} has no records to draw {n} from")
+        raise UserError(f"{title} has no records; expected at least one, since {n} are to be drawn "
+                        "from it")
     drawn: list[dict] = []
     while len(drawn) < n:
         drawn += rng.sample(list(records), min(len(records), n - len(drawn)))

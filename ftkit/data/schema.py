@@ -93,7 +93,8 @@ def several(source) -> list[Path] | None:
         return None
     found = sorted(map(Path, glob.glob(str(path), recursive=True)))
     if not found:
-        raise UserError(f"data is {show(str(source))}, but no file matches this pattern")
+        raise UserError(f"data is {show(str(source))}, a pattern that matches no file; expected at "
+                        "least one file")
     return found
 
 
@@ -153,11 +154,11 @@ def sample_path(name: str, split: str = "train") -> Path:
     names = sample_names()
     if name in names:
         has = ", ".join(sorted(p.name.split(".")[1] for p in folder.glob(f"{name}.*.jsonl")))
-        raise UserError(f"the sample {name!r} has no split {split!r}; it has {has}")
+        raise UserError(f"the sample {name!r} has no split {split!r}; expected one of {has}")
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else f"samples: {', '.join(names)}"
-    raise UserError(f"no sample is named {name!r}; {hint} (give your own file with its extension, "
-                    "such as my.jsonl)")
+    raise UserError(f"no sample is named {name!r}; {hint} (name a file of your own with its "
+                    "extension, such as my.jsonl)")
 
 
 # ------------------------------------------------------------------------------------ checking
@@ -240,7 +241,7 @@ def _chat_problems(messages, row: int, field: str = "messages") -> list[Problem]
                                          '{"role": ..., "content": ...}')]
     if len(messages) > MOST_MESSAGES:
         return [Problem(row, field, f"{len(messages):,} messages; expected at most "
-                                    f"{MOST_MESSAGES:,}; divide the conversation")]
+                                    f"{MOST_MESSAGES:,}. Divide the conversation.")]
     problems, roles = [], []
     for i, message in enumerate(messages):
         name = f"{field}[{i}]"

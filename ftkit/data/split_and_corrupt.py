@@ -19,8 +19,8 @@ from ftkit.data.record_list import LargeFile, RecordList, Records
 def split(records: Sequence[dict], fraction: float, seed: int) -> tuple[RecordList, RecordList]:
     """Split into (train, validation), with about `fraction` of the records in validation.
 
-    Records with the same prompt (instruction and input) stay together, so nothing leaks. UserError
-    if all records have the same prompt.
+    Records with the same prompt (instruction and input) stay together, so nothing leaks. Raises
+    UserError if all records have the same prompt.
     """
     import numpy as np
 
@@ -32,8 +32,9 @@ def split(records: Sequence[dict], fraction: float, seed: int) -> tuple[RecordLi
     sizes = np.bincount(first)
     order = array("L", np.flatnonzero(sizes).astype("L").tobytes())
     if len(order) < 2:
-        raise UserError(f"the {len(records)} record(s) all have the same prompt and cannot be "
-                        "split; give more records, or a separate validation file")
+        raise UserError(f"all {len(records)} record(s) have the same prompt, so they cannot be "
+                        "split. Add records with other prompts, or pass a separate validation "
+                        "file.")
     random.Random(seed).shuffle(order)
     held_out, taken, wanted = np.zeros(len(sizes), bool), 0, fraction * len(records)
     while len(order) > 1 and (not taken or taken + sizes[order[-1]] / 2 <= wanted):
@@ -84,7 +85,7 @@ def corrupt(records: list, kind: str, share: float, seed: int) -> Records:
     if not 0 <= share <= 1:
         raise UserError(f"share is {share!r}; expected a number from 0 to 1")
     if any("output" not in record for record in records):
-        raise UserError("a record has no output; corrupt needs instruction records")
+        raise UserError("a record has no output; expected instruction records")
     rng = random.Random(seed)
     chosen = sorted(rng.sample(range(len(records)), round(share * len(records))))
     worse = list(records)

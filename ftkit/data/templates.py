@@ -76,7 +76,7 @@ def choose(tokenizer, template: str | None) -> str | None:
         template = "chat" if tokenizer.chat_template else "alpaca"
     if template == "chat":
         if not tokenizer.chat_template:
-            raise UserError("template is 'chat', but this tokenizer has no chat template; give "
+            raise UserError("template is 'chat', but this tokenizer has no chat template; expected "
                             "alpaca, plain or a format string")
         return None
     if template in ("alpaca", "plain"):
@@ -160,8 +160,8 @@ def _render(tokenizer, conversations: list[list[dict]], owners: list[int], ask: 
                 apply(conversation)
             except Exception as error:  # noqa: BLE001  a template may raise anything
                 raise Rejected(owner, "the tokenizer's chat template rejects this conversation "
-                                      f"({show(str(error), 80)}); change the conversation, or give "
-                                      "another template, such as alpaca") from None
+                                      f"({show(str(error), 80)}). Change the conversation, or "
+                                      "choose another template, such as alpaca.") from None
         raise
 
 
@@ -218,9 +218,9 @@ def _answer(before: str, until: str, whole: str, said: str, ends: re.Pattern) ->
     Raises UserError if the answer is different in `whole`, the complete conversation.
     """
     if not (until.startswith(before) and whole.startswith(before)):
-        raise UserError("the chat template's generation prompt has text that a finished "
-                        "conversation lacks (such as the start of a thought), so no loss mask is "
-                        "right; give another template, such as alpaca")
+        raise UserError("the chat template's generation prompt contains text that a finished "
+                        "conversation lacks (such as the start of a thought), so the labels would "
+                        "be wrong. Choose another template, such as alpaca.")
     answer = until[len(before) :]
     found = [match.end() for match in ends.finditer(answer)]
     answer = answer[: found[-1]] if found else answer.rstrip()
@@ -229,10 +229,10 @@ def _answer(before: str, until: str, whole: str, said: str, ends: re.Pattern) ->
         answer = next((answer[:stop] for stop in reversed(found)
                        if whole.startswith(before + answer[:stop])), "")
         if said not in answer:
-            raise UserError("the chat template renders this answer differently as the last turn "
-                            "and inside the conversation (it may drop thoughts), so no loss mask "
-                            "is right; make each answer a record of its own")
+            raise UserError("the chat template renders this answer differently when other turns "
+                            "follow it (it may drop thoughts), so the labels would be wrong. Make "
+                            "each answer a record of its own.")
     if said[-30:] not in answer:
-        raise UserError("the chat template does not write the assistant's text (it may expect a "
-                        "list as content); give another template, such as alpaca")
+        raise UserError("the chat template leaves out the assistant's text (it may expect content "
+                        "to be a list). Choose another template, such as alpaca.")
     return answer

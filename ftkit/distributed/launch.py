@@ -88,7 +88,7 @@ class RankRun:
 
     @property
     def sent(self) -> list[int]:
-        """Bytes that each rank's collectives moved in one step, counted like the ZeRO paper."""
+        """Bytes that each rank's collectives moved in one step, counted as in the ZeRO paper."""
         return [sum(kinds.values()) for kinds in self.traffic]
 
     @property
@@ -199,26 +199,27 @@ def _accept(ranks, stages, engine):
         from importlib.util import find_spec
 
         if find_spec("deepspeed") is None:
-            raise UserError("DeepSpeed is not installed; `pip install ftkit[deepspeed]` gets it "
-                            "(it needs a C++ compiler), or take engine torch")
+            raise UserError("engine is deepspeed, but DeepSpeed is not installed. Run `pip install "
+                            "ftkit[deepspeed]` (it needs a C++ compiler), or set engine to torch.")
         if 0 in stages:
-            raise UserError("with DeepSpeed zero is 1, 2 or 3; 0 is plain DDP of engine torch")
+            raise UserError("zero is 0 and engine is deepspeed, which supports 1, 2 and 3. For 0 "
+                            "(plain DDP), set engine to torch.")
 
 
 def _followed(config: Config) -> Config:
     """Return `config`. Raises UserError if the script would train differently from `lab.run`."""
     if config.method not in ("full", "lora", "ia3"):
-        raise UserError(f"method is {config.method}; on several ranks it is full, lora or ia3 "
-                        "(quantized weights and virtual tokens are not sharded here)")
+        raise UserError(f"method is {config.method}; expected full, lora or ia3 for a run on "
+                        "several ranks (quantized weights and virtual tokens are not sharded here)")
     if config.precision == "fp16":
-        raise UserError("precision is fp16, whose loss scale each rank would choose for itself; "
-                        "take bf16 or fp32")
+        raise UserError("precision is fp16, but each rank would choose its own loss scale; "
+                        "expected bf16 or fp32")
     known, idle = fields_of(type(config)), without_effect(config)
     for name in given(config):
         if not known[name].metadata["on_ranks"] and name not in idle:
             raise UserError(f"{name} is {getattr(config, name)!r}, which a run on several ranks "
-                            f"does not support; give {known[name].default!r}, or run it in one "
-                            "process")
+                            f"does not support. Set it to {known[name].default!r}, or use one "
+                            "process.")
     return config
 
 
@@ -237,8 +238,8 @@ def _fits(config, counts, ranks, stages):
     need = ranks * (IMPORTS + max(states, formula.FP32 * total))  # each loads the whole model first
     free = free_memory.available()
     if need > free:
-        raise UserError(f"{ranks} ranks of this model need at least {gb(need)} and "
-                        f"{gb(free)} are free; take fewer ranks, a higher zero or lora")
+        raise UserError(f"{ranks} ranks of this model need at least {gb(need)}, but {gb(free)} are "
+                        "free. Use fewer ranks, a higher zero, or method lora.")
 
 
 def _read(folder: Path, stage: int, config, lab, about) -> RankRun:
@@ -265,13 +266,13 @@ def start(folder: str | Path, ranks: int, *options: str, port: int | None = None
           timeout: float = 600, script: Path = SCRIPT):
     """Run `script` in `ranks` local processes and wait for them.
 
-    They get torchrun's environment (RANK, WORLD_SIZE, MASTER_PORT ...). If a rank fails, on an
-    interrupt or at the timeout, all are stopped. Raises UserError if `port` is in use.
+    The processes get torchrun's environment (RANK, WORLD_SIZE, MASTER_PORT ...). All are stopped
+    if a rank fails, on an interrupt or at the timeout. Raises UserError if `port` is in use.
     """
     meeting_port = port if port is not None else ports.free_port()
     if port is not None and not ports.is_free(port):
-        raise UserError(f"port {port} is in use by another program; give another, "
-                        "or none, and a free one is found")
+        raise UserError(f"port {port} is in use by another program. Choose another port, or leave "
+                        "port out to use a free one.")
     with tempfile.TemporaryDirectory(prefix="ftkit-output-") as output_folder:
         files = [Path(output_folder) / f"rank{rank}.txt" for rank in range(ranks)]
         processes = []
@@ -305,8 +306,8 @@ def _wait(processes, outputs, timeout):
         if any(process.poll() for process in processes):
             break
         if time.monotonic() > until:
-            raise RankDied(f"the ranks did not finish in {timeout:g} s and were stopped; give a "
-                           "longer timeout, or fewer steps")
+            raise RankDied(f"the ranks did not finish in {timeout:g} s and were stopped. Set a "
+                           "longer timeout, or fewer steps.")
         time.sleep(0.05)
     failed = [rank for rank, process in enumerate(processes) if process.poll()]
     if failed:
@@ -324,8 +325,8 @@ def _died(failed, processes, outputs) -> Exception:
     code = processes[first].returncode
     last = texts[first].splitlines()[-1:] or ["it printed nothing"]
     if "EADDRINUSE" in texts[first] or "address already in use" in texts[first].lower():
-        return UserError("the port at which the ranks meet was taken by another program in the "
-                         "meantime; run it again")
+        return UserError("another program took the port on which the ranks connect. Start the run "
+                         "again.")
     if code == 2 and texts[first].startswith("train.py: "):
         return UserError(texts[first].removeprefix("train.py: "))
     how = f"ended with status {code}: {last[0]}"

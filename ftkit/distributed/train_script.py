@@ -69,14 +69,14 @@ def refuse(why: str):
 
 
 def join(asked: int | None, engine: str) -> torch.device:
-    """Join the process group; refuse if its size is not the one requested."""
+    """Join the process group; exit if its size is not the one requested."""
     if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
-        refuse("no RANK and WORLD_SIZE in the environment; start it with "
-               "`torchrun --nproc-per-node N train.py` (N may be 1)")
+        refuse("RANK and WORLD_SIZE are not set. Start train.py with `torchrun --nproc-per-node N "
+               "train.py` (N may be 1).")
     world, local = int(os.environ["WORLD_SIZE"]), int(os.environ.get("LOCAL_RANK", 0))
     if asked and asked != world:
-        refuse(f"{asked} ranks were asked for, but this process was started as one of {world}; "
-               "`accelerate launch` without a GPU does that: use torchrun")
+        refuse(f"{asked} ranks were requested, but {world} were started. `accelerate launch` "
+               "without a GPU does that: use torchrun.")
     here = int(os.environ.get("LOCAL_WORLD_SIZE", world))
     if torch.cuda.is_available() and torch.cuda.device_count() >= here:
         device = torch.device("cuda", local)
@@ -92,12 +92,12 @@ def join(asked: int | None, engine: str) -> torch.device:
 
 
 def same_everywhere(path: Path, device):
-    """Refuse if machines have different plans, since their ranks would wait for each other."""
+    """Exit if machines have different plans, since their ranks would wait for each other."""
     total = sum(path.read_bytes())
     sums = torch.tensor([total, -total], device=device)
     dist.all_reduce(sums, dist.ReduceOp.MAX)
     if sums[0] != -sums[1]:
-        refuse("the ranks do not have the same steps.jsonl; copy one folder to all machines")
+        refuse("the ranks have different steps.jsonl files. Copy the same folder to all machines.")
 
 
 # ------------------------------------------------------------------------------ model and data
@@ -214,7 +214,8 @@ def deepspeed(model, stage: int, settings: dict, device):
     import deepspeed
 
     if stage == 0:
-        refuse("DeepSpeed takes --zero 1, 2 or 3; 0 is plain DDP of --engine torch")
+        refuse("--zero is 0 and --engine is deepspeed, which supports 1, 2 and 3. For 0 (plain "
+               "DDP), use --engine torch.")
     bucket = max(10_000, sum(p.numel() for p in model.parameters()) // 10)
     sharing = {"stage": stage, "overlap_comm": False, "reduce_bucket_size": bucket,
                "allgather_bucket_size": bucket}
@@ -372,7 +373,7 @@ def keep(model, folder, where, stage):
 
 
 def note(held: dict, **parts):
-    """Update the largest number of bytes that this rank has held of each part."""
+    """Update this rank's largest number of bytes per part."""
     for part, tensors in parts.items():
         size = sum(local(t).numel() * local(t).element_size() for t in tensors)
         held[part] = max(held.get(part, 0), size)

@@ -108,7 +108,8 @@ class World:
     def feed(self, batches: list[tuple[torch.Tensor, torch.Tensor]]):
         """Begin a step: give each rank its own batch (x, y), each (B, width)."""
         if len(batches) != len(self.ranks):
-            raise IllegalMove(f"{len(batches)} batches for {len(self.ranks)} ranks; one for each")
+            raise IllegalMove(f"{len(batches)} batches were given for {len(self.ranks)} ranks; "
+                              "expected one for each rank")
         total = sum(len(x) for x, _ in batches)
         self.inputs = {(rank, 0): x for rank, (x, _) in enumerate(batches)}
         self.targets = [(y, total) for _, y in batches]
@@ -119,8 +120,8 @@ class World:
         for rank in self.ranks:
             W = self._whole(rank, layer, "forward")
             if (rank, layer) not in self.inputs:
-                raise IllegalMove(f"rank {rank} has no input for layer {layer}: feed a batch, then "
-                                  "forward the layers in order")
+                raise IllegalMove(f"rank {rank} has no input for layer {layer}. Feed a batch, then "
+                                  "call forward on the layers in order.")
             self.inputs[rank, layer + 1] = torch.tanh(self.inputs[rank, layer] @ W)
             if layer == self.layers[-1]:
                 y, total = self.targets[rank]
@@ -133,8 +134,8 @@ class World:
         for rank in self.ranks:
             W = self._whole(rank, layer, "backward")
             if (rank, layer) not in self.upstream:
-                raise IllegalMove(f"no gradient has reached layer {layer} of rank {rank} yet: "
-                                  "forward all layers, then backward from the last")
+                raise IllegalMove(f"no gradient has reached layer {layer} on rank {rank}. Call "
+                                  "forward on all layers, then backward from the last one.")
             above = self.upstream.pop((rank, layer)) * (1 - self.inputs[rank, layer + 1] ** 2)
             gradient = self.inputs[rank, layer].T @ above
             self.upstream[rank, layer - 1] = above @ W.T
@@ -148,7 +149,7 @@ class World:
             piece, (start, stop) = self.pieces["parameters"][rank, layer], self.shard(rank)
             if not (piece.good[0] <= start and stop <= piece.good[1]):
                 raise IllegalMove(f"rank {rank} has no current copy of its own part of layer "
-                                  f"{layer}; update it first")
+                                  f"{layer}. Call update on the layer first.")
             parts.append(piece.part(start, stop))
         self.moved["all_gather"] += self.n
         for rank in self.ranks:
@@ -183,10 +184,11 @@ class World:
         for (rank, layer), state in self.pieces["optimizer"].items():
             gradient = self.pieces["gradients"].get((rank, layer))
             if gradient is None:
-                raise IllegalMove(f"rank {rank} has no gradient of layer {layer}: backward first")
+                raise IllegalMove(f"rank {rank} has no gradient of layer {layer}. Call backward "
+                                  "first.")
             if not (gradient.good[0] <= state.start and state.stop <= gradient.good[1]):
                 raise IllegalMove(f"rank {rank} would update layer {layer} with the gradient of "
-                                  "its own batch alone: all_reduce or reduce_scatter first")
+                                  "its own batch alone. Call all_reduce or reduce_scatter first.")
         self.t += 1
         for (rank, layer), state in self.pieces["optimizer"].items():
             gradient = self.pieces["gradients"][rank, layer]
@@ -287,12 +289,13 @@ class World:
     def _whole(self, rank, layer, what):
         piece = self.pieces["parameters"][rank, layer]
         if len(piece.values) < self.n:
-            raise IllegalMove(f"rank {rank} cannot {what} layer {layer}: of its {self.n} "
-                              f"parameters it holds {piece.start} to {piece.stop - 1}; all_gather "
-                              "them first")
+            raise IllegalMove(f"rank {rank} cannot {what} layer {layer}, because it holds only the "
+                              f"parameters {piece.start} to {piece.stop - 1} of {self.n}. Call "
+                              "all_gather first.")
         if piece.good != (0, self.n):
-            raise IllegalMove(f"rank {rank} cannot {what} layer {layer}: outside its own part the "
-                              "parameters are those of the step before; all_gather them first")
+            raise IllegalMove(f"rank {rank} cannot {what} layer {layer}, because its copy of the "
+                              "other ranks' parts is from the previous step. Call all_gather "
+                              "first.")
         return piece.values.view(self.width, self.width)
 
     def _sum(self, layer):
@@ -300,10 +303,11 @@ class World:
         for rank in self.ranks:
             piece = self.pieces["gradients"].get((rank, layer))
             if piece is None:
-                raise IllegalMove(f"rank {rank} has no gradient of layer {layer}: backward first")
+                raise IllegalMove(f"rank {rank} has no gradient of layer {layer}. Call backward "
+                                  "first.")
             if piece.good != (0, 0):
-                raise IllegalMove(f"the gradients of layer {layer} are summed already; once more "
-                                  "would count every batch several times")
+                raise IllegalMove(f"the gradients of layer {layer} are already summed. A second "
+                                  "sum would count every batch several times.")
             total += piece.values
         return total
 

@@ -153,7 +153,7 @@ def generate(
         limits = [max_new_tokens] * len(prompts)
     if len(limits) != len(prompts):
         raise UserError(f"max_new_tokens has {len(limits)} values for {len(prompts)} prompts; "
-                        "give one number, or one per prompt")
+                        "expected one number, or one for each prompt")
     empty = [i for i, prompt in enumerate(prompts) if not prompt]
     if empty:
         raise UserError(f"prompt {empty[0]} is empty; expected at least one token")

@@ -44,7 +44,7 @@ def train(
 ) -> Iterator[dict]:
     """Train `model` in place for `total` optimizer steps; yields one row (dict) per step.
 
-    units: the units of a batch, each a list of examples (one example, or a packed row).
+    units: what batches are drawn from, each a list of examples (one example, or a packed row).
     evaluate: called every `eval_steps` and after the last step; its numbers are added to the row.
     order: indices of `units` for each forward pass; by default reshuffled in every epoch.
     begin: called with the Update before the first step, to restore the state of an interrupted run

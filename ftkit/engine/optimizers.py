@@ -62,8 +62,8 @@ def _groups(params: dict[str, torch.nn.Parameter], config, factor: float = 1.0) 
 class Combined(torch.optim.Optimizer):
     """Several optimizers, each with its own parameters, combined into one.
 
-    They share the dicts `param_groups` and `state` with it, so learning rates and checkpoints of
-    the combined optimizer apply to them.
+    The parts share the dicts `param_groups` and `state` of this optimizer, so its learning rates
+    and checkpoints apply to them.
     """
 
     def __init__(self, parts: list[torch.optim.Optimizer]):

@@ -35,11 +35,11 @@ def attention(module, query, key, value, attention_mask, *args, ftkit_layout=Non
         return _register()(module, query, key, value, attention_mask, *args, **kwargs)
     for name in ("softcap", "s_aux", "sinks", "position_bias", "head_mask"):
         if kwargs.get(name) is not None:
-            raise Unsupported(f"its attention uses {name}")
+            raise Unsupported(f"the model's attention uses {name}")
     if attention_mask is not None and attention_mask.numel() > 1:
-        raise Unsupported("its layers create their own attention masks")
+        raise Unsupported("the model's layers create their own attention masks")
     if kwargs.get("is_causal") is False or not getattr(module, "is_causal", True):
-        raise Unsupported("its attention is not causal")
+        raise Unsupported("the model's attention is not causal")
     if torch.is_autocast_enabled(query.device.type):
         dtype = torch.get_autocast_dtype(query.device.type)
         query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
@@ -153,9 +153,9 @@ def known_obstacle(model) -> str | None:
 def obstacle_met(model, layout) -> str | None:
     """Explain why a packed pass was invalid (arguments did not reach our attention); else None."""
     if not layout.windows:
-        return "its layers do not pass keyword arguments on to the attention function"
+        return "the model's layers do not pass keyword arguments on to the attention function"
     if _slides(base_of(model).config.get_text_config()) and layout.windows == {None}:
-        return "its sliding window does not reach the attention function"
+        return "the model's sliding window does not reach the attention function"
     return None
 
 

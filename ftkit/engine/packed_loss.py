@@ -99,12 +99,12 @@ class Forward:
 
 
 def loss_sum(model, batch: PackedBatch) -> torch.Tensor:
-    """`Forward.of(model).loss_sum(batch)`, for a single batch."""
+    """Loss sum of a single batch: `Forward.of(model).loss_sum(batch)`."""
     return Forward.of(model).loss_sum(batch)
 
 
 def token_losses(model, batch: PackedBatch) -> torch.Tensor:
-    """`Forward.of(model).token_losses(batch)`, for a single batch."""
+    """Token losses of a single batch: `Forward.of(model).token_losses(batch)`."""
     return Forward.of(model).token_losses(batch)
 
 

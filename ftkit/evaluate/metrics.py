@@ -133,7 +133,7 @@ def macro_f1(predictions: Sequence, labels: Sequence) -> float:
 
 def kappa(a: Sequence, b: Sequence) -> float:
     """Cohen's kappa (1960), the agreement of two judges beyond chance: 1 is full agreement, 0 is
-    chance, nan if both use only one label, the same."""
+    chance, nan if both use one and the same label throughout."""
     n = len(a)
     observed = sum(x == y for x, y in zip(a, b, strict=True)) / n
     chance = sum(list(a).count(w) * list(b).count(w) for w in set(a)) / n**2

@@ -30,12 +30,12 @@ def judge(questions: list[str], answers: dict[str, list[str]], file: str | Path 
     if the lists have different lengths.
     """
     if len(answers) != 2:
-        raise UserError(f"answers has {len(answers)} models; expected a dict with two, name → list "
-                        "of answers")
+        raise UserError(f"answers has {len(answers)} entries; expected two, each a model's name "
+                        "with its list of answers")
     for name, given in answers.items():
         if len(given) != len(questions):
             raise UserError(f"{name!r} has {len(given)} answers to {len(questions)} questions; "
-                            "expected one for each")
+                            "expected one answer to each question")
     return Votes(questions, answers, at_home(file) if file else None, judge, seed)
 
 
@@ -87,7 +87,7 @@ class Votes:
             raise UserError(f"choice is {choice!r}; expected left, tie or right")
         item = self.at
         if item is None:
-            raise UserError("every question has been judged")
+            raise UserError("all questions have been judged already")
         left, right = self.sides(item)
         won = {"left": left, "right": right, "tie": "tie"}[choice]
         self._set(item, won)

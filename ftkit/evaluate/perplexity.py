@@ -44,8 +44,8 @@ def score(model, tokenizer, texts: list[str], window: int | None = None,
     window = window or loading.context(model)
     stride = stride or window - 1
     if not 1 <= stride < window:
-        raise UserError(f"stride is {stride}; expected 1 to {window - 1} for a window of {window}, "
-                        "since a larger stride would skip tokens")
+        raise UserError(f"stride is {stride} and the window has {window} tokens; expected 1 to "
+                        f"{window - 1}, since a larger stride would skip tokens")
     start = document_start(tokenizer) or [tokenizer.eos_token_id]
     device = next(model.parameters()).device
     scores = []

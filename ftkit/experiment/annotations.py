@@ -34,7 +34,7 @@ def change(id: str, **values):
     """Set name, note or hidden of a run. Raises UserError if a text exceeds 200 characters."""
     for key, value in values.items():
         if isinstance(value, str) and len(value) > LONGEST:
-            raise UserError(f"the {key} has {len(value)} letters; at most {LONGEST} are kept")
+            raise UserError(f"the {key} has {len(value)} letters; expected at most {LONGEST}")
     with _lock:
         notes = read()
         entry = {**FIELDS, **notes.get(id, {}), **values}

@@ -122,23 +122,23 @@ def of_run(lab, run: Run, save_steps: int | None, stored: Run | None) -> Checkpo
     if save_steps is None and stored is None:
         return None
     if isinstance(save_steps, bool) or not isinstance(save_steps, int) or save_steps < 0:
-        raise UserError(f"save_steps is {save_steps!r}; expected a whole number at least 0, or "
+        raise UserError(f"save_steps is {save_steps!r}; expected a whole number of at least 0, or "
                         "None")
     if not lab.CAN_RESUME:
-        raise UserError(f"a run of {type(lab).__name__} keeps no checkpoints and cannot be "
-                        "resumed; leave save_steps out")
+        raise UserError(f"save_steps is {save_steps!r}, but a run of {type(lab).__name__} keeps no "
+                        "checkpoints and cannot be resumed. Leave save_steps out.")
     if stored is None:
         return Checkpoints(run, save_steps)
     if run.total_steps != stored.total_steps:
-        raise UserError(f"run {stored.id} has {stored.total_steps} steps and would have "
-                        f"{run.total_steps} now; set FTKIT_TIER as it was then")
+        raise UserError(f"run {stored.id} has {stored.total_steps} steps, but it would have "
+                        f"{run.total_steps} now. Set FTKIT_TIER to the value it had then.")
     run.id, saved = stored.id, latest(stored.id)
     if saved is not None:
         facts = saved["facts"]
         run.rows = stored.rows[: facts["start"]["step"]]
         if [row.get("step") for row in run.rows] != list(range(1, facts["start"]["step"] + 1)):
-            raise UserError(f"the rows of run {stored.id} are damaged, so it cannot continue; "
-                            "run it again from the start")
+            raise UserError(f"the rows of run {stored.id} are damaged, so it cannot continue. Run "
+                            "it again from the start.")
         run.before = {k: math.nan if v is None else v for k, v in facts["before"].items()}
         run.samples = facts["samples"]
     return Checkpoints(run, save_steps, saved, resumed=True)
@@ -189,8 +189,8 @@ def _restore(update, facts: dict, tensors: dict[str, torch.Tensor]):
             if not p.requires_grad:
                 continue
             if f"weight.{name}" not in tensors or tensors[f"weight.{name}"].shape != p.shape:
-                raise UserError(f"the checkpoint has no {name} of shape {tuple(p.shape)}; the run "
-                                "is of another version of ftkit, so run it again from the start")
+                raise UserError(f"the checkpoint has no {name} of shape {tuple(p.shape)}, so "
+                                "another version of ftkit wrote it. Run it again from the start.")
             p.copy_(tensors[f"weight.{name}"])
             start = f"optimizer.{name}/"
             state = {key.removeprefix(start): value.to(p.device) if value.ndim else value.clone()
@@ -256,15 +256,15 @@ def source_of(id: str) -> dict:
     try:
         return json.loads((store.folder_of(id) / SOURCE).read_text("utf-8"))
     except (OSError, ValueError):
-        raise UserError(f"run {id} cannot be rebuilt from the command line, since its records or "
-                        "model were not files; in Python, build the same Experiment and call "
-                        f"lab.resume({id!r})") from None
+        raise UserError(f"run {id} cannot be rebuilt from the command line, because its records or "
+                        "its model were not files. In Python, build the same Experiment and call "
+                        f"lab.resume({id!r}).") from None
 
 
 def stored(id: str) -> Run:
     """Load a stored run to continue it. Raises UserError if it is finished."""
     run = store.load_run(id)
     if store.has_ended(run.id) and run.is_finished:
-        raise UserError(f"run {run.id} has reached its end ({run.stopped or 'all steps'}); there "
-                        "is nothing to resume")
+        raise UserError(f"run {run.id} has reached its end ({run.stopped or 'all steps'}), so "
+                        "there is nothing to resume")
     return run

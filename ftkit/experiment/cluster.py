@@ -33,12 +33,12 @@ class Dask:
         try:
             self.client = distributed.get_client()
         except ValueError:
-            raise UserError("backend='dask' needs a cluster; make one first: `from dask.distributed"
-                            " import Client; client = Client()`, or "
-                            "Client('scheduler-address:8786')") from None
+            raise UserError("backend is 'dask', but no cluster is connected. Make one: `from "
+                            "dask.distributed import Client; client = Client()`. Connect to an "
+                            "existing one: Client('scheduler-address:8786').") from None
 
     def put(self, pickled: bytes):
-        """Put `pickled` on the cluster, as a task so that it survives the loss of a worker."""
+        """Put `pickled` on the cluster, as a task, so that it survives the loss of a worker."""
         return self.client.submit(bytes, pickled, pure=False)
 
     def submit(self, *arguments):
@@ -66,8 +66,8 @@ class Ray:
         except ImportError:
             raise _missing("ray") from None
         if not ray.is_initialized():
-            raise UserError("backend='ray' needs a cluster; start one first: `import ray; "
-                            "ray.init()`, or ray.init(address='auto') for one that runs already")
+            raise UserError("backend is 'ray', but no cluster is connected. Start one: `import "
+                            "ray; ray.init()`. Connect to a running one: ray.init(address='auto').")
         self.ray, self.lost = ray, (ray.exceptions.WorkerCrashedError,
                                     ray.exceptions.OutOfMemoryError,
                                     ray.exceptions.NodeDiedError)
@@ -99,7 +99,8 @@ ENGINES = {"dask": Dask, "ray": Ray}
 
 
 def _missing(name: str) -> UserError:
-    return UserError(f"backend={name!r} needs {name}: pip install 'ftkit[{name}]'")
+    return UserError(f"backend is {name!r}, but {name} is not installed. Run `pip install "
+                     f"'ftkit[{name}]'`.")
 
 
 def train(state: SweepState, backend: str):
@@ -150,7 +151,7 @@ def _collect(state: SweepState, engine, pending: dict, wait: bool):
             raise UserError(
                 f"the workers that trained run {i + 1} of {len(state.configs)} ({state.configs[i]})"
                 f" ended repeatedly ({type(error).__name__}), perhaps for lack of memory. Finished "
-                "runs are in the store: the same call with resume=True continues") from None
+                "runs are in the store. To continue, repeat the call with resume=True.") from None
         run.notes.append("trained on the cluster; its model was not sent back")
         state.add_remote(i, run)
         if state.remaining:

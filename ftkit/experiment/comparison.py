@@ -100,7 +100,7 @@ class Comparison:
         return Table(rows or [{"": "nothing differs"}])
 
     def picture(self):
-        """Draw a panel per measure, with a dot per seed and the mean and spread of each group."""
+        """Draw a panel per measure, with a dot per seed and each group's mean and spread."""
         from ftkit.report import style as fig
 
         shown = sorted({index for pair in self.pairs if pair.effects
@@ -180,13 +180,13 @@ def compare(a, b, *more, repeat: int | None = None, lab=None) -> Comparison:
         group = series.as_runs(given)
         name = chr(ord("a") + index) if index < 26 else f"run {index + 1}"
         if not group:
-            raise UserError(f"{name} is empty; give a Run or a list of Runs")
+            raise UserError(f"{name} is empty; expected a Run or a list of Runs")
         for other in group[1:]:
             mixed = [n for n in fingerprint.differences([group[0]], [other]) if n != "seed"]
             if mixed:
-                raise UserError(f"the runs of {name} differ in {', '.join(mixed)}; a list holds "
-                                "runs of one config with several seeds, so pass the others as "
-                                "arguments of their own")
+                raise UserError(f"the runs of {name} differ in {', '.join(mixed)}; expected runs "
+                                "of one config with several seeds. Pass the others as separate "
+                                "arguments.")
         groups.append(group)
         names.append(name)
     added = [_stored_seeds(group) if len(group) == 1 else [] for group in groups]
@@ -291,11 +291,11 @@ def _repeats(group, seeds, lab) -> list:
     first = group[0]
     lab = lab or next((r.experiment for r in group if getattr(r, "experiment", None)), None)
     if lab is None:
-        raise UserError(f"run {first.id} comes from the store, which does not keep its "
-                        "experiment; give it: compare(..., lab=ft.Experiment(...))")
+        raise UserError(f"run {first.id} comes from the store, which does not keep its experiment. "
+                        "Pass it: compare(..., lab=ft.Experiment(...)).")
     made_in, now = first.data.get("held_still") or {}, lab.fixed_settings()
     other = [k for k in now if made_in and made_in.get(k) != now[k]]
     if other:
-        raise UserError(f"run {first.id} was not made in this experiment: "
-                        f"{', '.join(other)} differ")
+        raise UserError(f"run {first.id} was made in another experiment, which differs in "
+                        f"{', '.join(other)}. Pass the experiment that made it as lab.")
     return list(lab.sweep(first.config, seed=missing))

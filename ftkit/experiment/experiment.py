@@ -114,8 +114,8 @@ class Experiment:
         stored = checkpoints.stored(id)
         if differs := stored.differing(self.identity()):
             raise UserError(f"run {stored.id} was made with another model, other records, or "
-                            f"another version of ftkit ({', '.join(differs)} differ); build the "
-                            "experiment as it was then")
+                            f"another version of ftkit ({', '.join(differs)} differ). Build the "
+                            "experiment as it was then.")
         return self._train(stored.config, Watch(save_steps=save_steps, **watching), out, stored)
 
     def _train(self, config, watch: Watch, out, stored: Run | None = None) -> Run:
@@ -168,7 +168,7 @@ class Experiment:
                 else schema.compact(again).sha256}
 
     def identity(self) -> dict:
-        """Everything that two runs of one Config share if one stands for the other: the fixed
+        """Everything that must be equal for a stored run to replace a new one: the fixed
         settings, every file of the model and its base, the tokenizer, and ftkit's code."""
         return plain(self.fixed_settings() | self._made_of())
 
@@ -232,8 +232,7 @@ class Experiment:
         from ftkit.memory_use import preflight
 
         if type(config) is not self.CONFIG:
-            raise UserError(f"{type(self).__name__}.run was given a {type(config).__name__}; give "
-                            f"a {self.CONFIG.__name__}")
+            raise UserError(f"config is {type(config).__name__}; expected a {self.CONFIG.__name__}")
         facts, predicted, smaller = preflight.ModelFacts.of(self.model), None, None
         if facts is not None:
             config, predicted, smaller = preflight.fitted(self, facts.resolve(config), facts)
@@ -287,15 +286,16 @@ class Experiment:
         """Return (model, tokenizer) with the initial weights; the caller may train the model."""
         if not isinstance(self.model, str):
             if config.method == "qlora":
-                raise UserError("qlora needs a model by name or folder, since its weights are "
-                                "quantized while they are loaded; save the tuned model first")
+                raise UserError("method is qlora, which quantizes weights while they are loaded; "
+                                "expected a model given by name or folder. Save the tuned model "
+                                "first.")
             model, tokenizer = self.model
             model = copy.deepcopy(model)
             return merge.unwrap(model), tokenizer
         if config.method == "qlora":
             if adapter_folder.is_adapter(loading.locate(self.model)):
-                raise UserError(f"qlora needs a whole model and {self.model} is an adapter; "
-                                "`ftkit export` merges it into its base first")
+                raise UserError(f"method is qlora and {self.model} is an adapter; expected a whole "
+                                "model. Merge the adapter into its base with `ftkit export` first.")
             return loading.load(self.model, quantize=True, dtype=loading.base_dtype(config),
                                 quant_type=config.bnb_4bit_quant_type,
                                 load_in_8bit=config.load_in_8bit)

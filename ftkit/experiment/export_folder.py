@@ -24,7 +24,8 @@ from ftkit.model import loading, rounding
 
 
 class Written(NamedTuple):
-    """config: with defaults filled in, as a run stores it. about: a Run's facts about its data.
+    """The result of `write`. config: with defaults filled in, as a run stores it. about: facts for
+    `Run.data`.
     trainable, total: numbers of parameters. model: path or hub id; "model" if in the folder.
     steps: optimizer steps of the plan."""
 
@@ -40,7 +41,7 @@ def new_folder(folder: str | Path) -> Path:
     """Return the path of a folder to be written. Raises UserError if it is in use."""
     folder = Path(folder)
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
-        raise UserError(f"{folder} exists and is not an empty folder; name a new one")
+        raise UserError(f"{folder} exists and is not an empty folder. Choose another folder.")
     return folder
 
 

@@ -29,7 +29,7 @@ SETUP = 0.3  # seconds to copy the model and read the records
 
 @dataclasses.dataclass
 class Facts:
-    """What the time of a run depends on besides the Config. record_tokens: mean tokens of a record.
+    """What a run's time depends on besides the Config. record_tokens: mean tokens per record.
     records: number of training records. evaluation_tokens: sum over all evaluation sets."""
 
     model: preflight.ModelFacts

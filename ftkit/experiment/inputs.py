@@ -35,11 +35,11 @@ def named_probes(probes) -> dict:
     records_of = {}
     for name, source in named:
         if isinstance(source, dict):
-            raise UserError('probes are records; give them a name, {"mine": records}')
+            raise UserError('probes has records without a name; expected {"mine": records}')
         if name in records_of or name == "val":
             what = "two probes are" if name in records_of else "a probe is"
-            raise UserError(f"{what} called {name!r}; give its file another name, or probes as a "
-                            "dict of name → source (val is the validation records)")
+            raise UserError(f"{what} called {name!r} (val is the validation records). Rename the "
+                            "file, or pass probes as a dict of name → source.")
         records_of[name] = schema.compact(source, "validation")
     return records_of
 
@@ -53,11 +53,12 @@ def named_metrics(metrics, probes) -> dict:
     """Check metrics (name → function). Raises UserError if a name is a column of the rows."""
     metrics = {} if metrics is None else metrics
     if not isinstance(metrics, dict) or not all(map(callable, metrics.values())):
-        raise UserError("metrics are a dict of name → function of (model, tokenizer)")
+        raise UserError(f"metrics is {metrics!r:.60}; expected a dict of name → function of "
+                        "(model, tokenizer)")
     taken = metrics.keys() & {*COLUMNS, *(f"{name}_loss" for name in probes)}
     if taken:
-        raise UserError(f"a metric is called {min(taken)!r}, which a row has already; give it "
-                        "another name")
+        raise UserError(f"a metric is called {min(taken)!r}, which is the name of another column. "
+                        "Give it another name.")
     return dict(metrics)
 
 
@@ -66,7 +67,7 @@ def number(name: str, value) -> float:
     try:
         return float(value)
     except (TypeError, ValueError):
-        raise UserError(f"the metric {name!r} gave {show(value)}; expected a number") from None
+        raise UserError(f"the metric {name!r} returned {show(value)}; expected a number") from None
 
 
 def check_kinds(model, template, eval_records):
@@ -78,7 +79,7 @@ def check_kinds(model, template, eval_records):
     if not isinstance(template, str | None):
         raise UserError(f"template is {show(template)}; expected text, or None")
     if isinstance(eval_records, bool) or not isinstance(eval_records, int) or eval_records < 1:
-        raise UserError(f"eval_records is {eval_records!r}; expected a whole number at least 1")
+        raise UserError(f"eval_records is {eval_records!r}; expected a whole number of at least 1")
 
 
 def some(records, n: int) -> schema.Records:
@@ -130,11 +131,12 @@ def questions(records: schema.RecordList, n: int | list[str]) -> list[dict]:
     if isinstance(n, list | tuple) and all(isinstance(prompt, str) for prompt in n):
         return [{"instruction": prompt, "input": "", "output": ""} for prompt in n]
     if isinstance(n, bool) or not isinstance(n, int) or n < 0:
-        raise UserError(f"sample is {n!r:.60}; expected a whole number at least 0, or a list of "
+        raise UserError(f"sample is {n!r:.60}; expected a whole number of at least 0, or a list of "
                         "prompts")
     if n and records.kind == "text":
-        raise UserError(f"sample is {n} and {records.name} has records of text, which ask nothing; "
-                        "leave sample out, or give val records with an instruction")
+        raise UserError(f"sample is {n}, but {records.name} has text records, which ask no "
+                        "questions. Leave sample out, or pass validation records with an "
+                        "instruction.")
     return list(some(records, n)) if n else []
 
 
@@ -144,15 +146,15 @@ def free_folder(out):
         return None
     folder = Path(out)
     if os.path.exists(folder) and not (folder.is_dir() and not any(folder.iterdir())):
-        raise UserError(f"--out {out} exists and is not an empty folder; name a new one")
+        raise UserError(f"--out {out} exists and is not an empty folder. Choose another folder.")
     missing = [p for p in (folder, *folder.parents) if not os.path.exists(p)]
     try:  # better now than after the run
         folder.mkdir(parents=True, exist_ok=True)
         os.rmdir(tempfile.mkdtemp(dir=folder))
     except (OSError, ValueError) as error:  # ValueError: a zero byte
         why = getattr(error, "strerror", None) or error
-        raise UserError(f"--out {show(str(out))} cannot be written ({why}); name another "
-                        "folder") from None
+        raise UserError(f"--out {show(str(out))} cannot be written ({why}). Choose another "
+                        "folder.") from None
     finally:
         for parent in missing:
             with contextlib.suppress(OSError, ValueError):

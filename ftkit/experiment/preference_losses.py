@@ -103,7 +103,7 @@ def advantages(rewards: torch.Tensor, scale_rewards: str = "group") -> torch.Ten
 
     scale_rewards: "group" or "batch" divides by its standard deviation (equal rewards in a group
     give zeros); "none" follows Dr. GRPO, Liu et al. 2025 (arXiv 2503.20783). RLOO's leave-one-out
-    advantage (arXiv 2402.14740) is the one of "none" times n / (n - 1).
+    advantage (arXiv 2402.14740) equals that of "none" times n / (n - 1).
     """
     centered = rewards - rewards.mean(1, keepdim=True)
     if scale_rewards == "none":

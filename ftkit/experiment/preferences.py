@@ -88,7 +88,7 @@ def kl(model, reference, tokenizer, records: list[dict], max_new_tokens: int = 2
 
 
 class Objective(Experiment):
-    """An Experiment with a loss other than the mean over labeled tokens."""
+    """Base class of Experiments whose loss is not the mean over labeled tokens."""
 
     UNSUPPORTED = flagged(Config, "sft_only")
     NEEDS_TOKEN_LOSSES = True
@@ -97,8 +97,8 @@ class Objective(Experiment):
     def encode(self, tokenizer, config):
         for name in self.UNSUPPORTED:
             if getattr(config, name) != Config.__dataclass_fields__[name].default:
-                raise UserError(f"{name} is {getattr(config, name)!r}; {type(self).__name__} "
-                                f"cannot do that, leave {name} out")
+                raise UserError(f"{name} is {getattr(config, name)!r}, which {type(self).__name__} "
+                                f"does not support. Leave {name} out.")
         return super().encode(tokenizer, config)
 
     def training_rows(self, run, prepared, measure):
@@ -159,8 +159,8 @@ class DPO(Objective):
     def __init__(self, model="tiny", data="preferences", **options):
         super().__init__(model, data, **options)
         if {self.train.kind, self.val.kind} != {"preference"}:
-            raise UserError(f"DPO needs preference records and {self.train.name} has "
-                            f"{self.train.kind} records; give instruction, chosen and rejected")
+            raise UserError(f"DPO needs preference records, but {self.train.name} has "
+                            f"{self.train.kind} records; expected instruction, chosen and rejected")
 
     def encode(self, tokenizer, config):
         prepared = super().encode(tokenizer, config)
@@ -260,8 +260,9 @@ def mismatched(pairs, max_length: int | None) -> list[tuple[dict, dict]]:
     is only one pair.
     """
     if len(pairs) < 2:
-        raise UserError("loss_type kto estimates a KL from answers to other questions, but there "
-                        "is only one pair; give at least two, or another loss_type")
+        raise UserError("loss_type is kto, which estimates a KL from answers to other questions, "
+                        "but there is only one pair. Pass at least two pairs, or choose another "
+                        "loss_type.")
 
     def joined(example, other):
         start, at = _answer_start(example), _answer_start(other)

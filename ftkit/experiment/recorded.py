@@ -33,8 +33,8 @@ class RecordedRun(Run):
 
     @property
     def model(self) -> Any:
-        raise UserError("a recorded run has no model: only its numbers and a few answers were "
-                        "kept (`run.after`, `run.rows`, `run.answers`); train one with "
+        raise UserError("a recorded run has no model, only numbers and a few answers (`run.after`, "
+                        "`run.rows`, `run.answers`). To get a model, train it with "
                         f"`ft.Experiment(model={self.model_name!r}, ...).run(run.config)`")
 
     @model.setter
@@ -124,8 +124,8 @@ def read(name: str) -> Recorded:
     try:
         return Recorded(json.loads(path.read_text("utf-8")))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"the file {path} is damaged ({clean(str(error))}); restore it, or make "
-                        f"it again: make recorded {name}") from None
+        raise UserError(f"the file {path} is damaged ({clean(str(error))}). Restore it, or make it "
+                        f"again with make recorded {name}") from None
 
 
 def _line(runs: Recorded) -> dict:

@@ -24,7 +24,8 @@ class DataInfo(TypedDict, total=False):
 
     truncated, skipped, replayed: records that were cut, left out, or added from general data.
     held_still: `Experiment.fixed_settings`, which two runs must share to be compared.
-    made_of: what else two runs share if one stands for the other, see `Experiment.identity`.
+    made_of: further facts that must be equal for a stored run to replace a new one, see
+    `Experiment.identity`.
     """
 
     name: Required[str]
@@ -42,8 +43,8 @@ class DataInfo(TypedDict, total=False):
 class Prepared:
     """The encoded data of a run.
 
-    units: the units of a batch, each a list of examples (a single example, or a packed row);
-    preference objectives use pairs or prompts. evaluations: measure, such as val_loss → examples.
+    units: what batches are drawn from: lists of examples (a single example, or a packed row); pairs
+    or prompts for preference objectives. evaluations: measure, such as val_loss → examples.
     about: `Run.data`.
     """
 
@@ -108,7 +109,7 @@ class Run:
         return int(step) if isinstance(step, int | float) and step == step else len(self.rows)
 
     def differing(self, identity: dict) -> list[str]:
-        """Names of what this run does not share with `lab.identity()`; [] if it is such a run."""
+        """Names of the facts in which this run differs from `lab.identity()`."""
         shared: dict = {}
         for part in (self.data.get("held_still"), self.data.get("made_of"),
                      {"ftkit": self.versions.get("ftkit")}):
@@ -116,7 +117,7 @@ class Run:
         return [name for name, value in identity.items() if shared.get(name) != value]
 
     def note_versions(self):
-        """Add a note if the run was made with other versions of the libraries than are here."""
+        """Add a note if the run was made with other versions of the libraries."""
         def release(version):  # without the build, such as +cpu
             return str(version).partition("+")[0]
 

@@ -25,8 +25,8 @@ def save(run, out):
         if not isinstance(error, OSError | SafetensorError):
             raise
         reason = getattr(error, "strerror", None) or str(error)
-        raise UserError(f"run {run.id} is done and kept, but its weights could not be written to "
-                        f"{out}: {reason}; {_save_elsewhere(run)}") from None
+        raise UserError(f"run {run.id} is complete and stored, but its weights could not be "
+                        f"written to {out}: {reason}. {_save_elsewhere(run)}") from None
 
 
 def _to_save(run):
@@ -50,5 +50,5 @@ def _save_elsewhere(run) -> str:
         export.keep_recipe(run, place)
     except (OSError, SafetensorError):
         shutil.rmtree(place, ignore_errors=True)
-        return "make room and run it again"
-    return f"they are in {place}, make room and copy them"
+        return "Free some disk space and run it again."
+    return f"They are in {place}. Copy them from there."

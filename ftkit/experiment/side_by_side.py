@@ -197,7 +197,7 @@ def choose_workers(sweep: SweepState, runs: list[PausableRun], parallel: bool | 
     elif reason:
         sweep.notes.append(f"one after the other: {reason}")
         if parallel:
-            messages.say(f"the runs go one after the other: {reason}")
+            messages.say(f"the runs are trained one after the other: {reason}")
     return workers
 
 

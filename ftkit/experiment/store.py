@@ -94,8 +94,8 @@ class Writer:
             work()
         except OSError as error:
             file, self.rows_file = self.rows_file, None
-            note = (f"the run is not being stored: {error.strerror or error} ({self.folder}); it "
-                    "continues in memory, set FTKIT_HOME to a folder with room")
+            note = (f"the run is not being stored: {error.strerror or error} ({self.folder}). "
+                    "It continues in memory. Set FTKIT_HOME to a folder with free space.")
             self.run.notes.append(note)
             messages.say(note)
             if file:
@@ -132,10 +132,10 @@ def load_run(id: str) -> Run:
         name for name in ids() if id and name.startswith(id)]
     if len(matches) != 1:
         what = "matches several runs: " + ", ".join(matches[:5]) if matches else "names no run"
-        raise UserError(f"{id!r} {what}; `ftkit runs` lists them")
+        raise UserError(f"{id!r} {what}. Run `ftkit runs` to list all runs.")
     run = read(matches[0])
     if run is None:
-        raise UserError(f"the run in {_folder() / matches[0]} cannot be read; delete the folder")
+        raise UserError(f"the run in {_folder() / matches[0]} cannot be read. Delete the folder.")
     return run
 
 

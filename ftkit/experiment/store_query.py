@@ -47,8 +47,8 @@ def _term(term: str) -> Callable[[dict], bool]:
     if sign in _TESTS:
         limit = _number(value)
         if limit is None:
-            raise UserError(f"{term!r:.60} compares with {value!r:.30}, which is not a number; "
-                            f"give one, such as {name}{sign}0.5")
+            raise UserError(f"{term!r:.60} compares with {value!r:.30}; expected a number, such as "
+                            f"{name}{sign}0.5")
         return lambda known: (number := _number(known.get(name))) is not None and bool(
             _TESTS[sign](number, limit))
 
@@ -77,7 +77,7 @@ def ordered(entries: list[dict], by: str) -> list[dict]:
     name, down = by.lstrip("-"), by.startswith("-")
     if entries and not any(name in entry for entry in entries):
         known = ", ".join(dict.fromkeys(key for entry in entries for key in entry))
-        raise UserError(f"no run has {name!r:.40}; known: {known}")
+        raise UserError(f"no run has {name!r:.40}; expected one of {known}")
     keyed = [(_key(entry.get(name)), entry) for entry in entries]
     having = [(key, place, entry) for place, (key, entry) in enumerate(keyed) if key is not None]
     having.sort(key=lambda pair: (pair[0], -pair[1] if down else pair[1]), reverse=down)
@@ -100,4 +100,5 @@ def check_names(text: str, entries: list[dict]):
     for term in text.split():
         match = _TERM.fullmatch(term)
         if match and known and match[1] not in known:
-            raise UserError(f"no run has {match[1]!r:.40}; known: {', '.join(sorted(known))}")
+            raise UserError(f"no run has {match[1]!r:.40}; expected one of "
+                            f"{', '.join(sorted(known))}")

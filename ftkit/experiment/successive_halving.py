@@ -22,7 +22,8 @@ def run_rounds(sweep, runs: list[PausableRun], parallel):
         groups.setdefault(str(sweep.configs[run.index].but(seed=0)), []).append(run)
     rivals = list(groups.values())
     if len(rivals) < 2:
-        raise UserError("halving needs at least two configs that differ in more than their seed")
+        raise UserError("halving was given one config, or one with several seeds; expected at "
+                        "least two different configs")
     _check_memory(sweep)
     rounds = math.ceil(math.log2(len(rivals)))
     sweep.notes.append("successive halving")
@@ -73,8 +74,8 @@ def _check_evaluations(paused: PausableRun, fraction: float):
     """Raise UserError if a run is evaluated only at its end."""
     run = paused.begin()
     if not paused.done and _comparison_step(paused, fraction) >= run.total_steps:
-        raise UserError("halving needs a val_loss during the run, and this run is evaluated only "
-                        "at its end; give a smaller eval_steps")
+        raise UserError("halving compares val_loss during the run, but this run is evaluated only "
+                        "at its end. Set a smaller eval_steps.")
 
 
 def _check_memory(sweep):
@@ -83,6 +84,7 @@ def _check_memory(sweep):
     weights = sum(p.nbytes for p in model.parameters())
     needed = sum(weights * (3 if config.method == "full" else 1) for config in sweep.configs)
     if needed > 0.7 * free_memory.available():
-        raise UserError(f"halving keeps all {len(sweep.configs)} models in memory, about "
-                        f"{formatting.gb(needed)}, and {formatting.gb(free_memory.available())} "
-                        "are free; sweep without it or with fewer values")
+        raise UserError(f"halving keeps all {len(sweep.configs)} models in memory, which needs "
+                        f"about {formatting.gb(needed)}, but "
+                        f"{formatting.gb(free_memory.available())} are free. Sweep without "
+                        "halving, or with fewer values.")

@@ -40,11 +40,11 @@ def sweep(lab, config, values: dict, *, on_row=None, parallel=None, backend=None
     if backend is not None and backend not in cluster.ENGINES:
         raise UserError(f"backend is {backend!r}; expected None, 'dask' or 'ray'")
     if isinstance(parallel, int) and not isinstance(parallel, bool) and parallel < 1:
-        raise UserError(f"parallel is {parallel}; expected True, False or a number of runs at a "
-                        "time")
+        raise UserError(f"parallel is {parallel}; expected True, False or a number of simultaneous "
+                        "runs")
     if halving and backend:
-        raise UserError("halving compares the runs during training, so it runs them in this "
-                        "process; leave out backend")
+        raise UserError(f"backend is {backend!r}, but halving compares the runs during training "
+                        "and needs them in this process. Leave backend out.")
     state = SweepState(lab, configs, grid, on_row)
     if resume:
         state.take_stored()
@@ -63,7 +63,7 @@ def _values(name: str, given) -> list:
     is_single = isinstance(given, str) or not hasattr(given, "__iter__")
     values: list = [given] if is_single else list(given)
     if not values:
-        raise UserError(f"{name} is empty; give at least one value to run")
+        raise UserError(f"{name} is empty; expected at least one value")
     return [value.item() if hasattr(value, "item") else value for value in values]
 
 

@@ -41,7 +41,8 @@ def check(tool: str, find: Callable[[str], Any] = importlib.util.find_spec):
     if tool not in TOOLS:
         raise UserError(f"log is {tool!r:.40}; expected {' or '.join(TOOLS)}, or None")
     if find(tool) is None:
-        raise UserError(f"log={tool!r} needs {tool}: pip install 'ftkit[{tool}]'")
+        raise UserError(f"log is {tool!r}, but {tool} is not installed. Run `pip install "
+                        f"'ftkit[{tool}]'`.")
 
 
 def write(run: Run, tool: str):

@@ -97,9 +97,9 @@ class Training:
         for name, value in self.run.before.items():
             if name.endswith("_loss") and not math.isfinite(value):
                 self.writer.discard()
-                raise UserError(f"{name} is {value} before the first step, so the model itself is "
-                                "broken, or overflows in this precision; try precision fp32, or "
-                                "another model")
+                raise UserError(f"{name} is {value} before the first step, so the model is broken, "
+                                "or overflows in this precision. Try precision fp32, or another "
+                                "model.")
 
     def measure(self, losses_of: Callable | None = None) -> Row:
         """Measure the evaluation losses and the user's metrics. losses_of: replacement for
@@ -204,7 +204,7 @@ class Best:
         """Raise UserError if the run does not measure what early stopping watches."""
         if self.patience is not None and self.metric not in measured:
             raise UserError(f"metric_for_best_model is {self.metric!r}, which this run does not "
-                            f"measure; it measures {', '.join(measured) or 'nothing'}")
+                            f"measure; expected one of {', '.join(measured) or 'nothing'}")
 
     def is_exhausted(self, row: Row) -> bool:
         """Whether `patience` evaluations in a row, including this one, brought no improvement."""

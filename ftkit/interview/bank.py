@@ -83,7 +83,7 @@ class Question:
 
     @property
     def kind(self) -> str:
-        """The kind of its card: number, choice, or recall (say it, then look)."""
+        """The kind of the question's card: number, choice, or recall (say it, then look)."""
         return "number" if self.number else "choice" if self.choice else "recall"
 
 
@@ -116,8 +116,8 @@ def questions(level: Names = None, topic: Names = None) -> list[Question]:
 
 @functools.cache
 def prepared(round: str) -> dict[str, dict[str, Any]]:
-    """Id → a line of `rounds.jsonl`: the prompt of a coding exercise, or a whole design or story
-    task with the commands and the arithmetic that verify its numbers."""
+    """Map ids to lines of `rounds.jsonl`: the prompt of a coding exercise, or a whole design or
+    story task with the commands and the arithmetic that verify its numbers."""
     lines = json_lines.read(machine.package() / "interview" / "rounds.jsonl", damaged="raise")
     return {line["id"]: line for line in lines if line["round"] == round}
 

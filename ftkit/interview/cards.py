@@ -95,7 +95,7 @@ class Store:
         return [key for key, suspended in state.items() if suspended]
 
     def due(self) -> dict:
-        """Key of a card → fsrs.Card after all its reviews."""
+        """Map each card's key to its fsrs.Card after all its reviews."""
         return replay(self.reviews())
 
 
@@ -115,7 +115,7 @@ def _is_entry(entry: dict) -> bool:
 
 
 def replay(reviews: list[dict]) -> dict:
-    """Key of a card → fsrs.Card after these reviews, which are in order of time."""
+    """Map each card's key to its fsrs.Card after these reviews (sorted by time)."""
     from fsrs import Card, Rating, Scheduler
 
     scheduler, schedule = Scheduler(enable_fuzzing=False), {}
@@ -219,19 +219,19 @@ def own_cards(path: str | Path | None = None) -> list[FlashCard]:
     if path is None and not file.exists():
         return []
     if file.is_fifo():
-        raise UserError(f"{file} is a pipe; give a file of cards")
+        raise UserError(f"{file} is a pipe; expected a file of cards")
     try:
         lines = file.read_bytes().split(b"\n")
     except OSError as error:
-        raise UserError(f"the cards in {file} cannot be read ({error.strerror}); give a file with "
-                        'lines such as {"front": "question", "back": "answer"}') from None
+        raise UserError(f"the cards in {file} cannot be read ({error.strerror}); expected lines "
+                        'such as {"front": "question", "back": "answer"}') from None
     found: dict[str, FlashCard] = {}
     for number, line in enumerate(lines, 1):
         if line.strip():
             card = _own_card(line, f"{file}, line {number}")
             if card.key in found:
-                raise UserError(f"{file}, line {number}: a second card asks {card.front[:60]!r}; "
-                                "remove one of them")
+                raise UserError(f"{file}, line {number}: another card asks {card.front[:60]!r} "
+                                "too. Remove one of them.")
             found[card.key] = card
     return list(found.values())
 
@@ -239,7 +239,7 @@ def own_cards(path: str | Path | None = None) -> list[FlashCard]:
 def _own_card(line: bytes, where: str) -> FlashCard:
     entry = json_lines.parse(line)[0]
     if entry is None:
-        raise UserError(f"{where} is not a JSON object; write it like "
+        raise UserError(f"{where} is not a JSON object; expected "
                         '{"front": "question", "back": "answer"}')
     fields = ("front", "back", "topic", "level", "id")
     if unknown := [name for name in entry if name not in fields]:
@@ -326,7 +326,8 @@ def export(path: str | Path, level=None, topic=None, store: Store | None = None,
                 back = "<br>".join(to_html(clean(line)) for line in f.solution())
                 writer.writerow([to_html(clean(f.front)), back, tags])
     else:
-        raise UserError(f"export to {path.name!r}; expected a name that ends in .csv or .json")
+        raise UserError(f"the export file is {path.name!r}; expected a name that ends in .csv or "
+                        ".json")
     return len(flashes)
 
 

@@ -41,14 +41,15 @@ def write(path: Path, level=None, topic=None, trains: bool = False) -> int:
     """
     known, chosen = core.load(), bank.questions(level, topic)
     if not chosen:
-        raise UserError("no question has this level and topic; leave one of them out")
+        raise UserError("no question has both this level and this topic. Leave one of them out.")
     if path.is_dir():
-        raise UserError(f"{path} is a folder; name a file for the cheat sheet")
+        raise UserError(f"{path} is a folder. Choose a file for the cheat sheet.")
     try:  # now rather than after the proofs
         path.parent.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=path.parent).close()
     except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror}); name another file") from None
+        raise UserError(f"{path} cannot be written ({error.strerror}). Choose another "
+                        "file.") from None
     sections = []
     for heading in bank.topics():
         asked = [question for question in chosen if question.topic == heading]

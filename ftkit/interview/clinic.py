@@ -98,7 +98,7 @@ def experiment(scenario: str, records: str):
 
 
 def run_scenario(scenario: str, records: str, seed: int, options: dict):
-    """A run of a scenario with these options of Config."""
+    """Train a run of a scenario with these options of Config."""
     from ftkit.base.config import Config
 
     baseline = Config(seed=seed, **BASELINE | SCENARIOS[scenario].options)
@@ -246,7 +246,7 @@ class Case(shared.Case):
         return "\n".join([*self._lines(), repr(self.log())])
 
     def against(self, named: Cause) -> str:
-        """What the log would show if this were the cause, or that the category is wrong."""
+        """Describe what the log would show for this cause, or say that the category is wrong."""
         if _category(named) != self.category:
             return f"not {named.title!r}: this case is one of {self.category}"
         return super().against(named)
@@ -272,10 +272,10 @@ class SettingsCase(Case):
 
     def _changes(self, what: str | None, changes: dict) -> dict:
         if what is not None:
-            raise UserError(f"stage is {what!r}; this case is one of settings: give options "
-                            "such as learning_rate=1e-3")
+            raise UserError(f"stage is {what!r}, but this case is about settings. Pass options, "
+                            "such as learning_rate=1e-3.")
         if not changes:
-            raise UserError("nothing is changed; give an option such as learning_rate=1e-3")
+            raise UserError("nothing is changed. Pass an option, such as learning_rate=1e-3.")
         if changes.get("records", "checked") not in ("checked", "as found"):
             raise UserError(f"records is {changes['records']!r}; expected 'checked'")
         return changes

@@ -70,7 +70,7 @@ class Visit(Case):
 
     @property
     def over(self) -> bool:
-        """Whether the cause is known: named, or revealed."""
+        """Whether the cause was named or revealed."""
         return self.solved or self.gave_up
 
     def lines(self) -> list[str]:
@@ -106,7 +106,7 @@ class Visit(Case):
         return f"{name}: {self.sent.readings[name]}"
 
     def give_up(self) -> str:
-        """The cause, and what would have shown it."""
+        """Reveal the cause and the reading that shows it."""
         self.gave_up = True
         return f"It was: {self._cause.title}. {self._why()}"
 

@@ -39,13 +39,13 @@ class CodingTask(NamedTuple):
 
 
 def statements() -> dict[str, str]:
-    """Exercise → how an interviewer asks for it; the docstring of its stub gives the shapes."""
+    """Map each exercise to an interviewer's question; the stub's docstring gives the shapes."""
     return {name: line["prompt"] for name, line in bank.prepared("coding").items()}
 
 
 @functools.cache
 def tasks() -> dict[str, CodingTask]:
-    """Name → exercise, with the stub from its notebook."""
+    """Map names to exercises, with the stubs from the notebooks."""
     found: dict[str, CodingTask] = {}
     asked, solutions = statements(), hints.read_all()
     for path in sorted(machine.share("notebooks").glob("[0-9][0-9]_*.ipynb")):
@@ -65,7 +65,7 @@ def run(name: str, code: str, seconds: float = SECONDS) -> tuple[bool, str]:
     Raises UserError for an exercise that is not in the coding round.
     """
     if name not in statements():
-        raise UserError(f"{name!r} is not an exercise of the coding round; there are "
+        raise UserError(f"{name!r} is not an exercise of the coding round; expected one of "
                         f"{hints.suggestions(name, statements())}")
     if wrong := syntax_error(code):
         return False, wrong  # at once: the process would load torch first

@@ -111,7 +111,7 @@ def parse_points(text: str, count: int) -> set[int]:
         first, _, last = word.partition("-")
         if word and not all(end.isdecimal() and 1 <= int(end) <= count
                             for end in (first, last or first)):
-            raise UserError(f"{word!r} is not a point of the rubric; type numbers from 1 to "
+            raise UserError(f"{word!r} is not a point of the rubric; expected numbers from 1 to "
                             f"{count}, such as 1 3 or 1-3")
         chosen |= set(range(int(first) - 1, int(last or first))) if word else set()
     return chosen

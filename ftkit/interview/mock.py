@@ -138,7 +138,7 @@ class Talk:
     def current(self) -> Task:
         """The next task to score, even after the time is up. Raises UserError when all are done."""
         if len(self.results) == len(self.tasks):
-            raise UserError("the interview is over; `report` writes its report")
+            raise UserError("the interview is over. Call `report` to write its report.")
         return self.tasks[len(self.results)]
 
     def seconds_left(self) -> float:

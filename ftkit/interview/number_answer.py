@@ -54,9 +54,9 @@ def parse(text: str, unit: str = "") -> tuple[float, str, bool]:
     try:
         value = _value(ast.parse(code, mode="eval").body)
     except ZeroDivisionError:
-        raise UserError(f"{typed[:40]!r} divides by 0; write it like 3/11") from None
+        raise UserError(f"{typed[:40]!r} divides by 0; expected a fraction such as 3/11") from None
     except (SyntaxError, TypeError, ValueError, OverflowError, LookupError):
-        raise UserError(f"{typed[:40]!r} is not a number; write it like 4,194,304, 6.74*16 or "
+        raise UserError(f"{typed[:40]!r} is not a number; expected one like 4,194,304, 6.74*16 or "
                         + f"12.5 {unit}".strip()) from None
     return value, rest.strip().rstrip(".").lower(), bool(re.search(r"[*/(]", code))
 

@@ -108,7 +108,7 @@ def progress(lesson: str | int | None = None) -> Progress:
     names = _lessons()
     shown = None if lesson is None else str(lesson).zfill(2)
     if shown is not None and shown not in names:
-        raise UserError(f"no lesson is called {lesson!r}; give a number from 00 to "
+        raise UserError(f"no lesson is called {lesson!r}; expected a number from 00 to "
                         f"{max(names, default='00')}")
     now = datetime.now(UTC)
     due = sum(card.due <= now for card in cards.Store().due().values())

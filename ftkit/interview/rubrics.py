@@ -26,7 +26,7 @@ class Point(NamedTuple):
 
 @functools.cache
 def written() -> dict[str, tuple[Point, ...]]:
-    """Id of a question → its points in `rubrics.jsonl`."""
+    """Map each question's id to its points in `rubrics.jsonl`."""
     lines = json_lines.read(machine.package() / "interview" / "rubrics.jsonl", damaged="raise")
     return {line["id"]: tuple(Point(*point) for point in line["points"]) for line in lines}
 

@@ -82,7 +82,7 @@ class Session:
     def card(self) -> cards.FlashCard:
         """The card being asked. Raises UserError when the session is over."""
         if self.over:
-            raise UserError("no card is due; try again later")
+            raise UserError("no card is due. Try again later.")
         return self.deck[self.queue[0]]
 
     @property
@@ -148,10 +148,11 @@ class Session:
         return right, comment
 
     def judge(self, text) -> tuple[bool, str, str, str]:
-        """Judge without logging. Returns (right, comment, answer, right answer)."""
+        """Judge an answer without logging it. Returns (right, comment, answer, right answer)."""
         question = self.card.question
         if question is None or question.kind == "recall":
-            raise UserError("this card asks for recall: say the answer, look, and rate yourself")
+            raise UserError("this card asks for recall and cannot be judged. Say the answer, look, "
+                            "and rate yourself.")
         if asked := question.number:
             right, comment = number_answer.judge(str(text), asked["answer"], asked["unit"],
                                                  asked["within"])
@@ -304,8 +305,8 @@ def parse_confidence(text: str) -> float | None:
     if text.endswith("%") or value >= 1:
         value /= 100
     if not 0 <= value <= 1:
-        raise UserError(f"{text[:40]!r} is not a confidence; type a number from 0 to 100, such as "
-                        "70, or leave it empty")
+        raise UserError(f"{text[:40]!r} is not a confidence; expected a number from 0 to 100, such "
+                        "as 70, or nothing")
     return value
 
 

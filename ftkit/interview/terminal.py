@@ -189,7 +189,7 @@ def main(args) -> int:
     """Run `ftkit drill` with its parsed options; exit status 0, or 1 if a proof does not hold."""
     quiet.mute_known_noise()  # of libraries that a proof loads
     if args.rounds and not args.interview:
-        raise UserError("--rounds is for the mock interview; give --interview too")
+        raise UserError("--rounds is given, but it belongs to the mock interview. Add --interview.")
     if args.list:
         list_questions(args.level, args.topic)
     elif args.prove:

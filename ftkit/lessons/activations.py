@@ -93,7 +93,7 @@ class Work(NamedTuple):
 
 
 def work(model, ids: torch.Tensor, checkpointing: bool = False, early_stop: bool = True) -> Work:
-    """Count one step of a copy of `model`.
+    """Measure one step of a copy of `model`.
 
     early_stop: stop recomputing a layer once all needed tensors are there, torch's default. False:
     recompute whole layers, as textbooks describe it.

@@ -57,7 +57,7 @@ class Judgment(NamedTuple):
 
 
 class Box:
-    """What `at_135m` returns; displays itself."""
+    """The result of `at_135m`; displays itself."""
 
     def __init__(self, state: str, lines: list[str], table: Table | None = None, picture=None):
         self.state, self.lines, self.table, self.picture = state, lines, table, picture
@@ -104,7 +104,7 @@ def at_135m(name: str, verdict=None) -> Box:
 
 
 def judge(runs) -> Judgment | None:
-    """The verdict from the recorded numbers; None if one side is not recorded."""
+    """Judge a claim by the recorded numbers; None if a side is not recorded."""
     claim = runs.claim
     measure = claim["measure"]
     left = side(runs, claim["left"], measure)
@@ -161,8 +161,8 @@ def best(runs, start: str) -> str | None:
 
 
 def aligned(left, right):
-    """Both sides as arguments of the test, and whether they are paired. Equal seeds drew the same
-    records on both sides."""
+    """Return both sides as arguments of the test, and whether they are paired (both have the same
+    seeds, and so the same records)."""
     if isinstance(left, float) or isinstance(right, float):
         return (*(v if isinstance(v, float) else [v[s] for s in sorted(v)] for v in (left, right)),
                 False)

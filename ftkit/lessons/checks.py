@@ -56,7 +56,7 @@ def exercise(name: str):
         owner = EXERCISES.get(name, function).__module__
         if owner != function.__module__:
             raise RuntimeError(f"two exercises are named {name!r}, in {owner} and in "
-                               f"{function.__module__}; rename one of them")
+                               f"{function.__module__}. Rename one of them.")
         EXERCISES[name] = function
         return function
 
@@ -77,7 +77,7 @@ def check(name: str, candidate) -> Verdict:
     import ftkit.lessons.exercises  # noqa: F401  registers the checks of the lessons
 
     if name not in EXERCISES:
-        raise UserError(f"no exercise is called {name!r}; choose from "
+        raise UserError(f"no exercise is called {name!r}; expected one of "
                         f"{hints.suggestions(name, EXERCISES)}")
     state, text = _judge(EXERCISES[name], candidate)
     mark = {"solved": "✓", "wrong": "✗", "unsolved": "○"}[state]
@@ -90,7 +90,7 @@ def check(name: str, candidate) -> Verdict:
 
 
 def working(name: str, candidate):
-    """The learner's function if it solves the exercise, else the shown solution, for later cells.
+    """Return the learner's function if it solves the exercise, else the shown solution.
 
     Prints and logs nothing. Raises UserError for an unknown exercise.
     """
@@ -98,7 +98,7 @@ def working(name: str, candidate):
 
     helps = hints.read_all()
     if name not in EXERCISES or name not in helps:
-        raise UserError(f"no exercise with a solution is called {name!r}; choose from "
+        raise UserError(f"no exercise with a solution is called {name!r}; expected one of "
                         f"{hints.suggestions(name, EXERCISES.keys() & helps.keys())}")
     if _judge(EXERCISES[name], candidate)[0] == "solved":
         return candidate

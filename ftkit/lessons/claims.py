@@ -46,9 +46,10 @@ def expect(a, op: str, b, claim: str, *, by: float = 0.0, times: float = 1.0,
     if op not in OPERATORS:
         raise UserError(f"op is {op!r}; expected one of {' '.join(OPERATORS)}")
     if (by or times != 1) and op not in ("<", ">"):
-        raise UserError("by and times belong to < and >; == takes within=")
+        raise UserError(f"by and times are given with {op}; expected within for == and nothing for "
+                        "!=")
     if within is not None and (op != "==" or not within > 0):
-        raise UserError("within is the margin of ==, a number above 0")
+        raise UserError(f"within is {within!r} with {op}; expected a number above 0, with ==")
     left, right = _values(a), _values(b)
     if isinstance(left, float) and isinstance(right, float):
         state, detail = _compare_numbers(left, op, right, by, times, within), ""

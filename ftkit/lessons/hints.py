@@ -63,7 +63,8 @@ def hint(name: str, number: int | None = None) -> None:
     exercise = _find(name)
     accepted = isinstance(number, int) and not isinstance(number, bool) and 1 <= number <= HINTS
     if number is not None and not accepted:
-        raise UserError(f"hint {number!r} of {name}; give a number from 1 to {HINTS}")
+        raise UserError(f"hint {number!r} of {name} does not exist; expected a number from 1 to "
+                        f"{HINTS}")
     if number is None:
         number = shown(name) + 1
     if number > HINTS:
@@ -150,7 +151,7 @@ def _find(name: str) -> Help:
     sections = read_all()
     if name in sections:
         return sections[name]
-    raise UserError(f"there are no hints for {name!r}; there are for "
+    raise UserError(f"there are no hints for {name!r}; expected one of "
                     f"{suggestions(name, sections)}")
 
 

@@ -126,7 +126,8 @@ def _by_line(runs, x: str, by: str) -> dict[str, dict]:
 def _measure(run, key: str) -> float:
     value = series.value(run, key)
     if value is None:
-        raise UserError(f"a run has no {key!r}; measured were {', '.join(run.after) or 'none'}")
+        raise UserError(f"a run has no {key!r}; expected one of "
+                        f"{', '.join(run.after) or 'nothing'}")
     return value
 
 
@@ -183,24 +184,25 @@ class Frontier:
     def values(self, condition: str, key: str) -> list[float]:
         """One number per seed. Raises UserError for an unknown condition."""
         if condition not in self.conditions:
-            raise UserError(f"no condition {condition!r}; choose from "
+            raise UserError(f"no condition is called {condition!r}; expected one of "
                             f"{', '.join(self.conditions) or 'none yet'}")
         return [formatting.to_float(series.value(run, key))
                 for run in self.conditions[condition]]
 
     def gain(self, condition: str, over: Sequence[str] | None = None) -> list[float]:
-        """For each seed, its `y` gain over the line through `over` at the same `x`.
+        """The gain in `y` over a baseline at the same `x`, a number per seed.
 
-        This compares at equal learning. over: conditions, by default the joined ones. Each seed has
-        a line of its own, so gains are independent and can be tested against 0. Beyond its ends the
-        line is flat. Raises UserError if conditions have different numbers of seeds.
+        The baseline is a line through the conditions `over` (default: the joined ones), flat beyond
+        its ends. Each seed has its own line, so gains are independent and can be tested against 0.
+        Raises UserError if conditions have different numbers of seeds.
         """
         names = list(over or self.joined)
         seeds = {len(self.conditions[name]) for name in [*names, condition]
                  if self.values(name, self.y)}
         if len(seeds) > 1:
-            raise UserError("a gain compares runs of the same seed, so every condition needs the "
-                            f"same seeds; there are {' and '.join(map(str, sorted(seeds)))} runs")
+            raise UserError("a gain compares runs of the same seed, but the conditions have "
+                            f"{' and '.join(map(str, sorted(seeds)))} runs; expected the same "
+                            "seeds in every condition")
         lines = zip(*(zip(self.values(name, self.x), self.values(name, self.y), strict=True)
                       for name in names), strict=True)
         pairs = zip(self.values(condition, self.x), self.values(condition, self.y), strict=True)

@@ -141,7 +141,8 @@ def predict(question: str, *options: str, guess=None, confidence: float | None =
     question again shows the guess and result of before. Raises UserError for a bad `guess`.
     """
     if confidence is not None and not (_is_number(confidence) and 0 <= confidence <= 1):
-        raise UserError(f"confidence is {confidence!r}; give a number from 0 to 1 (0.7 means 70%)")
+        raise UserError(f"confidence is {confidence!r}; expected a number from 0 to 1 (0.7 means "
+                        "70%)")
     topic = _lesson() if topic is None else clean(topic)
     key = (topic, question, options)
     if guess is None or guess is Ellipsis:

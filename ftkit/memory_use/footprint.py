@@ -63,15 +63,15 @@ def memory(config: Config | None = None, model="tiny", *, gpus: int = 1, zero: i
     Raises UserError if the model is unknown or arguments contradict each other.
     """
     if not isinstance(config, Config | None):
-        raise UserError(f"config is a {type(config).__name__}; expected a Config (a model goes to "
-                        "model=)")
+        raise UserError(f"config is a {type(config).__name__}; expected a Config. Pass a model as "
+                        "model=.")
     config = _of_objective(config or Config(), objective, changes)
     _check(config, gpus, zero, offload, device, attention, trainer)
     card = None if gpu is None else verdict.card(gpu)
     _sequences(config)  # raises for a batch that nobody means, before anything is read
     if measure and (attention or logits or offload or device not in (None, machine.device())):
-        raise UserError("a measurement takes the step as a run on this machine does; leave "
-                        "attention, logits, offload and device out, or measure")
+        raise UserError("measure is True, which runs the step as this machine would. Leave "
+                        "attention, logits, offload and device out, or leave measure out.")
     count = model_shapes.count_of(model)
     here = count is None and gpus == 1 and _is_on_this_machine(model)
     device = device or (machine.device() if here and gpu is None else "cuda")
@@ -207,8 +207,8 @@ class Footprint:
         from ftkit.memory_use import measure
 
         if self.gpus > 1 or not _is_on_this_machine(model):
-            raise UserError(f"{self.model} on {self.gpus} GPUs cannot be measured here; "
-                            "measure=True takes tiny, a fetched smollm2 or a folder")
+            raise UserError(f"{self.model} on {self.gpus} GPUs cannot be measured here; expected "
+                            "tiny, a fetched smollm2 or a folder, on one GPU")
         step = measure.step(str(model), self.config, list(lengths), supervised)
         return dataclasses.replace(self, measurement=step.peak)
 
@@ -274,8 +274,8 @@ def _stored(content, config: Config) -> Config:
     if config.method == "qlora":
         return config
     raise UserError(f"the weights of this model are quantized ({stored.get('quant_method')}), and "
-                    f"method {config.method} over them is not predicted; 4 and 8 bits of "
-                    "bitsandbytes with lora or qlora are")
+                    f"their memory with method {config.method} cannot be predicted; expected "
+                    "bitsandbytes weights in 4 or 8 bits with lora or qlora")
 
 
 def _of_objective(config, objective: str | None, changes: dict):
@@ -297,15 +297,16 @@ def _sequences(config) -> int:
     if config.batch_size * each * (config.max_length or 512) > MOST_TOKENS:
         raise UserError(f"batch_size {config.batch_size:,} with max_length "
                         f"{config.max_length or 512:,} is more than {MOST_TOKENS:,} tokens in one "
-                        "forward pass; give a smaller batch_size or max_length, and "
-                        "gradient_accumulation_steps for the rest")
+                        "forward pass. Set a smaller batch_size or max_length, and use "
+                        "gradient_accumulation_steps for the rest.")
     return config.batch_size * each
 
 
 def _check_tokens(config, lengths: list[int]):
     if not lengths or min(lengths) < 2 or max(lengths) > MOST_TRACED:
-        raise UserError(f"sequences of {min(lengths, default=0):,} to {max(lengths, default=0):,} "
-                        f"tokens; expected 2 to {MOST_TRACED:,} in each")
+        raise UserError(f"the sequences have {min(lengths, default=0):,} to "
+                        f"{max(lengths, default=0):,} tokens; expected 2 to {MOST_TRACED:,} in "
+                        "each")
 
 
 def _check(config, gpus, zero, offload, device, attention, trainer):
@@ -320,15 +321,15 @@ def _check(config, gpus, zero, offload, device, attention, trainer):
             raise UserError(f"{name} is {value!r}; expected one of "
                             f"{', '.join(str(c) for c in choices)}")
     if zero and gpus == 1:
-        raise UserError(f"zero is {zero} with one GPU, which has nobody to share with; give gpus "
-                        "of 2 or more")
+        raise UserError(f"zero is {zero} with one GPU, but ZeRO shards states across GPUs. Set "
+                        "gpus to 2 or more.")
     entry = OPTIMIZERS[config.optim]
     if zero and (entry.factored or entry.rest):
-        raise UserError(f"optim is {config.optim} with zero {zero}; it works on whole matrices, "
-                        "which ZeRO divides: take adamw_torch, adamw_bnb_8bit or sgd")
+        raise UserError(f"optim is {config.optim} with zero {zero}, but it needs whole matrices, "
+                        "which ZeRO shards; expected adamw_torch, adamw_bnb_8bit or sgd")
     if trainer == "hf" and not entry.elsewhere:
-        raise UserError(f"optim is {config.optim} with trainer hf, and transformers does not have "
-                        "it; give trainer ftkit, or optim adamw_torch")
+        raise UserError(f"optim is {config.optim} with trainer hf, but transformers has no such "
+                        "optimizer. Set trainer to ftkit, or optim to adamw_torch.")
 
 
 @contextlib.contextmanager
@@ -342,9 +343,9 @@ def _untraceable_is_user_error(content: dict):
     except Exception as error:  # noqa: BLE001  each architecture checks its sizes in its own way
         reason = " ".join(str(error).split())[:160]
         raise UserError(
-            f"a training step of this {content.get('model_type')} cannot be traced "
-            f"({type(error).__name__}: {reason}); check the sizes in its config, or give its "
-            "number of parameters, such as 7.5B, for its states") from error
+            f"a training step of this {content.get('model_type')} model cannot be traced "
+            f"({type(error).__name__}: {reason}). Check the sizes in its config. To get only its "
+            "states, pass its number of parameters, such as 7.5B.") from error
 
 
 def _is_on_this_machine(model) -> bool:
@@ -363,12 +364,13 @@ def _is_on_this_machine(model) -> bool:
 def _of_count(config, count, gpus, zero) -> Footprint:
     """Predict weights, gradients and optimizer state of `count` parameters, all trained."""
     if config.method != "full":
-        raise UserError(f"method {config.method} needs the shape of a model, and {count:g} "
-                        "parameters have none; give a model, or method full")
+        raise UserError(f"method {config.method} depends on the shape of the model, which "
+                        f"{count:g} parameters do not describe. Pass a model, or set method to "
+                        "full.")
     if OPTIMIZERS[config.optim].rest:
         raise UserError(f"optim {config.optim} updates matrices and other weights differently, and "
-                        f"{count:g} parameters do not say which are which; give a model, or optim "
-                        "adamw_torch")
+                        f"{count:g} parameters do not say which are which. Pass a model, or set "
+                        "optim to adamw_torch.")
     states = formula.states(count, count, config, gpus, zero)
     parts = {**states, "activations": 0, "logits": 0, "other": 0}
     bits = 8 * formula.recipe(config, zero)["weights"]

@@ -18,7 +18,7 @@ NF4_BITS = 4 + 8 / 64 + 32 / (64 * 256)
 
 
 def recipe(config, zero: int = 0) -> dict:
-    """Bytes per parameter of frozen and trained weights, gradients, master copies and optimizer.
+    """Bytes per parameter for frozen and trained weights, gradients, master copies and optimizer.
 
     Autocast (bf16, fp16) keeps fp32 weights, which need no master copy. Full fine-tuning with ZeRO
     follows its paper: 16-bit weights and gradients, and an fp32 master copy with the optimizer.
@@ -68,7 +68,7 @@ def activations(shape, config, tokens: int, length: int, scored: int = SCORED) -
 
     Korthikanti et al. 2022 (arXiv:2205.05198), equation 2, for one GPU; s b = tokens, s = length.
     The second term is the attention scores, which flash attention does not keep. scored: longest
-    sequence whose scores are kept (0 on a GPU); longer ones count with this length.
+    sequence whose scores are kept (0 on a GPU); longer sequences count as this long.
     Without autocast all values take twice the bytes. With checkpointing only the input of each
     layer (2 s b h) and one complete layer are kept. A model without attention has no scores.
     """

@@ -184,8 +184,8 @@ def _from_dict(content: dict, name: str):
             "it has no model_type")
         if not isinstance(error, KeyError | ValueError):
             reason = " ".join(str(error).split())
-        raise UserError(f"{name} describes no model: {reason}; expected the config.json that "
-                        "save_pretrained wrote") from None
+        raise UserError(f"{name} does not describe a model: {reason}; expected the config.json "
+                        "that save_pretrained writes") from None
 
 
 def _with_infinity(value):
@@ -230,11 +230,11 @@ def _cached(name: str) -> dict:
     names_of = _by_name()
     near = sorted((known_as for known_as in names_of if letters and letters in _letters(known_as)),
                   key=len)[:3] or difflib.get_close_matches(name.lower(), names_of, n=3, cutoff=0.5)
-    hint = f"; did you mean {' or '.join(near)}?" if near else ""
-    raise UserError(f"the shape of {name!r} is not known{hint or ';'} give tiny, smollm2, one of "
+    hint = f"; did you mean {' or '.join(near)}?" if near else "."
+    raise UserError(f"the shape of {name!r} is not known{hint} Pass tiny, smollm2, one of "
                     "the known models (`ftkit memory --models` lists them), a hub id where the "
                     "hub can be reached (a gated model needs `hf auth login`), a folder, a "
-                    "config.json, or a number of parameters such as 7.5B")
+                    "config.json, or a number of parameters such as 7.5B.")
 
 
 def _letters(name: str) -> str:

@@ -85,13 +85,14 @@ def fitted(experiment, config, model: ModelFacts) -> tuple:
         if not machine.in_notebook():
             raise
         if not (error.change and cheaper_configs.learns_the_same(error.change)):
-            raise TooBig(error.needed, error.free, error.change, f"{error}. The cells below that "
-                         "use this result need it: change this cell, run it again, then run those "
-                         "again") from None
+            raise TooBig(error.needed, error.free, error.change, f"{error}. The cells below need "
+                                                                 "the result of this one: change "
+                                                                 "this cell, run it again, then "
+                                                                 "run those again.") from None
         smaller = config.but(**error.change)
         fields = " ".join(f"{name}={value}" for name, value in error.change.items())
-        note = (f"{gb(error.free)} are free, too little for this run as it was asked "
-                f"for, so it is made with {fields}; that learns the same")
+        note = (f"{gb(error.free)} are free, too little for this run as configured, "
+                f"so it uses {fields}, which learns the same")
         return smaller, check(experiment, smaller, model), note
 
 
@@ -148,8 +149,8 @@ def characters(value) -> int:
 
 
 class ModelFacts:
-    """Facts about a model from its config.json and weight headers, without loading it: sizes,
-    parameters, the largest tensor, sums of rows and columns of its matrices."""
+    """Facts about a model, read without loading it from config.json and the headers of its weights:
+    sizes, parameters, the largest tensor, and how many rows and columns its matrices have."""
 
     def __init__(self, content: dict, tensors: list, kept_copy: float, loaded_bytes: float = 0.0):
         self.content = content
@@ -196,7 +197,7 @@ class ModelFacts:
         return cls(content, tensors, size if cache.will_keep(name, size) else 0)
 
     def resident_bytes(self, config, experiment) -> float:
-        """Bytes in addition to the step; negative if the model is already loaded."""
+        """Bytes needed in addition to the step; negative if the model is already loaded."""
         reference = formula.FP32 * self.parameters if experiment.keeps_reference(config) else 0
         copy = 0 if config.method == "qlora" else self.kept_copy
         return copy - self.loaded_bytes + reference
@@ -305,11 +306,11 @@ class FitSearch:
         """State in one sentence the needed and the free memory, and the change that fits."""
         where = " of GPU memory" if self.device == "cuda" else ""
         needed, free = gb(self.bytes_to_have_free(config)), gb(self.free)
-        sentence = f"this run needs about {needed}{where} and {free} are free"
+        sentence = f"this run needs about {needed}{where}, but {free} are free"
         off = " (FTKIT_PREFLIGHT=0 runs it without this check)"
         if not change:
-            return (f"{sentence}; no change of batch, method or length would make it fit: free "
-                    f"some memory or take a smaller model{off}")
+            return (f"{sentence}; no change of batch, method or length would make it fit. Free "
+                    f"some memory, or use a smaller model{off}")
         fields = " ".join(f"{name}={value}" for name, value in change.items())
         needed = gb(self.bytes_to_have_free(config.but(**change)))
         sentence += f"; with {fields} it needs about {needed}"

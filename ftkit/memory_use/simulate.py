@@ -210,8 +210,8 @@ def quantize(model, dtype=torch.float32, load_in_8bit: bool = False):
     try:
         import bitsandbytes
     except ImportError:
-        raise UserError("qlora needs bitsandbytes, which is not installed here; "
-                        "`pip install bitsandbytes`, or choose lora") from None
+        raise UserError("method is qlora, but bitsandbytes is not installed. Run `pip install "
+                        "bitsandbytes`, or set method to lora.") from None
     head = model.get_output_embeddings()
     for block in list(model.modules()):
         for name, child in list(block.named_children()):
@@ -446,7 +446,7 @@ GROUPED_MATMULS = [function for function in (
 
 
 class Decisions(TorchFunctionMode):
-    """Makes two decisions that fake tensors leave open, in the thread that enters this mode.
+    """Makes two decisions that depend on values, which fake tensors lack, in the current thread.
 
     transformers searches the rows of a padded batch for several sequences
     (`masking_utils.find_packed_sequence_indices`); here each row has one. torch traces the grouped

@@ -140,14 +140,14 @@ def sentences(verdict: dict) -> list[str]:
     batch, length = verdict["largest_batch_size"], verdict["largest_max_length"]
     if batch is None:
         return [*lines, "Batch, length, LoRA and QLoRA depend on the shape of the model, which a "
-                "number of parameters does not give: name a model (`ftkit memory --models`)."]
+                "number of parameters does not describe. Name a model (`ftkit memory --models`)."]
     room = (f"Largest batch_size at this length: {batch:,}; largest max_length at this batch "
             f"size: {length:,}.")
     if verdict["fits"]:
         return [*lines, room]
     changes = [_option(change) for change in verdict["changes"]]
     if not changes:
-        return [*lines, "No change of batch, method or length makes it fit: take a smaller model, "
+        return [*lines, "No change of batch, method or length makes it fit: use a smaller model, "
                 "a larger GPU, or several."]
     others = [f"  or {change}" for change in changes[1:]]
     return [*lines, f"It fits with {changes[0]}", *others, *([room] if batch and length else [])]

@@ -35,8 +35,8 @@ def base_of(folder: str | Path) -> str:
     """
     base = read_config(folder).get("base_model_name_or_path")
     if not isinstance(base, str) or not base.strip():
-        raise UserError(f"{_path(folder)} has no base_model_name_or_path; write the folder or hub "
-                        "id of the base model there")
+        raise UserError(f"{_path(folder)} has no base_model_name_or_path; expected the folder or "
+                        "hub id of the base model")
     path = at_home(base)
     if not _is_folder(path):
         if path.name in ("tiny", "smollm2"):
@@ -90,10 +90,10 @@ def weights_in(folder: str | Path) -> dict[str, soundness.Tensor]:
     if not (folder / WEIGHTS).exists():
         pickled = (" (adapter_model.bin is a pickle, which can run code: convert it with a peft "
                    "you trust)") if (folder / "adapter_model.bin").is_file() else ""
-        raise UserError(f"{folder} has no {WEIGHTS}{pickled}; {soundness.AGAIN}")
+        raise UserError(f"{folder} has no {WEIGHTS}{pickled}. {soundness.AGAIN}")
     tensors = soundness.header(folder / WEIGHTS)
     if not tensors:
-        raise UserError(f"{folder / WEIGHTS} has no weights; {soundness.AGAIN}")
+        raise UserError(f"{folder / WEIGHTS} has no weights. {soundness.AGAIN}")
     return tensors
 
 
@@ -113,7 +113,7 @@ def check(model, folder: str | Path):
         if found is None or found.shape[:1] != (asked.num_virtual_tokens,):
             raise UserError(f"the adapter in {folder} does not fit its base model: expected "
                             f"prompt_embeddings for {asked.num_virtual_tokens!r} tokens in its "
-                            f"file; {soundness.AGAIN}")
+                            f"file. {soundness.AGAIN}")
         return
     asked.inference_mode = False
     if hasattr(asked, "init_lora_weights"):  # the file's values replace the initial ones
@@ -133,8 +133,8 @@ def _peft_config(folder: Path) -> Any:
 
     kind, kinds = read_config(folder)["peft_type"], list(peft.PEFT_TYPE_TO_CONFIG_MAPPING)
     if kind not in kinds:
-        raise UserError(f"{folder / CONFIG}: peft_type is {show(kind)}; this version of peft "
-                        f"supports {', '.join(kinds)}")
+        raise UserError(f"{folder / CONFIG}: peft_type is {show(kind)}; expected one that this "
+                        f"version of peft supports: {', '.join(kinds)}")
     try:
         with quiet.no_warnings():
             asked = peft.PeftConfig.from_pretrained(str(folder))
@@ -142,12 +142,14 @@ def _peft_config(folder: Path) -> Any:
         raise _unfit(folder, error) from None
     if getattr(asked, "alora_invocation_tokens", None):
         raise UserError(f"the adapter in {folder} is an activated LoRA (it has "
-                        "alora_invocation_tokens), which ftkit does not support; load it with peft")
+                        "alora_invocation_tokens), which ftkit does not support. Load it with "
+                        "peft.")
     return asked
 
 
 def _unfit(folder: Path, error: Exception) -> UserError:
-    return UserError(f"the adapter in {folder} does not fit its base model: {in_short(error)}")
+    return UserError(f"the adapter in {folder} does not fit its base model: {in_short(error)}. "
+                     f"Check base_model_name_or_path in its {CONFIG}.")
 
 
 def apply(model, folder: str | Path):

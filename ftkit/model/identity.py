@@ -48,7 +48,7 @@ def of_tokenizer(tokenizer) -> str:
 
 @functools.cache
 def code(*rooms: str) -> str:
-    """Digest of the sources of these rooms of ftkit."""
+    """Digest of the source code in these subpackages of ftkit."""
     return _short([[room, path.name, path.read_bytes().hex()] for room in rooms
                    for path in sorted((machine.package() / room).glob("*.py"))])
 

@@ -44,11 +44,11 @@ def locate(name: str) -> str:
         fetched = download.find("smollm2")
         place = machine.home() / "models" / "smollm2"
         if fetched is None and place.is_dir():
-            raise UserError(f"the fetched smollm2 is damaged ({download.damage(place)}); "
-                            "run `ftkit fetch smollm2` to download it again")
+            raise UserError(f"the fetched smollm2 is damaged ({download.damage(place)}). Run "
+                            "`ftkit fetch smollm2` to download it again.")
         if fetched is None:
-            raise UserError("smollm2 is not on this machine yet; `ftkit fetch smollm2` "
-                            "downloads it")
+            raise UserError("smollm2 is not on this machine yet. Run `ftkit fetch smollm2` to "
+                            "download it.")
         return str(fetched)
     if name == adapter_folder.SMOLLM2 and _fetched_smollm2():
         return locate("smollm2")
@@ -87,13 +87,13 @@ def with_adapters(name: str) -> tuple[str, list[str]]:
     location, adapters = locate(name), []
     while adapter_folder.is_adapter(location):
         if os.path.realpath(location) in map(os.path.realpath, adapters):
-            raise UserError(f"the adapter in {location} is its own base, through "
-                            f"{len(adapters)} folder(s); write the model that it was trained on "
-                            f"into its {adapter_folder.CONFIG} (base_model_name_or_path)")
+            raise UserError(f"the adapter in {location} is its own base, through {len(adapters)} "
+                            "folder(s). Set base_model_name_or_path in its "
+                            f"{adapter_folder.CONFIG} to the model that it was trained on.")
         adapters.insert(0, location)
         if len(adapters) > MOST_ADAPTERS:
             raise UserError(f"the adapter in {location} is based on more than {MOST_ADAPTERS} "
-                            "other adapters; `ftkit export` merges one into its base")
+                            "other adapters. Merge one into its base with `ftkit export`.")
         base = adapter_folder.base_of(location)
         try:
             location = locate(base)
@@ -137,8 +137,8 @@ def _load_whole(location: str, quantize, device: str | None, dtype):
         options |= {"quantization_config": quantize}
     elif quantize and quantize.load_in_8bit != bool(stored.get("load_in_8bit")):
         raise UserError(f"load_in_8bit is {quantize.load_in_8bit}, but the weights in {location} "
-                        f"have {4 if quantize.load_in_8bit else 8} bits; give load_in_8bit "
-                        f"{not quantize.load_in_8bit}, or a model in 16 or 32 bits")
+                        f"have {4 if quantize.load_in_8bit else 8} bits. Set load_in_8bit to "
+                        f"{not quantize.load_in_8bit}, or choose a model in 16 or 32 bits.")
     if quantize or stored:
         options |= {"device_map": {"": device}}
     try:
@@ -152,11 +152,11 @@ def _load_whole(location: str, quantize, device: str | None, dtype):
     except (UserError, MemoryError, torch.OutOfMemoryError):
         raise
     except OSError as error:
-        raise UserError(f"cannot load {location!r}: {soundness.in_short(error)} (a gated model "
-                        "needs `hf auth login`; offline, give a folder or tiny)") from None
+        raise UserError(f"cannot load {location!r}: {soundness.in_short(error)}. A gated model "
+                        "needs `hf auth login`. Offline, pass a folder or tiny.") from None
     except Exception as error:  # noqa: BLE001  libraries may raise anything for a bad file
         raise UserError(f"cannot load {location!r}: {type(error).__name__}: "
-                        f"{soundness.in_short(error)}; {soundness.AGAIN}") from error
+                        f"{soundness.in_short(error)}. {soundness.AGAIN}") from error
     model.name_or_path = location  # an adapter's config will name this as its base
     if not is_tiny:
         if not (quantize or stored):  # quantized weights have additional tensors
@@ -236,8 +236,8 @@ def _tokenizer_in(folder: str, rows: int | None = None):
         raise
     except Exception as error:  # noqa: BLE001  libraries may raise anything for a bad file
         raise UserError(f"the tokenizer in {folder} cannot be read: {type(error).__name__}: "
-                        f"{soundness.in_short(error)}; copy tokenizer.json and "
-                        "tokenizer_config.json from where the model came from") from None
+                        f"{soundness.in_short(error)}. Copy tokenizer.json and "
+                        "tokenizer_config.json from the original model.") from None
     return tokenizer
 
 
@@ -261,7 +261,8 @@ def _cached_if_offline(location: str) -> str:
         return snapshot_download(location, local_files_only=True)
     except LocalEntryNotFoundError:
         raise UserError(f"cannot load {location!r}: it is not on this machine, and {host} cannot "
-                        "be reached; connect, or give a folder, smollm2 or tiny") from None
+                        "be reached. Connect to the internet, or pass a folder, smollm2 or "
+                        "tiny.") from None
 
 
 def context(model_or_name) -> int:
@@ -328,8 +329,8 @@ def adapt(model, config):
     """
     if config.method == "full":
         if getattr(model, "is_quantized", False):
-            raise UserError("method full trains every weight, but the weights of this model are "
-                            "quantized; use lora, which trains an adapter")
+            raise UserError("method is full, which trains every weight, but the weights of this "
+                            "model are quantized. Set method to lora, which trains an adapter.")
         model.name_or_path = ""  # once trained, the weights are in no folder
         return model.requires_grad_(True)
     from ftkit.model import peft_methods

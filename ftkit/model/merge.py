@@ -23,7 +23,7 @@ def unwrap(model):
     if is_virtual(model):
         kind = model.active_peft_config.peft_type.value.lower()
         raise UserError(f"the model was tuned with {kind}, whose virtual tokens cannot be merged "
-                        "into weights; continue from a full, lora or ia3 run")
+                        "into weights; expected a full, lora or ia3 run")
     model = model.merge_and_unload()
     model.name_or_path = ""
     return model
@@ -44,7 +44,7 @@ def blend(base_model, tuned_model, weight: float):
     import torch
 
     if isinstance(weight, bool) or not math.isfinite(weight) or not 0 <= weight <= 1:
-        raise UserError(f"weight is {weight!r}; give a number from 0 (base) to 1 (tuned)")
+        raise UserError(f"weight is {weight!r}; expected a number from 0 (base) to 1 (tuned)")
     blended = copy.deepcopy(merged(base_model))
     tuned = dict(merged(tuned_model).named_parameters())
     for name, parameter in blended.named_parameters():
@@ -52,12 +52,12 @@ def blend(base_model, tuned_model, weight: float):
         if other is None or other.shape != parameter.shape:
             shape = "is missing from" if other is None else f"has shape {tuple(other.shape)} in"
             raise UserError(f"{name} has shape {tuple(parameter.shape)} in the base and {shape} "
-                            "the tuned model; blend a model with the base it was tuned from")
+                            "the tuned model. Blend a model with the base it was tuned from.")
         if not parameter.is_floating_point():
-            raise UserError(f"{name} is quantized ({parameter.dtype}); load both models in full "
-                            "precision before you blend them")
+            raise UserError(f"{name} is quantized ({parameter.dtype}). Load both models in full "
+                            "precision before you blend them.")
         parameter.data = torch.lerp(parameter.data, other.data.to(parameter), weight)
     if tuned:
-        raise UserError(f"the tuned model has weights that the base lacks: {next(iter(tuned))}; "
-                        "blend a model with the base it was tuned from")
+        raise UserError(f"the tuned model has weights that the base lacks: {next(iter(tuned))}. "
+                        "Blend a model with the base it was tuned from.")
     return blended.eval()

@@ -25,9 +25,10 @@ def request(model, config):
                                        prompt_tuning_init="SAMPLE_VOCAB", task_type=task)
     if method == "prefix_tuning":
         if config.gradient_checkpointing:
-            raise UserError("gradient_checkpointing is true with method prefix_tuning, whose "
-                            "vectors are in the key-value cache, which recomputed layers do not "
-                            "get; give gradient_checkpointing false, or method prompt_tuning")
+            raise UserError("gradient_checkpointing is True with method prefix_tuning, whose "
+                            "vectors are in the key-value cache and do not reach recomputed "
+                            "layers. Set gradient_checkpointing to False, or method to "
+                            "prompt_tuning.")
         return peft.PrefixTuningConfig(num_virtual_tokens=config.num_virtual_tokens,
                                        task_type=task)
     targets = config.target_modules
@@ -37,9 +38,9 @@ def request(model, config):
         kind, known = model.config.model_type, peft.utils.constants
         if targets == "all-linear" and (
                 kind not in known.TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING):
-            raise UserError(f"target_modules is 'all-linear' with method ia3, and peft has no "
-                            f"usual layers for IA3 in a {kind}; name them, such as "
-                            "k_proj,v_proj,down_proj, or use method lora")
+            raise UserError("target_modules is 'all-linear' with method ia3, but peft has no "
+                            f"default layers for IA3 in a {kind}. Name the layers, such as "
+                            "k_proj,v_proj,down_proj, or set method to lora.")
         if targets == "all-linear":
             return peft.IA3Config(task_type=task)
         inputs = peft.utils.TRANSFORMERS_MODELS_TO_IA3_FEEDFORWARD_MODULES_MAPPING
@@ -50,12 +51,12 @@ def request(model, config):
         raise NotImplementedError(f"no peft config for method {method!r}")
     start = config.init_lora_weights
     if method == "qlora" and start in ("pissa", "olora"):
-        raise UserError(f"init_lora_weights is {start!r} with method qlora, but it would have to "
-                        "change the base's weights, which are quantized; use default, or method "
-                        "lora")
+        raise UserError(f"init_lora_weights is {start!r} with method qlora, but it changes the "
+                        "base's weights, which are quantized. Set init_lora_weights to default, or "
+                        "method to lora.")
     if config.use_dora and config.load_in_8bit:  # peft ignores the row scales on a CPU
-        raise UserError("use_dora with load_in_8bit is not supported; use DoRA on a base in 4 or "
-                        "16 bits, or LoRA on a base in 8 bits")
+        raise UserError("use_dora and load_in_8bit are both True, which is not supported. Use DoRA "
+                        "on a base in 4 or 16 bits, or LoRA on a base in 8 bits.")
     if start == "orthogonal" and config.r % 2:
         raise UserError(f"init_lora_weights is 'orthogonal' with r {config.r}; expected an even r")
     return peft.LoraConfig(**counterparts(config, "LoraConfig") | {
@@ -74,7 +75,7 @@ def _unfit(model) -> list[str]:
 
 
 def wrap(model, config):
-    """Wrap `model` in a peft model and freeze its own weights.
+    """Wrap `model` in a peft model and freeze the original weights.
 
     pissa and olora move part of the base's weights into the adapter, so the base changes but the
     model's outputs do not. peft's `from_pretrained` repeats this when it loads a saved adapter.

@@ -28,7 +28,7 @@ LIMITS = {  # config field → the largest value that is accepted
     **dict.fromkeys(("hidden_size", "n_embd", "d_model", "num_attention_heads", "n_head",
                      "vocab_size", "max_position_embeddings", "n_positions"), 10**8),
 }
-AGAIN = "download the file again"
+AGAIN = "Download the file again."
 
 
 class Tensor(NamedTuple):
@@ -70,7 +70,7 @@ def header(path: Path) -> dict[str, Tensor]:
             slices = {name: file.get_slice(name) for name in file.keys()}
     except (OSError, SafetensorError) as error:
         raise UserError(f"{printable_name(path)} is not a complete safetensors file "
-                        f"({_reason(error)}); {AGAIN}") from None
+                        f"({_reason(error)}). {AGAIN}") from None
     return {name: Tensor(part.get_dtype(), tuple(part.get_shape()), path)
             for name, part in slices.items()}
 
@@ -89,7 +89,7 @@ def tensors_in(folder: Path) -> dict[str, Tensor] | None:
     files = list(weight_map.values()) if isinstance(weight_map, dict) else []
     if not files or any(Path(str(name)).name != name for name in files):
         raise UserError(f"{printable_name(index)} has no valid weight_map (tensor → file in the "
-                        f"same folder); {AGAIN}")
+                        f"same folder). {AGAIN}")
     tensors = {}
     for name in sorted(set(files)):
         tensors |= header(folder / name)
@@ -98,8 +98,8 @@ def tensors_in(folder: Path) -> dict[str, Tensor] | None:
 
 def _check_not_lfs_pointer(path: Path, start: bytes):
     if start.startswith(b"version https://git-lfs"):
-        raise UserError(f"{printable_name(path)} is a Git LFS pointer, not the file itself; run "
-                        "`git lfs pull` in its folder")
+        raise UserError(f"{printable_name(path)} is a Git LFS pointer, not the file itself. Run "
+                        "`git lfs pull` in its folder.")
 
 
 def _reason(error: Exception) -> str:
@@ -123,11 +123,10 @@ def check_config(content: dict, where: str | Path):
         what = f"transformers does not know model_type {show(kind)}" if kind else (
             "it has no model_type")
         raise UserError(f"{where} does not describe a model: {what}{own_code}; expected the "
-                        "config.json that save_pretrained wrote")
+                        "config.json that save_pretrained writes")
     for name in ("text_config", "quantization_config"):
         if not isinstance(content.get(name), dict | None):
-            raise UserError(f"{where}: {name} is {show(content[name])}; expected an object, or "
-                            "leave it out")
+            raise UserError(f"{where}: {name} is {show(content[name])}; expected an object")
     _check_quantization(content.get("quantization_config") or {}, where)
     check_sizes(content, where)
     _check_is_decoder(content, kind, where)
@@ -140,8 +139,8 @@ def _check_quantization(config: dict, where: str):
     method = config.get("quant_method") or next(
         (f"bitsandbytes_{bits}bit" for bits in (4, 8) if config.get(f"load_in_{bits}bit")), None)
     if config and not (isinstance(method, str) and {method, f"{method}_4bit"} & set(KNOWN)):
-        raise UserError(f"{where}: transformers does not know quant_method {show(method)}; use an "
-                        "unquantized copy of the model")
+        raise UserError(f"{where}: quant_method is {show(method)}, which transformers does not "
+                        "know. Use an unquantized copy of the model.")
 
 
 def check_sizes(content: dict, where: str | Path):
@@ -160,7 +159,7 @@ def _check_is_decoder(content: dict, kind: str, where: str):
     AutoModelForCausalLM would load many other models, and training would produce nonsense."""
     from transformers.models.auto import modeling_auto as auto
 
-    wanted = "ftkit trains decoders, such as LlamaForCausalLM"
+    wanted = "expected a decoder, such as LlamaForCausalLM"
     if content.get("is_encoder_decoder") is True:
         raise UserError(f"{where} describes an encoder-decoder ({kind}); {wanted}")
     decoders = auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
@@ -216,7 +215,7 @@ def check_model(folder: str | Path, weights: bool = True) -> dict:
             return content
         pickled = (" (pytorch_model.bin is a pickle, which can run code: convert it to safetensors "
                    "with a program you trust)") if any(folder.glob("pytorch_model*.bin")) else ""
-        raise UserError(f"{printable_name(folder)} has no {WEIGHTS}{pickled}; {AGAIN}")
+        raise UserError(f"{printable_name(folder)} has no {WEIGHTS}{pickled}. {AGAIN}")
     if not content.get("quantization_config"):  # bitsandbytes checks quantized weights itself
         _check_dtypes(tensors)
         _check_names(content, folder)
@@ -253,22 +252,22 @@ def _check_names(content: dict, folder: Path):
     except Exception as error:  # noqa: BLE001  each architecture checks its config in its own way
         raise UserError(f"{printable_name(folder / 'config.json')} does not describe a model: "
                         f"{in_short(error)}; expected the config.json that save_pretrained "
-                        "wrote") from None
+                        "writes") from None
     check_info(found, folder)
 
 
 def check_info(found: dict[str, Any], where: str | Path):
     """Raise UserError if transformers' loading info reports a weight that did not fit."""
     where = printable_name(where)
-    advice = "weights and config.json belong to different models, or the file is damaged"
+    advice = "The weights and config.json belong to different models, or the file is damaged."
     for name, stored, expected in sorted(found.get("mismatched_keys") or [], key=str):
         raise UserError(f"{where}: {show(name, 100)} has shape {tuple(stored)} in the file and "
-                        f"{tuple(expected)} by config.json; {advice}")
+                        f"{tuple(expected)} in config.json. {advice}")
     for kind, text in (("missing_keys", "lacks"), ("unexpected_keys", "has unexpected")):
         names = sorted(found.get(kind) or ())
         if names:
             more = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
-            raise UserError(f"{where} {text} weights: {show(names[0], 100)}{more}; {advice}")
+            raise UserError(f"{where} {text} weights: {show(names[0], 100)}{more}. {advice}")
 
 
 def check_values(model, where: str | Path):
@@ -280,7 +279,7 @@ def check_values(model, where: str | Path):
             bad = int((~torch.isfinite(p)).sum())
             if bad:  # else the sum itself overflowed
                 raise UserError(f"{printable_name(where)}: {bad:,} of {p.numel():,} values of "
-                                f"{name} are nan or infinite; {AGAIN}")
+                                f"{name} are nan or infinite. {AGAIN}")
 
 
 def check_tokens(tokenizer, rows: int | None, where: str | Path):
@@ -288,17 +287,17 @@ def check_tokens(tokenizer, rows: int | None, where: str | Path):
     embedding's `rows` rows (None: not checked)."""
     ids, where = tokenizer.get_vocab(), printable_name(where)
     if len(ids) <= len(getattr(tokenizer, "added_tokens_encoder", {})):
-        raise UserError(f"{where} has no tokenizer vocabulary; copy tokenizer.json and "
-                        "tokenizer_config.json from where the model came from")
+        raise UserError(f"{where} has no tokenizer vocabulary. Copy tokenizer.json and "
+                        "tokenizer_config.json from the original model.")
     if tokenizer.eos_token is None:
         raise UserError(f"{where}: the tokenizer has no eos_token, so the model could not learn to "
-                        "end an answer; copy tokenizer_config.json from where the model came from, "
-                        "or name the token there")
+                        "end an answer. Copy tokenizer_config.json from the original model, or "
+                        "name the token there.")
     name, last = max(ids.items(), key=lambda item: item[1])
     if isinstance(rows, int) and last >= rows:
         raise UserError(f"{where}: the tokenizer gives {show(name, 40)} the id {last:,}, but the "
-                        f"model's embedding has {rows:,} rows; use the tokenizer of this model, or "
-                        "call model.resize_token_embeddings(len(tokenizer)) and save both")
+                        f"model's embedding has {rows:,} rows. Use the tokenizer of this model, or "
+                        "call model.resize_token_embeddings(len(tokenizer)) and save both.")
 
 
 # ----------------------------------------------------------------------------------- adapters
@@ -316,14 +315,14 @@ def check_fit(expected: dict, tensors: dict[str, Tensor], base: dict, folder: st
             raise UserError(f"{printable_name(tensor.file)}: {show(name, 100)} is stored as "
                             f"{tensor.dtype}; expected one of {', '.join(FLOATS)}")
         if name not in expected and name.removeprefix("base_model.") not in base:
-            raise UserError(f"{fit}its file has {show(name, 100)}, which the model does not "
-                            "have; use the base that it was trained on")
+            raise UserError(f"{fit}its file has {show(name, 100)}, which the model does not have. "
+                            "Use the base that it was trained on.")
     for name, tensor in expected.items():
         if name not in tensors:
-            raise UserError(f"{fit}its file lacks {show(name, 100)}; {AGAIN}")
+            raise UserError(f"{fit}its file lacks {show(name, 100)}. {AGAIN}")
         if tuple(tensor.shape) != tensors[name].shape:
-            raise UserError(f"{fit}{show(name, 100)} has shape {tensors[name].shape}, expected "
-                            f"{tuple(tensor.shape)}; use the base that it was trained on")
+            raise UserError(f"{fit}{show(name, 100)} has shape {tensors[name].shape}; expected "
+                            f"{tuple(tensor.shape)}. Use the base that it was trained on.")
 
 
 def in_short(error: Exception) -> str:

@@ -70,7 +70,7 @@ class Answers:
         """The prompts that the learner typed. Raises UserError for more than MOST."""
         lines = [line.strip() for line in self.prompts.value.splitlines() if line.strip()]
         if len(lines) > MOST:
-            raise UserError(f"{len(lines)} prompts were given; at most {MOST} are asked at a time")
+            raise UserError(f"{len(lines)} prompts were given; expected at most {MOST}")
         return lines
 
     def sample(self) -> int | list[str]:
@@ -86,8 +86,8 @@ class Answers:
         if lines:
             return inputs.questions(experiment.val, lines)
         if experiment.val.kind == "text":
-            raise UserError("the validation data are plain texts without questions; type prompts "
-                            "of your own, one on each line")
+            raise UserError("the validation records are plain texts without questions. Type "
+                            "prompts of your own, one on each line.")
         return list(inputs.some(experiment.val, FIRST))
 
     def ask(self):
@@ -180,7 +180,7 @@ def _cell(name: str, row: dict, style: str) -> str:
 
 
 def marked(before: str, after: str) -> str:
-    """`after` as HTML, with the words marked that are not in `before`."""
+    """Convert `after` to HTML, and mark the words that are not in `before`."""
     old, new = clean(before).split(), clean(after).split()
     parts = []
     for kind, _, _, start, end in difflib.SequenceMatcher(None, old, new, False).get_opcodes():

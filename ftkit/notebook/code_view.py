@@ -45,7 +45,7 @@ class CodeView:
             self.update()
 
     def update(self):
-        """Show the text for the values that the controls have now; a folder stays as written."""
+        """Show the text for the current values of the controls. A folder's text is written once."""
         kind = self.kind.value
         if kind not in SCRIPTS:
             self.text.show(to_script.TEXTS[kind](self._picked.experiment, self._controls.config)

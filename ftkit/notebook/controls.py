@@ -112,7 +112,7 @@ class Controls:
     def undo(self):
         """Take back the last change. Raises UserError without one."""
         if not self._past:
-            raise UserError("there is no change to take back")
+            raise UserError("there is no change to undo")
         self._write(self._past.pop())
         self._on_change()
 
@@ -167,6 +167,6 @@ def parse(text: str) -> Config:
         assert isinstance(call, ast.Call) and not call.args
         values = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
     except (SyntaxError, ValueError, AssertionError):
-        raise UserError(f"{text!r:.60} cannot be read; write Config(max_steps=60), with literal "
+        raise UserError(f"{text!r:.60} cannot be read; expected Config(max_steps=60) with literal "
                         "values, or name=value pairs separated by spaces") from None
     return Config().but(**values)

@@ -100,7 +100,8 @@ class Launcher:
         config = self._read_typed()
         name = self.knob.value
         if name is None:
-            raise UserError("this panel shows no field that has usual values to sweep over")
+            raise UserError("no field shown in this panel has usual values to sweep over. Show "
+                            "another group of fields.")
         resolved = self._forecast.resolved(config) or config
         values = neighbors(Config, name, getattr(resolved, name), VALUES)
         self._start_batch([config.but(**{name: value}) for value in values])

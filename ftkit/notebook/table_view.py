@@ -202,7 +202,8 @@ class RunTable:
         runs = self._collection.chosen
         if len(runs) < least or (most and len(runs) > most):
             asked = "one run" if most == 1 else f"{least} runs or more"
-            raise UserError(f"{len(runs)} runs are chosen; tick the box of {asked} in the table")
+            raise UserError(f"{len(runs)} runs are chosen; expected {asked}. Tick boxes in the "
+                            "table to choose runs.")
         return runs
 
     def use_values(self):
@@ -279,8 +280,8 @@ def reproduced(run, kind: str) -> str:
     Raises UserError for a run recorded by `LiveCallback`: only its own script has the data.
     """
     if run.data.get("name") == TRAINERS_DATA:
-        raise UserError(f"run {run.id} was trained by a script of your own, through LiveCallback; "
-                        "start that script again to reproduce it")
+        raise UserError(f"run {run.id} was trained by your own script, through LiveCallback. Start "
+                        "that script again to reproduce it.")
     data = str(run.data.get("name"))
     if kind == "Python":
         if run.experiment is not None:

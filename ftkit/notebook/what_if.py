@@ -52,8 +52,8 @@ def what_if(experiment: Experiment | None = None, *, model: str = "tiny", data="
     data, an unknown model or an unknown field.
     """
     if not isinstance(experiment, Experiment | None):
-        raise UserError(f"what_if was given a {type(experiment).__name__}; give it an Experiment, "
-                        "or model= and data= to start from")
+        raise UserError(f"experiment is a {type(experiment).__name__}; expected an Experiment, or "
+                        "model= and data= instead")
     with_pickers = experiment is None
     experiment = experiment or Experiment(model=model, data=data, val=val, probes=probes)
     config = config or Config(max_steps=FIRST_STEPS)
@@ -167,7 +167,7 @@ class WhatIf:
         if error is not None:
             raise error
         if not self.runs:
-            raise UserError("no run was made; press Start in the panel, then run this cell again")
+            raise UserError("no run was made. Press Start in the panel, then run this cell again.")
         self.results.display_new()
         return self.runs[-1]
 

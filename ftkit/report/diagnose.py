@@ -61,7 +61,7 @@ def _diverged(run, losses) -> Finding | None:
     advice = "lower the learning rate, or keep max_grad_norm at 1 and warm up longer"
     bad = next((step for step, loss in losses if not math.isfinite(loss)), None)
     if bad is not None:
-        return Finding("diverged", f"diverged at step {bad:g}: the loss is not a number any more",
+        return Finding("diverged", f"diverged at step {bad:g}: the loss is no longer a number",
                        advice, {"step": bad})
     start, end = _ends(run, "val_loss") or (losses[0][1], _tail(losses))
     if not math.isfinite(end):
@@ -91,7 +91,7 @@ def _overfitting(run, losses) -> Finding | None:
         "overfitting", f"overfitting since step {step:g}: val_loss rose from "
         f"{number(best)} to {number(last)} while the training loss fell from "
         f"{number(before)} to {number(now)}",
-        "stop earlier (early_stopping_patience), take fewer epochs or more records",
+        "stop earlier (early_stopping_patience), train fewer epochs, or use more records",
         {"step": step, "best": best, "last": last, "loss_then": before, "loss_now": now})
 
 
@@ -103,7 +103,7 @@ def _underfitting(run, losses) -> Finding | None:
     if end > start * (1 - LEARNED):
         cut = getattr(run, "end", None) in (End.STOPPED_BY_HAND, End.INTERRUPTED)
         so_far, advice = (" so far", "let it finish") if cut else (
-            "", "raise the learning rate or take more steps; if no learning rate helps, look at "
+            "", "raise the learning rate or train more steps; if no learning rate helps, look at "
             "the data")
         return Finding("underfitting", f"underfitting{so_far}: {name} went from {number(start)} to "
                        f"{number(end)} only", advice, evidence)
@@ -113,7 +113,7 @@ def _underfitting(run, losses) -> Finding | None:
         return None
     return Finding("underfitting", f"still improving: {name} fell from {number(quarter[-1])} to "
                    f"{number(end)} in the last quarter",
-                   "take more steps or a higher learning rate", evidence | {"then": quarter[-1]})
+                   "train more steps, or raise the learning rate", evidence | {"then": quarter[-1]})
 
 
 def _forgetting(run) -> list[Finding]:
@@ -126,7 +126,7 @@ def _forgetting(run) -> list[Finding]:
             findings.append(Finding(
                 "forgetting", f"forgetting by {number(rise)}: {clean(key)} rose from "
                 f"{number(before)} to {number(after)}, its perplexity {times} times as high",
-                "lower the learning rate, take fewer steps, or replay general data",
+                "lower the learning rate, train fewer steps, or replay general data",
                 {"key": key, "before": before, "after": after, "by": rise}))
     return findings
 

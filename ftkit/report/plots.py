@@ -62,8 +62,8 @@ def scatter(runs, x: str = "val_loss", y: str = "general_loss", label=None,
     for key in (x, y):
         if all(series.value(run, key) is None for run in members):
             known = ", ".join(dict.fromkeys(k for run in members for k in run.after))
-            raise UserError(f"no run has {key!r}; measured were {known or 'none'}; a field of "
-                            "Config or an attribute of Run such as seconds is accepted too")
+            raise UserError(f"no run has {key!r}; expected one of {known or 'no measures'}, a "
+                            "field of Config, or an attribute of Run such as seconds")
     points = [(name, *_over_seeds(group, x), *_over_seeds(group, y)) for name, group in groups]
     begun = next((tuple(formatting.to_float(run.before[key]) for key in (x, y)) for run in members
                   if start and x in run.before and y in run.before), None)
@@ -119,7 +119,8 @@ def _checked(runs, keys, x) -> list[str]:
     known.update(dict.fromkeys(k for run in runs for row in run.rows for k in row))
     for key in keys:
         if key not in known:
-            raise UserError(f"no run has {key!r}; known: {', '.join(map(str, known)) or 'none'}")
+            raise UserError(f"no run has {key!r}; expected one of "
+                            f"{', '.join(map(str, known)) or 'nothing'}")
     if any(run.rows for run in runs) and not any(x in row for run in runs for row in run.rows):
         raise UserError(f"x is {x!r}; expected step, epoch, tokens or seconds")
     return list(keys) or series.loss_keys(runs) or ["loss"]

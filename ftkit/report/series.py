@@ -83,7 +83,7 @@ def as_runs(runs) -> list:
     runs = [runs] if hasattr(runs, "rows") else list(runs)
     for run in runs:
         if not (hasattr(run, "rows") and hasattr(run, "after")):
-            raise UserError(f"{run!r:.80} is not a Run; give a Run or a list of Runs, as "
+            raise UserError(f"{run!r:.80} is not a Run; expected a Run or a list of Runs, as "
                             "`Experiment.run`, `Experiment.sweep` and `load_run` return")
     return runs
 

@@ -160,7 +160,7 @@ def lines_of(groups, keys, x: str) -> list[Line]:
 
 
 def color_index(key, keys) -> int:
-    """The color of a measure among `keys`: val_loss has the first, probes have the next."""
+    """Index of a measure's color among `keys`: val_loss gets the first color, probes the next."""
     others = [k for k in keys if k not in ("loss", "val_loss")]
     return others.index(key) + 1 if key in others else 0
 

@@ -154,7 +154,7 @@ def test_val_probe_and_out_do_what_they_say(ftkit, tmp_path, home):
 
 @pytest.mark.heavy
 @pytest.mark.parametrize("words, told", [
-    ((), "give a command, such as lab"),
+    ((), "expected one such as lab"),
     (("mock",), "no command 'mock'; `ftkit drill --interview`"),
     (("compare", "a", "b"), "no command 'compare'; `ftkit runs ID ID`"),
     (("rn",), "no command 'rn'; did you mean run"),
@@ -498,7 +498,7 @@ def test_runs_are_chosen_and_sorted(ftkit, home):
     assert seeds("--sort", "-val_loss", "--limit", "2") == [0, 1]
     assert seeds("--limit", "2") == [4, 5]
     for words, told in ((("--where", "los<1"), "no run has 'los'"),
-                        (("--where", "val_loss<low"), "not a number"),
+                        (("--where", "val_loss<low"), "expected a number"),
                         (("--sort", "los"), "no run has 'los'"),
                         (("--limit", "0"), "whole number"), (("2026", "--limit", "2"), "leave")):
         status, out, err = ftkit("runs", *words)

@@ -173,7 +173,7 @@ def test_a_full_disk_leaves_everything_as_it_was(lessons, folder, monkeypatch, e
         copied.append(copy(source, target))
 
     monkeypatch.setattr(shutil, "copyfile", fills_up)
-    with pytest.raises(ValueError, match="the disk is full; nothing was changed"):
+    with pytest.raises(ValueError, match="the disk is full. Nothing was changed"):
         jupyterlab.copy_lessons(folder)
     if existed:
         assert {path.name: path.read_text() for path in folder.iterdir()} == before
@@ -188,7 +188,7 @@ def test_a_file_in_place_of_the_folder_is_reported(lessons, tmp_path):
 
 
 def test_the_lessons_of_the_clone_are_nobodys_copy(lessons):
-    with pytest.raises(ValueError, match="where the lessons are kept"):
+    with pytest.raises(ValueError, match="the original lessons"):
         jupyterlab.copy_lessons(lessons)
 
 

@@ -346,8 +346,8 @@ def test_a_template_that_rewrites_earlier_turns_is_refused_not_guessed():
 
 
 @pytest.mark.parametrize("template, words", [
-    (OPENS_THOUGHT, "generation prompt has text that a finished conversation lacks"),
-    (DROPS_TEXT, "does not write the assistant's text")])
+    (OPENS_THOUGHT, "generation prompt contains text that a finished conversation lacks"),
+    (DROPS_TEXT, "leaves out the assistant's text")])
 def test_a_template_that_no_mask_fits_is_refused_with_its_reason(template, words):
     with pytest.raises(schema.DataError, match=words):
         encoding.encode(ONE, byte_tokenizer(template))
@@ -541,7 +541,7 @@ def test_packing_needs_as_few_rows_as_trl(tmp_path):
 
 
 def test_an_example_longer_than_a_row_is_reported():
-    with pytest.raises(ValueError, match="has 11 tokens, more than max_length 10"):
+    with pytest.raises(ValueError, match="has 11 tokens, but max_length is 10"):
         encoding.pack(examples_of([3, 11]), 10)
 
 

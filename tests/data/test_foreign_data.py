@@ -113,7 +113,7 @@ def test_messages_of_pandas_and_of_parquet_are_lists_again(tmp_path):
 def test_a_dict_of_data_sets_without_the_split_says_which_it_has():
     datasets = pytest.importorskip("datasets")
     data = datasets.DatasetDict(test=datasets.Dataset.from_list([ASKED]))
-    with pytest.raises(ValueError, match=r"of test; give one of them, such as data\['test'\]"):
+    with pytest.raises(ValueError, match=r"expected one of them. Pass it, such as data\['test'\]"):
         schema.records(data)
 
 
@@ -142,7 +142,7 @@ def test_a_pattern_and_a_list_of_paths_are_read_in_order(tmp_path):
     (tmp_path / "part-3.jsonl").write_bytes(foreign_data.lines(ASKED))
     with pytest.raises(schema.DataError, match="but those in part-0.jsonl are text"):
         schema.records(tmp_path / "part-*.jsonl")
-    with pytest.raises(ValueError, match="no file matches this pattern"):
+    with pytest.raises(ValueError, match="a pattern that matches no file"):
         schema.records(tmp_path / "x*.jsonl")
     odd = tmp_path / "odd[1].jsonl"
     odd.write_bytes(foreign_data.lines(TEXT))
@@ -175,7 +175,7 @@ def test_a_data_set_of_the_hub_or_saved_to_disk_becomes_a_file_as_advised(tmp_pa
     assert str(caught.value).endswith("then give seas.jsonl")
 
     datasets.Dataset.from_list([ASKED]).save_to_disk(str(place / "kept"))
-    with pytest.raises(schema.DataError, match="format of save_to_disk") as caught:
+    with pytest.raises(schema.DataError, match="written by save_to_disk") as caught:
         schema.records(place / "kept")
     assert follow(str(caught.value), place) == [place / "kept.jsonl"]
     assert schema.records(place / "kept.jsonl") == [ASKED]
@@ -250,9 +250,9 @@ def test_convert_leaves_out_what_is_bad_only_on_request_and_never_writes_over_a_
     assert not out.exists()
     assert convert.write(path, out, skip=True) == (1, 2)
     assert schema.records(out) == [ASKED]
-    with pytest.raises(ValueError, match="exists; name a new file"):
+    with pytest.raises(ValueError, match="exists already. Choose another file name"):
         convert.write(path, out, skip=True)
-    with pytest.raises(ValueError, match="rename it"):
+    with pytest.raises(ValueError, match="Choose a name that does"):
         convert.write(path, tmp_path / "b.csv")
 
 

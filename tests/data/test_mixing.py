@@ -79,10 +79,10 @@ def test_effective_share_counts_the_tokens_with_loss():
     (lambda: mixing.rates({"a": 0}), "a positive number for each task"),
     (lambda: mixing.rates({"a": 1}, temperature=0), "temperature is 0"),
     (lambda: mixing.rates({"a": 1}, cap=0), "cap is 0"),
-    (lambda: mixing.counts({"a": -1.0}, 3), "at least 0"),
+    (lambda: mixing.counts({"a": -1.0}, 3), "no negative number"),
     (lambda: mixing.counts({"a": 0.0}, 3), "one share above 0"),
-    (lambda: mixing.draw({"a": []}, 3, {"a": 1.0}, 0), "no records to draw 3"),
-    (lambda: mixing.draw({"a": []}, 3, {"b": 1.0}, 0), "the same names"),
+    (lambda: mixing.draw({"a": []}, 3, {"a": 1.0}, 0), "expected at least one, since 3"),
+    (lambda: mixing.draw({"a": []}, 3, {"b": 1.0}, 0), "the same keys"),
 ])
 def test_mistakes_say_what_is_accepted(call, words):
     with pytest.raises(ValueError, match=words):

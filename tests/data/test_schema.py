@@ -189,7 +189,7 @@ def test_a_sample_is_found_by_name_and_a_misspelled_one_is_corrected(tmp_path, m
     assert schema.records("translation", "test").name == "translation"
     with pytest.raises(ValueError, match="no sample is named 'translatoin'; did you mean transla"):
         schema.records("translatoin")
-    with pytest.raises(ValueError, match="no split 'validation'; it has test, train"):
+    with pytest.raises(ValueError, match="no split 'validation'; expected one of test, train"):
         schema.records("translation", "validation")
     with pytest.raises(ValueError, match="samples: capital, translation .*its extension"):
         schema.records("mydata")
@@ -266,7 +266,7 @@ def test_check_counts_duplicates_and_questions_with_two_answers(tmp_path):
     report = audit.check(write(tmp_path / "a.jsonl", rows))
     assert report["duplicates"] == 2 and report["errors"] == []
     told = {(w["row"], w["problem"]) for w in report["warnings"]}
-    assert (3, "the same as line 1") in told and (5, "the same as line 1") in told
+    assert (3, "is the same as line 1") in told and (5, "is the same as line 1") in told
     assert (2, "has the same prompt as line 1 and has another answer") in told
     spaced = [GOOD, GOOD | {"instruction": f"  {GOOD['instruction']}\n"}]
     [warning] = [w for w in audit.check(write(tmp_path / "b.jsonl", spaced))["warnings"]
@@ -302,7 +302,8 @@ def test_case_punctuation_and_spaces_do_not_tell_two_rows_apart_a_word_does(tmp_
              "What is the capital of Spain?"]
     report = audit.check(write(tmp_path / "a.jsonl", [{"text": t} for t in texts]))
     assert (report["duplicates"], report["near_duplicates"]) == (0, 1)
-    assert report["warnings"] == [{"row": 2, "field": None, "problem": "nearly the same as line 1"}]
+    assert report["warnings"] == [
+        {"row": 2, "field": None, "problem": "is nearly the same as line 1"}]
 
 
 def test_an_exact_duplicate_is_not_counted_as_a_near_one_too(tmp_path):
@@ -378,7 +379,7 @@ def test_a_split_of_few_records_leaves_none_empty(n):
 
 
 def test_a_split_that_must_leak_is_refused():
-    with pytest.raises(ValueError, match="all have the same prompt"):
+    with pytest.raises(ValueError, match="have the same prompt, so they cannot be split"):
         split_and_corrupt.split([GOOD, GOOD | {"output": "Lyon"}], 0.5, 0)
     with pytest.raises(ValueError, match="fraction is 1"):
         split_and_corrupt.split(numbered(9), 1, 0)

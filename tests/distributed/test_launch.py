@@ -124,7 +124,7 @@ def test_accelerate_without_a_configuration_is_refused_instead_of_training_alone
     done = subprocess.run(
         [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2",
          str(exported / "train.py")], capture_output=True, text=True, timeout=120)
-    assert done.returncode and "start it with `torchrun" in done.stderr
+    assert done.returncode and "Start train.py with `torchrun" in done.stderr
 
 
 def test_the_configuration_of_accelerate_is_read_by_accelerate(exported):
@@ -195,9 +195,9 @@ def test_the_command_line_writes_the_folder_and_says_how_to_start_it(ftkit, tmp_
 
 
 @pytest.mark.parametrize("words, told", [
-    (["--zero", 2], "--zero 2 needs --ranks"), (["--ranks", 0], "--ranks is '0'"),
+    (["--zero", 2], "--zero is 2, but the number"), (["--ranks", 0], "--ranks is '0'"),
     (["--ranks", 2, "--zero", 4], "--zero is '4'"), (["--ranks", 2, "--out", "x"], "--out cannot"),
-    (["--ranks", 2, "--method", "qlora"], "method is qlora; on several ranks")])
+    (["--ranks", 2, "--method", "qlora"], "method is qlora; expected full")])
 def test_the_command_line_refuses_in_one_sentence(ftkit, words, told):
     status, out, error = ftkit("run", *words)
     assert status == 2 and not out and told in error and len(error.splitlines()) == 1
@@ -220,8 +220,8 @@ def test_a_run_on_ranks_from_the_command_line_is_one_json_object(ftkit, two, mon
 
 
 @pytest.mark.parametrize("environment, words", [
-    ({}, "start it with `torchrun"),
-    ({"RANK": "0", "WORLD_SIZE": "1"}, "2 ranks were asked for, but this process was started as"),
+    ({}, "Start train.py with `torchrun"),
+    ({"RANK": "0", "WORLD_SIZE": "1"}, "2 ranks were requested, but 1 were started"),
 ])
 def test_the_script_refuses_to_run_as_independent_copies(tmp_path, environment, words, monkeypatch,
                                                          capsys):

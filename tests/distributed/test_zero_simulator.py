@@ -69,15 +69,15 @@ def moves(stage, *names):
 
 
 @pytest.mark.parametrize("stage, names, words", [
-    (3, ["feed", "forward"], "it holds 0 to 31; all_gather them first"),
+    (3, ["feed", "forward"], "only the parameters 0 to 31 of 64"),
     (0, ["forward"], "has no input for layer 0"),
     (0, ["feed", "backward"], "no gradient has reached layer 0"),
     (0, ["feed", "forward", "backward", "update"], "of its own batch alone"),
     (0, ["feed", "update"], "has no gradient of layer 0"),
     (0, ["feed", "forward", "all_reduce"], "has no gradient of layer 0"),
-    (0, ["feed", "forward", "backward", "all_reduce", "all_reduce"], "summed already"),
+    (0, ["feed", "forward", "backward", "all_reduce", "all_reduce"], "already summed"),
     (1, ["feed", "forward", "backward", "reduce_scatter", "update", "feed", "forward"],
-     "parameters are those of the step before"),
+     "is from the previous step"),
 ])
 def test_an_impossible_move_is_refused_with_its_reason(stage, names, words):
     with pytest.raises(zero_simulator.IllegalMove, match=words):

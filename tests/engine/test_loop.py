@@ -78,7 +78,7 @@ def test_warmup_stable_decay_equals_transformers_after_the_warm_up(decay):
 
 def test_transformers_gets_a_number_of_decay_steps_or_a_readable_message():
     config = Config(lr_scheduler_type="warmup_stable_decay")
-    with pytest.raises(ValueError, match="num_decay_steps is 0.2, a fraction.*or max_steps"):
+    with pytest.raises(ValueError, match="num_decay_steps is 0.2, a fraction.*set max_steps"):
         config.training_arguments()
     assert "lr_scheduler_kwargs" not in Config(max_steps=10).training_arguments()
 

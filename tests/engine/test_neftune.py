@@ -122,5 +122,5 @@ def test_a_prediction_of_memory_counts_it_and_dpo_refuses_it():
     less, more = (simulate.step(shape, CONFIG.but(neftune_noise_alpha=alpha), [64, 64])
                   for alpha in (None, ALPHA))
     assert less.peak <= more.peak <= less.peak + 2 * 128 * 4 * shape.hidden_size
-    with pytest.raises(ValueError, match="neftune_noise_alpha is 5.0; DPO cannot do that"):
+    with pytest.raises(ValueError, match="neftune_noise_alpha is 5.0, which DPO does not support"):
         preferences.DPO(probes=()).run(neftune_noise_alpha=5.0, live=False)

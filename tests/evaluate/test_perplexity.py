@@ -83,5 +83,5 @@ def test_padding_and_batch_size_change_nothing(base, side):
 
 
 def test_a_stride_that_leaves_tokens_out_is_refused(base):
-    with pytest.raises(ValueError, match="expected 1 to 15 for a window of 16"):
+    with pytest.raises(ValueError, match="window has 16 tokens; expected 1 to 15"):
         perplexity.score(*base, ["x"], window=16, stride=16)

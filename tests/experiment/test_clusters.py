@@ -30,8 +30,8 @@ def make_lab(**options):
 
 
 @pytest.mark.parametrize("backend, advice", [
-    ("dask", "make one first: .*Client"),
-    pytest.param("ray", r"start one first: .*ray.init\(\)", marks=HAS_RAY)])
+    ("dask", "Make one: .*Client"),
+    pytest.param("ray", r"Start one: .*ray.init\(\)", marks=HAS_RAY)])
 def test_without_a_cluster_the_next_step_is_told(backend, advice):
     with pytest.raises(ValueError, match=advice):
         make_lab().sweep(SHORT, backend=backend, seed=[0, 1])

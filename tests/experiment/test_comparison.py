@@ -209,10 +209,10 @@ def test_repeats_are_run_and_found_again_in_the_store():
     assert found.effects["val_loss"].clear is not None
     again = ft.compare(store.load_run(a.id), store.load_run(b.id))
     assert [len(group) for group in again.groups] == [2, 2]
-    with pytest.raises(ValueError, match="give it: compare"):
+    with pytest.raises(ValueError, match="Pass it: compare"):
         ft.compare(store.load_run(a.id), store.load_run(b.id)).repeat([7])
     other = ft.Experiment(data=RECORDS[1:], val=RECORDS[:4], probes=())
-    with pytest.raises(ValueError, match="was not made in this experiment: data differ"):
+    with pytest.raises(ValueError, match="made in another experiment, which differs in data"):
         ft.compare(store.load_run(a.id), store.load_run(b.id)).repeat([7], lab=other)
 
 

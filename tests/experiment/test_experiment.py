@@ -206,11 +206,11 @@ def test_wrong_input_is_told_before_anything_is_loaded(wrong, home):
     (dict(data=[]), "^there are no records"),
     (dict(template=3), "template is 3; expected text"),
     (dict(eval_records=0), "eval_records is 0; expected a whole number"),
-    (dict(probes=RECORDS[:3]), "probes are records; give them a name"),
+    (dict(probes=RECORDS[:3]), "records without a name"),
     (dict(probes={"val": RECORDS[:3]}), "a probe is called 'val'"),
-    (dict(metrics=[len]), "metrics are a dict"),
-    (dict(metrics={"m": 3}), "metrics are a dict"),
-    (dict(metrics={"loss": len}), "called 'loss', which a row has already"),
+    (dict(metrics=[len]), "expected a dict of name"),
+    (dict(metrics={"m": 3}), "expected a dict of name"),
+    (dict(metrics={"loss": len}), "called 'loss', which is the name of another column"),
     (dict(metrics={"again_loss": len}, probes={"again": RECORDS[:3]}), "called 'again_loss'"),
 ])
 def test_nonsense_is_told_in_words(wrong, told):
@@ -232,7 +232,7 @@ def test_a_config_and_the_value_of_a_metric_must_be_what_they_are_called(lab, ho
         lab.run({"learning_rate": 1e-3})
     assert not home.exists()
     odd = ft.Experiment(data=RECORDS, probes=(), metrics={"m": lambda model, tokenizer: None})
-    with pytest.raises(ValueError, match="the metric 'm' gave null; expected a number"):
+    with pytest.raises(ValueError, match="the metric 'm' returned null; expected a number"):
         odd.run(max_steps=1)
 
 

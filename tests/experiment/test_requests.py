@@ -51,7 +51,7 @@ def test_a_scale_of_zero_which_would_train_nothing_is_refused():
 
 def test_virtual_tokens_leave_room_for_a_record():
     lab = ft.Experiment(data=RECORDS, probes=())
-    with pytest.raises(UserError, match="num_virtual_tokens is 600 .* 512 tokens.*give 256"):
+    with pytest.raises(UserError, match="num_virtual_tokens is 600, .* 512 tokens.*at most 256"):
         lab.run(method="prompt_tuning", num_virtual_tokens=600, max_steps=1)
 
 

@@ -290,5 +290,5 @@ def test_answers_to_the_same_records_are_kept_at_each_evaluation(lab):
     assert store.load_run(run.id).samples == run.samples
     plain = lab.run(**SHORT)
     assert [row["loss"] for row in plain.rows] == [row["loss"] for row in run.rows]
-    with pytest.raises(UserError, match="records of text, which ask nothing"):
+    with pytest.raises(UserError, match="text records, which ask no questions"):
         ft.Experiment(data=[{"text": f"a story {i}"} for i in range(9)], probes=()).run(sample=1)

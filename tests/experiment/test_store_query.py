@@ -33,9 +33,9 @@ def test_terms_that_all_hold_choose_the_runs(text, found):
 
 
 def test_a_limit_that_is_no_number_and_an_unknown_name_are_reported():
-    with pytest.raises(ValueError, match="not a number; give one, such as val_loss<0.5"):
+    with pytest.raises(ValueError, match="expected a number, such as val_loss<0.5"):
         store_query.where("val_loss<low")
-    with pytest.raises(ValueError, match="no run has 'los'; known: .*val_loss"):
+    with pytest.raises(ValueError, match="no run has 'los'; expected one of .*val_loss"):
         store_query.check_names("los<1", FACTS)
     with pytest.raises(ValueError, match="no run has 'los'"):
         store_query.ordered(FACTS, "los")

@@ -263,7 +263,7 @@ def test_seeds_are_halved_together_and_a_diverged_run_loses(lab):
 
 def test_halving_says_what_it_needs(lab):
     for wanted, options in (("a smaller eval_steps", dict(learning_rate=[1e-3, 1e-4])),
-                            ("differ in more than their seed", dict(seed=[0, 1])),
-                            ("leave out backend", dict(seed=[0, 1], backend="dask"))):
+                            ("two different configs", dict(seed=[0, 1])),
+                            ("Leave backend out", dict(seed=[0, 1], backend="dask"))):
         with pytest.raises(ValueError, match=wanted):
             lab.sweep(SHORT, halving=True, **options)

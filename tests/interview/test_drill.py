@@ -263,7 +263,7 @@ def test_the_prompt_says_what_is_asked_for(home):
 
 def test_the_rounds_of_an_interview_are_not_taken_for_those_of_a_drill(ftkit, home):
     status, out, err = ftkit("drill", "--rounds", "story")
-    assert status == 2 and out == "" and "give --interview too" in err
+    assert status == 2 and out == "" and "Add --interview" in err
 
 
 def test_a_suspended_card_is_listed_and_comes_back_when_asked_for(ftkit, home, capsys):
@@ -555,7 +555,7 @@ def test_the_command_says_where_it_wrote_the_cheat_sheet(ftkit, home, tmp_path, 
 def test_a_cheat_sheet_that_cannot_be_written_is_refused_before_the_proofs(tmp_path, home,
                                                                            monkeypatch):
     monkeypatch.setattr(core, "prove", lambda stated: pytest.fail("proved first"))
-    with pytest.raises(ValueError, match="is a folder; name a file"):
+    with pytest.raises(ValueError, match="is a folder. Choose a file"):
         cheat_sheet.write(tmp_path, topic="statistics")
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="cannot be written"):

@@ -192,7 +192,7 @@ def test_the_clock_of_the_interview_ends_it():
 
 @pytest.mark.parametrize("text", ["1 9 foo", "0", "1.5", "-1"])
 def test_a_wrong_tick_is_told(text):
-    with pytest.raises(ValueError, match="type numbers from 1 to 4"):
+    with pytest.raises(ValueError, match="expected numbers from 1 to 4"):
         listening.parse_points(text, 4)
     for line, points in (("1, 3 4", {0, 2, 3}), ("", set()), ("1-3", {0, 1, 2}), ("2 - 3", {1, 2})):
         assert listening.parse_points(line, 4) == points

@@ -51,5 +51,5 @@ def test_after_the_last_lesson_an_open_one_is_named_or_that_none_is(home):
 
 
 def test_a_lesson_that_does_not_exist_is_a_user_error(home):
-    with pytest.raises(UserError, match="no lesson is called 'x'; give a number from 00 to 2"):
+    with pytest.raises(UserError, match="no lesson is called 'x'; expected a number from 00 to 2"):
         ft.progress("x")

@@ -114,7 +114,7 @@ SOLUTIONS = {
             "looks ahead": (looks_ahead, "stop at 7"),
             "always lower": (lambda values, patience, name: stop_at(values, patience, "loss"),
                              "better when it rises"),
-            "one index": (lambda *a: stop_at(*a)[0], "return two indices"),
+            "one index": (lambda *a: stop_at(*a)[0], "expected two indices"),
             "against the previous one": (against_the_previous, "the best so far"),
             "one name only": (
                 lambda values, patience, name: stop_at(

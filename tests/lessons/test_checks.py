@@ -73,7 +73,7 @@ def test_a_right_answer_gets_its_tick(double, capsys, own_home):
 
 
 def test_an_unknown_exercise_names_the_near_ones(double):
-    with pytest.raises(ValueError, match="'doubel'; choose from double"):
+    with pytest.raises(ValueError, match="'doubel'; expected one of double"):
         checks.check("doubel", None)
 
 

@@ -71,7 +71,7 @@ def test_a_hint_that_does_not_exist_is_a_user_error(own, number):
 @pytest.mark.quick
 @pytest.mark.parametrize("show", [ft.hint, ft.solution])
 def test_an_unknown_exercise_gets_suggestions(own, show):
-    with pytest.raises(UserError, match="no hints for 'doubel'; there are for double"):
+    with pytest.raises(UserError, match="no hints for 'doubel'; expected one of double"):
         show("doubel")
 
 

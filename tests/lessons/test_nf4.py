@@ -145,10 +145,10 @@ def test_a_folder_of_4_bit_weights_trains_as_qlora_does_and_not_in_full(tmp_path
             ft.Experiment(**setting).run(config.but(method="qlora"))]
     curves = [[row["loss"] for row in run.rows] for run in runs]
     assert curves[0] == curves[1] == pytest.approx(curves[2], rel=1e-2)
-    with pytest.raises(ValueError, match="weights of this model are quantized; use lora"):
+    with pytest.raises(ValueError, match="weights of this model are quantized. Set method to lora"):
         stored.run(config)
     peaks = [ft.memory(config.but(method=method), str(tmp_path / "stored")).peak
              for method in ("lora", "qlora")]
     assert peaks[0] == peaks[1]
-    with pytest.raises(ValueError, match="method full over them is not predicted"):
+    with pytest.raises(ValueError, match="memory with method full cannot be predicted"):
         ft.memory(config, str(tmp_path / "stored"))

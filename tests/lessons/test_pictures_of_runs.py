@@ -31,12 +31,12 @@ def test_gain_is_measured_at_equal_learning(front):
     assert front.gain("beyond") == pytest.approx([0.2, 0.1])
     assert front.gain("slow", over=("slow",)) == [0, 0]
     front.conditions["better"].pop()
-    with pytest.raises(ValueError, match="there are 1 and 2 runs"):
+    with pytest.raises(ValueError, match="have 1 and 2 runs"):
         front.gain("better")
 
 
 def test_an_unknown_condition_is_rejected_with_the_known_ones(front):
-    with pytest.raises(ValueError, match="'lora'; choose from slow, fast, better, beyond"):
+    with pytest.raises(ValueError, match="'lora'; expected one of slow, fast, better, beyond"):
         front.values("lora", "new")
 
 
@@ -109,7 +109,7 @@ def test_best_is_the_lowest_mean_and_a_diverged_rate_is_never_best():
 def test_what_cannot_be_drawn_is_rejected():
     with pytest.raises(ValueError, match="no runs"):
         pictures_of_runs.sweep_curves([])
-    with pytest.raises(ValueError, match="no 'bleu'; measured were val_loss, general_loss"):
+    with pytest.raises(ValueError, match="no 'bleu'; expected one of val_loss, general_loss"):
         pictures_of_runs.sweep_curves(SWEEP, "bleu")
 
 

@@ -48,7 +48,7 @@ def test_a_run_in_a_notebook_is_made_in_parts_that_learn_the_same_and_says_so(
     assert run.config.batch_size < 64
     assert run.config.batch_size * run.config.gradient_accumulation_steps == 64
     said = run.notes[0]
-    assert "so it is made with batch_size=" in said and "that learns the same" in said
+    assert "so it uses batch_size=" in said and "which learns the same" in said
     assert said in capfd.readouterr().err and said in run._repr_html_()
     monkeypatch.undo()
     whole = lab.run(LARGE, live=False)
@@ -60,7 +60,7 @@ def test_a_run_in_a_notebook_is_made_in_parts_that_learn_the_same_and_says_so(
 def test_so_is_every_run_of_a_sweep(lab, short_of_memory, notebook):
     runs = lab.sweep(LARGE.but(max_steps=1), seed=[0, 1])
     assert [run.config.seed for run in runs] == [0, 1]
-    assert all("so it is made with" in run.notes[0] for run in runs)
+    assert all("so it uses" in run.notes[0] for run in runs)
 
 
 def test_elsewhere_it_is_refused_as_before(lab, short_of_memory):

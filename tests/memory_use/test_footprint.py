@@ -190,7 +190,7 @@ def test_fp16_is_simulated_with_every_optimizer(optim):
 
 
 @pytest.mark.parametrize("change, words", [
-    ({"num_key_value_heads": 3}, "check the sizes"), ({"hidden_act": "nonsense"}, "KeyError"),
+    ({"num_key_value_heads": 3}, "Check the sizes"), ({"hidden_act": "nonsense"}, "KeyError"),
     ({"hidden_size": -64}, "hidden_size is -64"), ({"vocab_size": 0}, "vocab_size is 0"),
     ({"model_type": "t5"}, "AutoModelForCausalLM"),
 ])
@@ -208,7 +208,7 @@ def test_a_config_that_no_model_can_have_is_told_in_words(ftkit, tmp_path, chang
     ({"model": "tiny", "zero": 4, "gpus": 2}, "zero is 4"),
     ({"model": "7B", "method": "lora"}, "shape"),
     ({"model": "tiny", "attention": "flash"}, "attention"),
-    ({"model": "tiny", "attention": "eager", "measure": True}, "leave attention"),
+    ({"model": "tiny", "attention": "eager", "measure": True}, "Leave attention"),
     ({"model": "tiny", "learning_rat": 1}, "learning_rate"),
     ({"config": "tiny"}, "config is a str"),
     ({"model": "tiny", "method": "prefix_tuning", "gradient_checkpointing": True}, "prompt_tuning"),

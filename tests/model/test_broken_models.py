@@ -170,7 +170,7 @@ CONFIGS = [
     ("layers_a_billion", fields(num_hidden_layers=10**9), "num_hidden_layers is 1000000000"),
     ("text_config_in_words", fields(text_config="x"), "text_config is 'x'"),
     ("quantization_unknown", fields(quantization_config={"quant_method": "magic"}),
-     "does not know quant_method 'magic'"),
+     "quant_method is 'magic', which transformers does not know"),
     ("bert_head", fields(model_type="bert", architectures=["BertLMHeadModel"]), "an encoder"),
     ("classifier", fields(architectures=["LlamaForSequenceClassification"]), "does not predict"),
     ("t5", fields(model_type="t5", architectures=["T5ForConditionalGeneration"]), "T5"),

@@ -116,7 +116,7 @@ def test_what_is_stored_in_4_or_8_bits_is_taken_as_it_is(tmp_path):
         again, _ = loading.load(name, quantize=True, load_in_8bit=bits == 8)
         first = "model.layers.0.mlp.up_proj"
         assert torch.equal(again.get_submodule(first).weight, model.get_submodule(first).weight)
-        with pytest.raises(UserError, match=f"have {bits} bits; give load_in_8bit"):
+        with pytest.raises(UserError, match=f"have {bits} bits. Set load_in_8bit"):
             loading.load(name, quantize=True, load_in_8bit=bits == 4)
 
 
@@ -133,7 +133,7 @@ def test_without_a_base_in_4_bits_the_type_is_reported_to_have_no_effect(lab):
 
 @pytest.mark.parametrize("method", ["full", "lora", "ia3"])
 def test_8_bits_without_a_quantized_base_are_refused(lab, method):
-    with pytest.raises(UserError, match=f"method is {method}, .*; give method qlora"):
+    with pytest.raises(UserError, match=f"method is {method}, .*Set method to qlora"):
         lab.run(method=method, load_in_8bit=True)
-    with pytest.raises(UserError, match="give method qlora"):
+    with pytest.raises(UserError, match="Set method to qlora"):
         ft.memory(method=method, load_in_8bit=True)

@@ -82,7 +82,7 @@ def test_the_filter_leaves_the_runs_for_which_it_holds_and_says_what_it_cannot_r
     panel.table.filter.value = "val_loss<2.5 seed=1"
     assert shown(panel) == ["1"]
     panel.table.filter.value = "val_loss<x"
-    assert "not a number" in panel.error_line.lines[0]
+    assert "expected a number" in panel.error_line.lines[0]
 
 
 def test_runs_of_other_sessions_are_listed_when_asked_for(panel, lab):
@@ -146,7 +146,7 @@ def test_the_values_of_a_run_can_be_used_again_and_it_can_be_the_baseline(panel)
     add(panel, 0)
     run = add(panel, 1, seed=3)
     press(panel.table.buttons["Use values"])
-    assert "0 runs are chosen; tick the box of one run" in panel.error_line.lines[0]
+    assert "0 runs are chosen; expected one run" in panel.error_line.lines[0]
     tick(panel, run)
     press(panel.table.buttons["Use values"])
     assert panel.config.seed == 3
@@ -235,7 +235,7 @@ def test_prompts_of_ones_own_are_asked_and_a_run_without_weights_says_so(panel):
     assert "scope='col' style" in page and ">expected<" not in page, "nothing is expected of them"
     panel.answers.prompts.value = "a\n" * 6
     press(panel.answers.ask_button)
-    assert "6 prompts were given; at most 5" in panel.error_line.lines[0]
+    assert "6 prompts were given; expected at most 5" in panel.error_line.lines[0]
 
 
 def test_prompts_are_answered_at_each_evaluation_of_a_run_where_that_is_asked_for(panel):
@@ -276,4 +276,4 @@ def test_a_run_of_a_trainer_is_listed_like_others_and_made_again_by_its_script(p
     names = {line["name"] for line in panel.results.chart.shown["lines"]}
     assert "val_loss" in names
     panel.table.reproduce.value = "Python"
-    assert "start that script again" in panel.error_line.lines[0]
+    assert "Start that script again" in panel.error_line.lines[0]

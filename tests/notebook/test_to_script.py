@@ -85,7 +85,7 @@ def test_what_has_no_counterpart_is_named_and_a_folder_in_use_is_kept(lab, tmp_p
     folder = to_script.export(lab, config, tmp_path / "run")
     head = (folder / "train.py").read_text("utf-8").splitlines()[:2]
     assert "no counterpart: kl_coef" in head[1]
-    with pytest.raises(ValueError, match="is not an empty folder; name a new one"):
+    with pytest.raises(ValueError, match="is not an empty folder. Choose another folder"):
         to_script.export(lab, config, folder)
     with pytest.raises(ValueError, match="expected TRL or transformers"):
         to_script.export(lab, config, tmp_path / "other", "axolotl")

@@ -369,7 +369,7 @@ def test_undo_and_reset_bring_back_what_the_controls_were(panel):
     press(panel.controls.undo_button)
     assert panel.config == SMALL
     press(panel.controls.undo_button)
-    assert "no change to take back" in panel.error_line.lines[0]
+    assert "no change to undo" in panel.error_line.lines[0]
     panel.controls.line.value = "max_steps=7"
     press(panel.controls.reset_button)
     assert panel.config == SMALL
@@ -486,7 +486,7 @@ def test_copy_as_script_writes_folders_next_to_the_notebook(panel, tmp_path, mon
 
 
 def test_what_is_no_experiment_is_told():
-    with pytest.raises(ValueError, match="given a str; give it an Experiment"):
+    with pytest.raises(ValueError, match="experiment is a str; expected an Experiment"):
         ft.what_if("tiny")
 
 

@@ -244,7 +244,7 @@ def test_other_axes_can_be_given():
 
 
 def test_wrong_arguments_name_what_is_accepted():
-    with pytest.raises(ValueError, match="no run has 'los'; known: loss, val_loss"):
+    with pytest.raises(ValueError, match="no run has 'los'; expected one of loss, val_loss"):
         plots.curves(make_run(), "los")
     with pytest.raises(ValueError, match="expected step, epoch, tokens or seconds"):
         plots.curves(make_run(), x="steps")
@@ -416,7 +416,7 @@ def test_scatter_takes_config_fields_and_a_label():
     assert picture.axes[0].get_xscale() == "log" and texts(picture) == ["r=2", "r=4"]
     assert texts(plots.scatter(runs, label=lambda run: run.id))[-3:-1] == [
         "run-0.0001-0", "run-0.01-0"]
-    with pytest.raises(ValueError, match="no run has 'acc'; measured were val_loss, general_loss"):
+    with pytest.raises(ValueError, match="'acc'; expected one of val_loss, general_loss"):
         plots.scatter(runs, x="acc")
 
 

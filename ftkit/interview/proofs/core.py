@@ -41,7 +41,7 @@ class Claim:
     kind: str = ""  # of its proof, see `registry.KINDS`
 
     def holds(self) -> bool:
-        """Whether it is true (never for nan). "<" and ">" need a gap of 5 % of the larger side."""
+        """Whether the claim is true, never for nan. < and > need a gap of 5 % of the larger one."""
         if not (math.isfinite(self.left) and math.isfinite(self.right)):
             return False
         if self.op in ("==", "!="):
@@ -66,7 +66,7 @@ class Claim:
 
 
 def load() -> dict[str, Proof]:
-    """All proofs, name → Proof. Imports torch and transformers."""
+    """Map names to all Proofs. Imports torch and transformers."""
     from ftkit.interview.proofs import evaluation, lora, loss, memory, numbers, runs  # noqa: F401
 
     return PROOFS
@@ -79,7 +79,8 @@ def prove(stated: StatedClaim, seed: int = 0) -> Claim:
     """
     proofs = load()
     if stated["proof"] not in proofs:
-        raise UserError(f"no proof is called {stated['proof']!r}; known: {', '.join(proofs)}")
+        raise UserError(f"no proof is called {stated['proof']!r}; expected one of "
+                        f"{', '.join(proofs)}")
     proof = proofs[stated["proof"]]
     with ONE_AT_A_TIME:
         result = proof.compute(seed) if proof.trains else proof.compute()

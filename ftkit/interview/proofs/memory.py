@@ -56,7 +56,7 @@ def bytes_fp32() -> dict[str, float]:
 
 
 def scaled(parts: dict[str, float], factor: float) -> Evidence:
-    """The sum of the parts times a factor, drawn as one bar for each part."""
+    """Evidence: the sum of the parts times a factor, with a bar for each part."""
     bars = {name: factor * part for name, part in parts.items()}
     return Evidence(sum(bars.values()), bars=bars)
 
@@ -315,6 +315,6 @@ def nf4_bits(double: bool = True) -> float:
 
 
 def nf4_bytes_7b() -> float:
-    """Llama-2-7B with its linear layers in NF4 and the rest in bf16."""
+    """Bytes of Llama-2-7B with its linear layers in NF4 and the rest in bf16."""
     linear = sum(p.numel() for name, p in llama(32).named_parameters() if "_proj" in name)
     return linear * nf4_bits() / 8 + (parameters_7b() - linear) * 2

@@ -340,8 +340,11 @@ def preference_pairs(seed: int) -> list[list[dict]]:
 
 @recipe
 def dpo(seed) -> tuple[float, dict[str, tuple[float, float]]]:
-    """Ten steps of DPO at a high learning rate from the model tuned on all tasks: the first loss,
-    and the mean log-probabilities of whole answers: chosen or rejected → (before, after)."""
+    """Train ten steps of DPO at a high learning rate from the model tuned on all tasks.
+
+    Returns the first loss, and a dict: chosen or rejected → mean log-probability of whole answers
+    (before, after).
+    """
     from ftkit.experiment.preferences import dpo_loss, log_probs
 
     sides = preference_pairs(seed)

@@ -112,8 +112,8 @@ def mask_lost(prompt, answer, tokenizer):
       in_log="no token is trained on, and the loss is 0 from the first step",
       remedy="mask by the length of the prompt's ids, not by searching for a marker")
 def all_masked(prompt, answer, tokenizer):
-    """The mask looks for the ids of "Assistant: ", which in a text are tokenized differently; not
-    found means masked from first to last."""
+    """The mask looks for the ids of "Assistant: ", which is tokenized differently inside a text. It
+    finds nothing and masks every token."""
     ids = prompt + answer
     marker = tokenizer("Assistant: ", add_special_tokens=False)["input_ids"]
     found = [i for i in range(len(ids)) if ids[i : i + len(marker)] == marker]

@@ -56,7 +56,7 @@ def find(text: str, causes: dict[str, C]) -> C:
         return causes[fitting[0]]
     near = fitting or difflib.get_close_matches(wanted, causes, 5, 0.4) or list(causes)
     raise UserError(f"{'several causes fit' if fitting else 'no cause fits'} {wanted!r}; "
-                    f"choose one of {', '.join(near)}")
+                    f"expected one of {', '.join(near)}")
 
 
 def pick(causes, pack: str, **number: int) -> str:
@@ -66,7 +66,7 @@ def pick(causes, pack: str, **number: int) -> str:
     """
     (parameter, value), = number.items()
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise UserError(f"{parameter} is {value!r}; expected a whole number from 0")
+        raise UserError(f"{parameter} is {value!r}; expected a whole number of at least 0")
     turn, index = divmod(value, len(causes))
     order = list(causes)
     random.Random(f"{pack}/{turn}").shuffle(order)
@@ -109,11 +109,11 @@ class Case:
         return f"{cause.title}: {cause.in_log or cause.sign}. Lesson {cause.lesson}"
 
     def against(self, named: Cause) -> str:
-        """What speaks against a wrong diagnosis."""
+        """Describe the evidence against a wrong diagnosis."""
         return f"not {named.title!r}: then {named.in_log or named.sign}"
 
     def guess(self, text: str) -> Verdict:
-        """Name the cause. The verdict says what speaks against a wrong one; it is logged."""
+        """Name the cause, and log it. The verdict on a wrong one gives the evidence against it."""
         if text in (None, ..., "..."):
             return self._say(TRUE, "no cause named yet")
         verdict = self.judge(text)

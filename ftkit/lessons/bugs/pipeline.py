@@ -35,7 +35,7 @@ def validation(train: list[dict], held_out: list[dict]) -> list[dict]:
 
 
 def render(record: dict, tokenizer) -> tuple[str, str]:
-    """(prompt, answer) as text, by the chat template."""
+    """Render a record by the chat template; returns (prompt, answer) as text."""
     turns = [{"role": "user", "content": schema.prompt_of(record)},
              {"role": "assistant", "content": record["output"]}]
     asked = tokenizer.apply_chat_template(turns[:1], tokenize=False, add_generation_prompt=True)
@@ -63,7 +63,7 @@ def collate(examples: list[dict], tokenizer) -> dict:
 
 
 def token_losses(logits, labels):
-    """(sum of the loss over labeled tokens, their number); logits: (B, L, V), labels: (B, L)."""
+    """Return (loss sum over labeled tokens, their number); logits: (B, L, V), labels: (B, L)."""
     logits, labels = logits[:, :-1], labels[:, 1:]
     kept = labels != -100
     return F.cross_entropy(logits[kept], labels[kept], reduction="sum"), int(kept.sum())
@@ -85,7 +85,7 @@ def set_mode(model):
 
 
 def average(loss, count: int, batch: dict) -> tuple[float, int]:
-    """(sum, weight) of a batch. The validation loss is the total sum / the total weight."""
+    """Return (sum, weight) of a batch. The validation loss is total sum / total weight."""
     return float(loss), count
 
 
@@ -130,7 +130,7 @@ class Trained:
 
 
 def encode(stages: dict, record: dict, tokenizer) -> dict:
-    """Turn one record into an example with these stages."""
+    """Encode one record as an example, with these stages."""
     prompt, answer = stages["tokenize"](*stages["render"](record, tokenizer), tokenizer)
     labels = stages["label"](prompt, answer, tokenizer)
     return stages["truncate"]({"input_ids": prompt + answer, "labels": labels})
@@ -181,7 +181,7 @@ def micro_batches(stages, examples, tokenizer) -> list[dict]:
 
 
 def losses(stages, model, batch):
-    """(sum of the losses, number of labeled tokens) of a batch."""
+    """Return (sum of the losses, number of labeled tokens) of a batch."""
     logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
     return stages["token_losses"](logits, batch["labels"])
 
@@ -202,7 +202,7 @@ def accumulate(stages, model, batches) -> float:
 
 
 def validate(stages, model, examples, tokenizer, size: int = 16) -> list[tuple[float, int]]:
-    """(sum, weight) of each batch; `mean` turns them into the validation loss."""
+    """Return (sum, weight) of each batch, from which `mean` computes the validation loss."""
     parts = []
     with torch.no_grad():
         stages["set_mode"](model)

@@ -40,7 +40,8 @@ def stages(*bugs: str, **replaced) -> dict:
         all_stages[bug.stage] = bug.function
     for name in replaced:
         if name not in all_stages:
-            raise UserError(f"the pipeline has no stage {name!r}; it has {', '.join(all_stages)}")
+            raise UserError(f"the pipeline has no stage {name!r}; expected one of "
+                            f"{', '.join(all_stages)}")
     return all_stages | replaced
 
 
@@ -113,15 +114,15 @@ class CodeCase(causes.Case):
 
     def _changes(self, what: str | None, changes: dict) -> dict:
         if (what is None) == (not changes):
-            raise UserError("nothing is changed; give a stage, or stages of your own such as "
-                            "label=my_function")
+            raise UserError("nothing is changed. Pass a stage, or stages of your own such as "
+                            "label=my_function.")
         if what in pipeline.STAGES:
             return {what: pipeline.STAGES[what]}
         if what is not None:
             try:
                 bug = causes.find(what, BUGS)
             except UserError as error:
-                raise UserError(f"{error}; or a stage: {', '.join(pipeline.STAGES)}") from None
+                raise UserError(f"{error}, or a stage: {', '.join(pipeline.STAGES)}") from None
             return {bug.stage: pipeline.STAGES[bug.stage]} if bug is self._cause else {}
         return changes
 

@@ -86,8 +86,8 @@ def quantize(weight: torch.Tensor, levels: torch.Tensor | None = None,
     """Store `weight` in 4 bits, with one scale for each `block` of neighbors."""
     book = nf4() if levels is None else levels
     if block % 2 or weight.numel() % block:
-        raise UserError(f"{weight.numel():,} weights do not divide into blocks of {block}; give "
-                        "an even block that divides them")
+        raise UserError(f"{weight.numel():,} weights cannot be divided into blocks of {block}; "
+                        "expected an even block size that divides them")
     fractions, scales = _by_block(weight.detach().float(), block)
     codes = _nearest(fractions, book)
     return Quantized(codes[::2] << 4 | codes[1::2], scales, weight.shape, book, block)
@@ -158,7 +158,7 @@ def merge(tuned, base, into: str):
     """A copy of the unquantized `base` with the LoRA updates of `tuned` (QLoRA) added.
 
     into: "original" adds them to the base's weights, "dequantized" to the weights that training
-    saw, "requantized" also rounds that sum to NF4. Layers that are not quantized stay the base's.
+    saw, "requantized" also rounds that sum to NF4. Unquantized layers keep the base's weights.
     """
     import copy
 

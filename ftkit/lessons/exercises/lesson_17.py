@@ -12,8 +12,8 @@ def _(stop_at):
     def call(values, patience, name):
         result = stop_at(list(values), patience, name)
         if not isinstance(result, tuple | list) or len(result) != 2:
-            raise AssertionError(f"it returned {result!r}; return two indices: the evaluation "
-                                 "whose weights are kept, and the last evaluation that was made")
+            raise AssertionError(f"it returned {result!r}; expected two indices: of the evaluation "
+                                 "whose weights are kept, and of the last evaluation that was made")
         return tuple(result)
 
     falling = [5.0, 3.0, 2.0, 2.1, 1.9, 2.0, 2.2, 2.3, 1.0]

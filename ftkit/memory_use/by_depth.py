@@ -18,7 +18,7 @@ from collections.abc import Iterator
 
 from ftkit.engine import packed_batch
 from ftkit.memory_use import simulate
-from ftkit.memory_use.traced_step import Step, on_a_line
+from ftkit.memory_use.traced_step import Step, aligned, on_a_line
 
 LONGEST_PREFIX, LONGEST_PERIOD = 8, 12
 # Attributes of a config that select layers: those below a number, those in a list, every n-th one.
@@ -88,10 +88,9 @@ def _extended_or_whole(trace, shape, config, *options, **named):
         prefix, period, depth = found
         one, two = (trace(cut(shape, n), config, *options, **named)
                     for n in (depth, depth + period))
-        step = on_a_line(one, two, (len(layers) - depth) / period,
-                         list(_pairs(one, two, prefix, period)))
-        if step is not None:
-            return step
+        both = aligned(one, two, list(_pairs(one, two, prefix, period)))
+        if both is not None:
+            return on_a_line(both[0], both[1], (len(layers) - depth) / period)
     return trace(shape, config, *options, **named)
 
 

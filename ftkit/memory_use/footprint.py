@@ -22,7 +22,7 @@ from ftkit.base.config_fields import MEMORY, changing, fields_of
 from ftkit.base.errors import UserError
 from ftkit.base.optimizers import OPTIMIZERS
 from ftkit.memory_use import footprint_text, formula, model_shapes, traced_step, verdict
-from ftkit.memory_use.traced_step import Step, on_a_line
+from ftkit.memory_use.traced_step import READ, Step, on_a_line
 
 STATES = ("weights", "gradients", "optimizer")
 TRAINERS = ("ftkit", "hf")
@@ -459,38 +459,43 @@ def simulated(model, config, lengths, supervised=1.0, device="cpu", attention=No
               trainer="ftkit", token_losses=False) -> Step:
     """Simulate a step on sequences of these lengths; `model` as in `model_shapes.content`.
 
-    Memory is linear in the number of equal sequences and, on a GPU without padding, in the number
-    of tokens. Therefore large batches are extrapolated from two small ones. Results are cached on
+    Memory is linear in the number of equal sequences and, on a GPU without masks, in the number of
+    tokens. Therefore large batches are extrapolated from two small ones. Results are cached on
     disk.
     """
     content, config = model_shapes.content(model), _bare(config)
+    equal = len(set(lengths)) == 1
+    further = config.gradient_accumulation_steps - READ
+    if equal and device == "cuda" and further > 0:
+        step = simulated(content, config.but(gradient_accumulation_steps=READ), lengths,
+                         supervised, device, attention, logits, trainer, token_losses)
+        return traced_step.holding(step, further * step.facts["batch"])
     text = json.dumps(content, sort_keys=True)
 
-    def trace(lengths):
-        return _simulated(text, config, tuple(lengths), supervised, device, attention, logits,
-                          trainer, token_losses)
+    def traced(*batches) -> list[Step]:
+        return _traced(text, config, batches, supervised, device, attention, logits, trainer,
+                       token_losses)
 
-    if len(set(lengths)) > 1 and sum(lengths) <= TRACED:
-        return trace(lengths)
-    for unit in _units(content, lengths[0], device, attention, trainer):
-        times = sum(lengths) / unit
-        all_logits = trainer == "hf" or token_losses
-        few = 1 if all_logits else _saturating(content, unit * supervised, logits)
-        if times <= 2 * few:
+    for unit in _units(content, lengths, config, device, attention, trainer):
+        few = 1 if trainer == "hf" or token_losses else _saturating(
+            content, unit * supervised, logits)
+        times = sum(lengths) / unit / few
+        if times <= 1 or (times == 2 and unit == lengths[0]):
             continue
-        one, two = trace([unit] * few), trace([unit] * 2 * few)
-        step = on_a_line(one, two, times / few - 1)
-        if step is not None and (unit == lengths[0] or not step.facts["padded"]):
-            return step
-    return trace(lengths)
+        steps = traced((unit,) * few, (unit,) * 2 * few)
+        if steps and (unit == lengths[0] or not steps[0].facts["padded"]):
+            return on_a_line(steps[0], steps[1], times - 1)
+    return traced(tuple(lengths))[0]
 
 
-def _units(content, length: int, device: str, attention, trainer: str) -> list[int]:
+def _units(content, lengths, config, device: str, attention, trainer: str) -> list[int]:
     """Sequence lengths from which a batch can be extrapolated, in the order to try. UNIT requires
-    attention without windows and masks, whose memory per token does not depend on the position."""
-    window = (content.get("text_config") or content).get("sliding_window")
+    attention without masks, whose memory per token does not depend on the position."""
+    if len(set(lengths)) > 1 and sum(lengths) <= TRACED:
+        return []
+    length, window = lengths[0], (content.get("text_config") or content).get("sliding_window")
     divides = device == "cuda" and attention is None and trainer == "ftkit" and length > UNIT and (
-        not window or window >= length)
+        not window or window >= length or config.precision != "fp32")
     return [UNIT, length] if divides else [length]
 
 
@@ -501,15 +506,23 @@ def _saturating(content, supervised: float, logits: int | None) -> int:
     return math.ceil(2 * chunk / max(1, supervised - 1))
 
 
-@functools.lru_cache(maxsize=256)
-def _simulated(content, config, lengths, *options) -> Step:
-    question = {"content": content, "config": config.to_dict(), "lengths": lengths,
+@functools.lru_cache(maxsize=512)
+def _traced(content, config, batches: tuple[tuple[int, ...], ...], *options) -> list[Step]:
+    """Return the Step of one batch, or two Steps that define a line ([] if they do not), from the
+    cache if possible. A batch is the tuple of the lengths of its sequences."""
+    question = {"content": content, "config": config.differs(), "batches": batches,
                 "objective": type(config).__name__, "options": options}
-    step = traced_step.kept(question)
-    if step is None:
-        from ftkit.memory_use import by_depth
+    steps = traced_step.kept(question)
+    if steps is None:
+        found = [_whole_timeline(content, config, batch, *options) for batch in batches]
+        both = traced_step.aligned(found[0], found[-1]) if len(found) == 2 else found
+        steps = traced_step.pruned(both) if both else []
+        traced_step.keep(question, steps)
+    return steps
 
-        step = by_depth.step(model_shapes.shape(json.loads(content)), config, list(lengths),
-                             *options)
-        traced_step.keep(question, step)
-    return step
+
+@functools.lru_cache(maxsize=4)  # of up to 2 MB
+def _whole_timeline(content, config, lengths, *options) -> Step:
+    from ftkit.memory_use import by_depth
+
+    return by_depth.step(model_shapes.shape(json.loads(content)), config, list(lengths), *options)

@@ -124,7 +124,7 @@ class Meter(TorchDispatchMode):
             self.hold(tensor, "optimizer")
 
     def _add(self, storage, part: str):
-        size = -(-storage.nbytes() // self.round) * self.round
+        size = self.rounded(storage.nbytes())
         if not size:
             return
         key = storage._cdata
@@ -132,6 +132,10 @@ class Meter(TorchDispatchMode):
         ref.bytes, ref.part = size, part
         self.live[key] = ref
         self._count(part, size)
+
+    def rounded(self, count: int) -> int:
+        """Bytes that the allocator takes for `count` bytes."""
+        return -(-count // self.round) * self.round
 
     def _count(self, part: str, size: int):
         self.now[part] += size

@@ -34,14 +34,21 @@ from torch.overrides import TorchFunctionMode
 from ftkit.base.config import MAX_LOGITS
 from ftkit.base.errors import UserError
 from ftkit.base.optimizers import OPTIMIZERS
-from ftkit.engine import clipping, loop, optimizers, packed_attention, packed_batch, packed_loss
+from ftkit.engine import (
+    attention_kernels,
+    clipping,
+    loop,
+    optimizers,
+    packed_attention,
+    packed_batch,
+    packed_loss,
+)
 from ftkit.memory_use.meter import Meter, is_eight_bit
 from ftkit.memory_use.traced_step import Step
 from ftkit.model import loading
 
 NF4_BLOCK, SCALE_BLOCK = 64, 256  # weights that share a scale, scales that share a scale
 ACCUMULATED = 8  # traced batches of a step; further ones add only their own size
-READ = 2  # of equal batches without masks; from the second on, gradients exist
 
 
 def step(shape, config, lengths: list[int], supervised: float = 1.0, device: str = "cpu",
@@ -59,8 +66,7 @@ def step(shape, config, lengths: list[int], supervised: float = 1.0, device: str
     examples = [example(n, supervised) for n in lengths]
     batches = [packed_batch.pack(examples, share=False)
                for _ in range(min(config.gradient_accumulation_steps, ACCUMULATED))]
-    return trace(shape, config, batches, device, attn, logits, whole, trainer,
-                 READ if device == "cuda" and len(set(lengths)) == 1 else None)
+    return trace(shape, config, batches, device, attn, logits, whole, trainer)
 
 
 def example(tokens: int, supervised: float = 1.0, vocabulary: int = 2**31) -> dict:
@@ -72,17 +78,16 @@ def example(tokens: int, supervised: float = 1.0, vocabulary: int = 2**31) -> di
 
 def trace(shape, config, batches: list[packed_batch.PackedBatch], device: str = "cpu",
           attn: str | None = None, logits: int | None = None, whole: bool = False,
-          trainer: str = "ftkit", read: int | None = None) -> Step:
+          trainer: str = "ftkit") -> Step:
     """Trace one optimizer step (see `step`) on batches of real examples. whole: the objective needs
-    each token's loss (`Forward.token_losses`), so all logits are kept. read: number of batches in
-    forward passes, by default all, since each may keep masks."""
+    each token's loss (`Forward.token_losses`), so all logits are kept."""
     attn = attn or ("sdpa" if trainer == "hf" else None)
     refused = f"{attn} attention is simulated" if attn else None
     return _with_padding_if_needed(_trace, refused, shape, config, batches, device, attn, logits,
-                                   whole, trainer, read)
+                                   whole, trainer)
 
 
-def _trace(refused, shape, config, batches, device, attn, logits, whole, trainer, read):
+def _trace(refused, shape, config, batches, device, attn, logits, whole, trainer):
     config = config.but(learning_rate=1e-3)
     model = build(shape, config, attn)
     base = build(shape, config, attn) if config.kl_coef and config.method == "full" else None
@@ -106,11 +111,12 @@ def _trace(refused, shape, config, batches, device, attn, logits, whole, trainer
         before = meter.total
         _mark_layers(model, meter)
         with meter:
-            update(batches[:read], 1e-3)
+            update(batches, 1e-3)
         meter.mark(("end", 0, 0))
         _check_packed(refused, model, batches[0])
     keys, timeline = _named(meter)
-    found = facts(model) | {"padded": int(refused is not None)}
+    found = facts(model) | {"padded": int(refused is not None),
+                            "batch": sum(meter.rounded(t.nbytes) for t in _inputs(batches[0]))}
     return Step(meter.peak, meter.at_peak, meter.moment, meter.largest, before,
                 *loading.count(model), timeline, found, keys)
 
@@ -278,13 +284,16 @@ def fill_state(update):
 def watch(update, batches, round_to: int = 1) -> Meter:
     """Create a meter that already counts everything in memory at the start of a step."""
     meter = Meter(update.model, update.optimizer, round_to, timeline=True)
-    inputs = [t for batch in batches
-              for t in (batch.input_ids, batch.position_ids, batch.rows, batch.targets)]
+    inputs = itertools.chain(*map(_inputs, batches))
     copied = update.to_base.copy if update.to_base else None
     for tensor in (*(update.origin or ()), *(copied.parameters() if copied else ()), *inputs):
         meter.hold(tensor, "other")
     meter.reset()
     return meter
+
+
+def _inputs(batch) -> list:
+    return [batch.input_ids, batch.position_ids, batch.rows, batch.targets]
 
 
 # ------------------------------------------------------------------ inside
@@ -348,13 +357,26 @@ def _compute_type(model):
 
 def fake(batch, mode, device: str):
     """Convert a batch's tensors to fake ones, except `layout.row_index`, whose values attention
-    reads. On `cuda` all attention is SDPA."""
+    reads. On `cuda` all attention is SDPA, in half precision without masks, as varlen attention."""
     change = {f.name: mode.from_tensor(getattr(batch, f.name))
               for f in dataclasses.fields(batch)
               if isinstance(getattr(batch, f.name), torch.Tensor)}
-    bmm_max_length = 0 if device == "cuda" else batch.layout.bmm_max_length
-    return dataclasses.replace(batch, **change, layout=dataclasses.replace(
-        batch.layout, cache={}, windows=set(), bmm_max_length=bmm_max_length))
+    layout = batch.layout
+    if device == "cuda":
+        layout = _OnGpu(layout.lengths, layout.row_index, layout.keep, 0)
+    else:
+        layout = dataclasses.replace(layout, cache={}, windows=set())
+    return dataclasses.replace(batch, **change, layout=layout)
+
+
+class _OnGpu(attention_kernels.Layout):
+    """A layout whose windows take no masks in half precision, for which varlen attention is used.
+    """
+
+    def attend(self, q, k, v, scale, window, dropout, layer=None):
+        self.windows.add(window)
+        half = q.dtype in (torch.bfloat16, torch.float16) and not dropout
+        return super().attend(q, k, v, scale, None if half else window, dropout, layer)
 
 
 def _forward(model, refused: str | None, logits: int | None = None, whole: bool = False):

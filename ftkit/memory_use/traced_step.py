@@ -1,7 +1,7 @@
 """The bytes of one training step, with linear extrapolation and a cache on disk.
 
     on_a_line(one, two, 5)      the Step five times as far from `one` as `two` is
-    keep(question, step); kept(question)
+    keep(question, steps); kept(question)
 
 This module does not import torch, so that cached answers are fast.
 """
@@ -14,11 +14,16 @@ import functools
 import hashlib
 import importlib.metadata
 import json
+import operator
+import zipfile
+from collections.abc import Sequence
 
 from ftkit.base import files, machine
 from ftkit.model import identity
 
 LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes")
+READ = 2  # of the equal batches of a step; further ones add only their own size
+SHIPPED = machine.package() / "memory_use" / "known_steps.zip"
 MOST_FILES = 300  # in the cache; if there are more, the older half is deleted
 
 
@@ -45,8 +50,8 @@ class Step:
     keys: list = dataclasses.field(repr=False, default_factory=list)
 
 
-def on_a_line(one: Step, two: Step, times: float, pairs: list[tuple] | None = None) -> Step | None:
-    """Extrapolate the Step `one + times * (two - one)`.
+def aligned(one: Step, two: Step, pairs: list[tuple] | None = None) -> tuple[Step, Step] | None:
+    """Return copies of two Steps with matching moments at the same places of their timelines.
 
     pairs: keys of matching moments; by default equal keys. Returns None if they do not include the
     peaks of both Steps.
@@ -55,23 +60,58 @@ def on_a_line(one: Step, two: Step, times: float, pairs: list[tuple] | None = No
     pairs = pairs or [(key, key) for key in groups_of_one if key in groups_of_two]
     if _peak_key(one) not in {a for a, _ in pairs} or _peak_key(two) not in {b for _, b in pairs}:
         return None
+    found = [((*a, *b), *both) for a, b in pairs
+             for both in _matched(groups_of_one[a], groups_of_two[b])]
+    keys, first, second = (list(column) for column in zip(*found, strict=True))
+    return (dataclasses.replace(one, timeline=first, keys=keys),
+            dataclasses.replace(two, timeline=second, keys=keys))
 
+
+def on_a_line(one: Step, two: Step, times: float) -> Step:
+    """Extrapolate the Step `one + times * (two - one)` of two `aligned` Steps."""
     def line(a, b):
         return a + round(times * (b - a))
 
     def lines(a: dict, b: dict) -> dict:
         return {k: line(a[k], b[k]) for k in a}
 
-    keys, timeline = [], []
-    for a, b in pairs:
-        for (phase, parts), (_, further) in _matched(groups_of_one[a], groups_of_two[b]):
-            keys.append((*a, *b))
-            timeline.append((phase, lines(parts, further)))
+    timeline = [(phase, lines(parts, further)) for (phase, parts), (_, further)
+                in zip(one.timeline, two.timeline, strict=True)]
     moment, at_peak = max(timeline, key=_total)
     facts = lines(one.facts, two.facts) | {"layer": max(one.facts["layer"], two.facts["layer"])}
     return Step(sum(at_peak.values()), at_peak, moment, lines(one.parts, two.parts),
                 line(one.before, two.before), line(one.trainable, two.trainable),
-                line(one.parameters, two.parameters), timeline, facts, keys)
+                line(one.parameters, two.parameters), timeline, facts, one.keys)
+
+
+def pruned(steps: Sequence[Step]) -> list[Step]:
+    """Return copies of one Step, or of two `aligned` Steps, without moments that are never maxima.
+
+    Such a moment has another one of the same phase at which each part is at least as large and
+    grows at least as fast.
+    """
+    sizes: dict[tuple, int] = {}
+    for i, (phase, parts) in enumerate(steps[0].timeline):
+        further = steps[-1].timeline[i][1]
+        sizes.setdefault((phase, *parts.values(), *(further[k] - parts[k] for k in parts)), i)
+    kept: list[tuple] = []
+    for size in sorted(sizes, key=lambda size: -sum(size[1:])):
+        if not any(size[0] == other[0] and all(map(operator.le, size[1:], other[1:]))
+                   for other in kept):
+            kept.append(size)
+    places = sorted(sizes[size] for size in kept)
+    return [dataclasses.replace(step, keys=[], timeline=[step.timeline[i] for i in places])
+            for step in steps]
+
+
+def holding(step: Step, count: int) -> Step:
+    """Return a copy of a Step that holds `count` more bytes all the time."""
+    def more(parts: dict) -> dict:
+        return parts | {"other": parts["other"] + count}
+
+    return dataclasses.replace(
+        step, peak=step.peak + count, before=step.before + count, at_peak=more(step.at_peak),
+        parts=more(step.parts), timeline=[(phase, more(parts)) for phase, parts in step.timeline])
 
 
 def _groups(step: Step) -> dict[tuple, list]:
@@ -103,32 +143,67 @@ def _peak_key(step: Step) -> tuple:
     return max(zip(step.keys, step.timeline, strict=True), key=lambda item: _total(item[1]))[0]
 
 
-def kept(question: dict) -> Step | None:
-    """Load the Step cached for a question by the same code and libraries; None if there is none, or
-    its file is damaged."""
+def kept(question: dict) -> list[Step] | None:
+    """Load the Steps that answer a question: those of the package (`shipped`), or those cached on
+    disk by the same code and libraries. None if there are none, or the file is damaged."""
     try:
-        content = json.loads(_file(question).read_text("utf-8"))
+        content = json.loads(shipped(question) or _file(question).read_bytes())
         if content["question"] != _plain(question):
             return None
-        step = Step(**content["step"])
-        step.keys = [tuple(key) for key in step.keys]
-        step.timeline = [(phase, dict(parts)) for phase, parts in step.timeline]
-        whole = len(step.keys) == len(step.timeline) and step.peak == sum(step.at_peak.values())
-        return step if whole else None
+        steps = [Step(**step) for step in content["steps"]]
+        for step in steps:
+            step.timeline = [(phase, dict(parts)) for phase, parts in step.timeline]
+        whole = all(step.peak == sum(step.at_peak.values()) for step in steps)
+        return steps if whole else None
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
 
 
-def keep(question: dict, step: Step):
-    """Write a Step to the cache. Failure to write is ignored."""
+def keep(question: dict, steps: list[Step]):
+    """Write the Steps that answer a question to the cache. Failure to write is ignored."""
     file = _file(question)
     with contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        files.write_whole(file, json.dumps(
-            {"question": question, "step": dataclasses.asdict(step)}))
+        files.write_whole(file, written(question, steps))
         there = sorted(file.parent.glob("*.json"), key=lambda path: path.stat().st_mtime)
         for old in there[:len(there) // 2] if len(there) > MOST_FILES else ():
             old.unlink(missing_ok=True)
+
+
+def written(question: dict, steps: list[Step]) -> str:
+    """Return a question with its answer as JSON."""
+    return json.dumps({"question": question, "steps": [dataclasses.asdict(one) for one in steps]})
+
+
+def shipped(question: dict) -> bytes | None:
+    """Read an answer of the package, which has those of `ftkit memory --gpu` on well-known models
+    (`make known-steps`); None if it has none, or if an installed library is of another minor
+    version than the one that it was made with."""
+    archive = _archive()
+    name = name_of(question)
+    return archive.read(name) if archive and name in archive.NameToInfo else None
+
+
+@functools.cache
+def _archive() -> zipfile.ZipFile | None:
+    try:
+        archive = zipfile.ZipFile(SHIPPED)
+        made_with = json.loads(archive.read("versions.json"))
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        return None
+    here = minor_versions()
+    return archive if all(made_with.get(name) == here[name] for name in here) else None
+
+
+def minor_versions() -> dict[str, str]:
+    """Map each installed library to its version without the last number, such as "2.13"."""
+    return {name: ".".join(version.split(".")[:2]) for name, version in _versions()}
+
+
+def name_of(question: dict, *more) -> str:
+    """The name of the file with the answer to a question."""
+    content = json.dumps([question, *more], sort_keys=True)
+    return f"{hashlib.sha256(content.encode()).hexdigest()[:32]}.json"
 
 
 def _plain(question: dict) -> dict:
@@ -136,16 +211,18 @@ def _plain(question: dict) -> dict:
 
 
 def _file(question: dict):
-    content = json.dumps([question, _code()], sort_keys=True)
-    name = hashlib.sha256(content.encode()).hexdigest()[:32]
-    return machine.home() / "cache" / "memory" / f"{name}.json"
+    return machine.home() / "cache" / "memory" / name_of(question, *_code())
 
 
 @functools.cache
 def _code() -> list:
     """Identify the code that a trace depends on: library versions and this package's files."""
-    versions = []
+    return [_versions(), identity.code("engine", "memory_use", "model")]
+
+
+def _versions() -> list:
+    found = []
     for name in LIBRARIES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions.append([name, importlib.metadata.version(name)])
-    return [versions, identity.code("engine", "memory_use", "model")]
+            found.append([name, importlib.metadata.version(name)])
+    return found

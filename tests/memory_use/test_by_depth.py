@@ -79,12 +79,17 @@ def test_a_large_batch_is_on_the_line_through_two_small_ones(fields, lengths):
     assert found.peak == pytest.approx(whole.peak, rel=1e-3)
 
 
+def forget():
+    footprint._traced.cache_clear()
+    footprint._whole_timeline.cache_clear()
+
+
 @pytest.fixture
 def traces(monkeypatch):
     """A list of the steps that were traced from here on, with nothing in memory."""
     traced, trace = [], simulate.trace
     monkeypatch.setattr(simulate, "trace", lambda *a, **k: traced.append(a) or trace(*a, **k))
-    footprint._simulated.cache_clear()
+    forget()
     return traced
 
 
@@ -99,13 +104,13 @@ def test_the_second_question_is_answered_from_the_disk(home, traces):
     first = footprint.memory(**asked)
     assert traces
     traces.clear()
-    footprint._simulated.cache_clear()
+    forget()
     assert footprint.memory(**asked).to_dict() == first.to_dict() and not traces
 
 
 @pytest.mark.parametrize("damage", [
     lambda text: text[:len(text) // 2], lambda text: "", lambda text: "[]", lambda text: "\0" * 9,
-    lambda text: json.dumps(json.loads(text) | {"step": {"peak": 1}}),
+    lambda text: json.dumps(json.loads(text) | {"steps": [{"peak": 1}]}),
     lambda text: text.replace('"peak": ', '"peak": 1'), lambda text: "{}"])
 def test_a_damaged_file_of_the_cache_is_traced_again(home, traces, damage):
     asked = {"model": SHAPE, "device": "cuda", "batch_size": 2, "max_length": 48}
@@ -113,7 +118,7 @@ def test_a_damaged_file_of_the_cache_is_traced_again(home, traces, damage):
     for file in (machine.home() / "cache" / "memory").glob("*.json"):
         file.write_text(damage(file.read_text()))
     traces.clear()
-    footprint._simulated.cache_clear()
+    forget()
     assert footprint.memory(**asked).to_dict() == first.to_dict() and traces
 
 
@@ -121,9 +126,9 @@ def test_old_files_leave_the_cache(home, monkeypatch):
     monkeypatch.setattr(traced_step, "MOST_FILES", 4)
     step = traced_step.Step(0, {}, "", {}, 0, 0, 0)
     for n in range(20):
-        traced_step.keep({"n": n}, step)
+        traced_step.keep({"n": n}, [step])
     assert len(list((machine.home() / "cache" / "memory").glob("*.json"))) <= 5
-    assert traced_step.kept({"n": 19}) == step
+    assert traced_step.kept({"n": 19}) == [step]
 
 
 def test_a_batch_is_extended_where_another_moment_of_a_layer_becomes_the_highest(tmp_path):

@@ -171,11 +171,10 @@ def test_the_states_of_a_whole_model_are_those_of_the_real_optimizer(fields):
 
 @pytest.mark.parametrize("fields", [
     {}, {"method": "lora", "precision": "bf16", "gradient_checkpointing": True}, {"l2_sp": 0.1}])
-def test_two_of_the_batches_of_a_step_tell_what_all_of_them_need(fields, monkeypatch):
+def test_two_of_the_batches_of_a_step_tell_what_all_of_them_need(fields, home):
     shape = model_shapes.shape({"model_type": "llama", **SIZES})
     config = Config(**fields, gradient_accumulation_steps=5)
-    few = simulate.step(shape, config, [40, 40], device="cuda")
-    monkeypatch.setattr(simulate, "READ", None)
+    few = footprint.simulated(shape, config, [40, 40], device="cuda")
     every = simulate.step(shape, config, [40, 40], device="cuda")
     assert (few.peak, few.at_peak, few.parts, few.before) == (
         every.peak, every.at_peak, every.parts, every.before)

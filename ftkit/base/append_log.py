@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 
@@ -29,3 +30,25 @@ def lock(file: int):
     except ImportError:  # Windows: at worst an empty line appears
         return
     fcntl.flock(file, fcntl.LOCK_EX)
+
+
+def try_lock(file: int) -> bool:
+    """Lock an open file until it is closed or its process ends. Returns False if another process
+    or another opening of the file has the lock."""
+    if sys.platform == "win32":
+        import msvcrt
+
+        try:
+            msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        pass
+    return True

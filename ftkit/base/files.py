@@ -24,6 +24,15 @@ def write_whole(path: Path, content: str | bytes):
     os.replace(temporary, path)
 
 
+def why_not_written(error: BaseException) -> str | None:
+    """The system's reason why a file could not be written; None for any other error."""
+    from safetensors import SafetensorError
+
+    if isinstance(error, SafetensorError):  # which it raises instead of OSError
+        return str(error).rpartition("I/O error: ")[2].partition(" (os error")[0]
+    return error.strerror or str(error) if isinstance(error, OSError) else None
+
+
 def system_file(path: str) -> str:
     """The text of a file under /proc or /sys; empty if it does not exist."""
     try:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import gc
 import io
 import json
@@ -21,7 +22,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ftkit.base import formatting, machine, quiet
+from ftkit.base import files, formatting, machine, quiet
 from ftkit.base.errors import UserError
 from ftkit.base.files import at_home
 from ftkit.base.run_end import End, Stop
@@ -31,6 +32,7 @@ from ftkit.data.jsonl import DataError, with_names
 from ftkit.report import series
 from ftkit.report.table import table
 
+DISK = errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES
 DONE, FAILED, WRONG, DOES_NOT_FIT, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 130, 143
 
 
@@ -74,6 +76,10 @@ def _report_error(error: Exception, args) -> int:
     if isinstance(error, OSError) and _is_named(error.filename, args):
         name = formatting.show(str(error.filename), 80)
         return _report(f"{name}: {error.strerror}. Choose another.", WRONG)
+    if (reason := files.why_not_written(error)) in [os.strerror(number) for number in DISK]:
+        name = formatting.show(str(getattr(error, "filename", None) or "a file"), 80)
+        return _report(f"{name} could not be written: {reason}. Free some disk space, or use "
+                       "another folder.", WRONG)
     first_line = (str(error).strip().splitlines() or [""])[0]
     hint = "" if debug else " (FTKIT_DEBUG=1 shows where)"
     return _report(f"{type(error).__name__}: {first_line}{hint}", FAILED)
@@ -190,9 +196,13 @@ def _run(args) -> int:
             data, text = run.to_dict(), _run_report(run, args.log)
     _print(args, data, text)
     if data.get("end") == End.INTERRUPTED:
-        where = machine.home() / "runs" / data["id"]
-        return _report(f"{data['stopped']}; its rows are kept in {where}, `ftkit run --resume "
-                       f"{data['id']}` continues", TERMINATED if end.request else INTERRUPTED)
+        from ftkit.experiment import store
+
+        kept = "it was not stored, so it cannot continue"
+        if store.has_ended(data["id"]):
+            kept = (f"its rows are kept in {store.folder_of(data['id'])}, `ftkit run --resume "
+                    f"{data['id']}` continues")
+        return _report(f"{data['stopped']}; {kept}", TERMINATED if end.request else INTERRUPTED)
     return DONE
 
 
@@ -289,7 +299,7 @@ def _download_smollm2(args):
 
 def _run_report(run, log: str | None = None) -> str:
     """A finished run as text: settings, a small table, a summary."""
-    from ftkit.experiment import trackers
+    from ftkit.experiment import store, trackers
 
     fraction = run.trainable_parameters / max(1, run.total_parameters)
     rows = [{"": key, "before": run.before[key], "after": run.after[key]}
@@ -303,7 +313,8 @@ def _run_report(run, log: str | None = None) -> str:
         f"{run.trainable_parameters:,} parameters trained ({fraction:.1%})",
         "", table(rows).text(terminal_text.width()), "", series.summary(run), *_samples(run),
         *(f"Note: {note}" for note in [*run.notes, *_short(run)]),
-        f"Stored as run {run.id}" + (f", saved to {run.saved_to}" if run.saved_to else ""),
+        *([f"Stored as run {run.id}"] if store.holds(run) else []),
+        *([f"Saved to {run.saved_to}"] if run.saved_to else []),
         *([f"Logged as well; to see it: {trackers.how_to_open(log)}"] if log else []),
     ]
     return "\n".join(lines)

@@ -5,13 +5,14 @@
     home()/runs/<id>/source.json                            the experiment, if it consists of names
 
 A checkpoint replaces the previous one only when it is complete on disk, so there is always a
-complete one. Nothing is pickled. State that follows from seed and step, such as the order of the
-records, is recomputed.
+complete one, and state.json has a checksum of both files. Nothing is pickled. State that follows
+from seed and step, such as the order of the records, is recomputed.
 """
 
 from __future__ import annotations
 
-import contextlib
+import hashlib
+import inspect
 import json
 import math
 import os
@@ -22,13 +23,14 @@ from typing import Any
 
 import torch
 
-from ftkit.base import files, machine
+from ftkit.base import files, machine, messages
 from ftkit.base.errors import UserError
 from ftkit.base.formatting import gb
 from ftkit.engine import loop
 from ftkit.experiment import store
 from ftkit.experiment.run import Row, Run, plain
 
+LIKE_WEIGHTS = {"exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "state1", "state2"}
 TENSORS, FACTS, SOURCE = "state.safetensors", "state.json", "source.json"
 
 
@@ -80,18 +82,23 @@ class Checkpoints:
         tensors, facts = _state(update, self.best, self.run)
         tensors |= self.random
         try:
+            if place.exists() and _read(place):  # the run was interrupted right after it
+                return True
             shutil.rmtree(new, ignore_errors=True)
             new.mkdir(parents=True)
             _write_tensors(tensors, new / TENSORS)
+            facts["sha256"] = _checksum(facts, new / TENSORS)
             files.write_whole(new / FACTS, json.dumps(facts))
             shutil.rmtree(place, ignore_errors=True)
             os.replace(new, place)
             for older in self.folder.glob("checkpoint-*"):
                 if older != place:
                     shutil.rmtree(older, ignore_errors=True)
-        except OSError as error:
+        except Exception as error:
+            if (reason := files.why_not_written(error)) is None:
+                raise
             shutil.rmtree(new, ignore_errors=True)
-            self._note(f"no checkpoint could be written ({error.strerror or error})")
+            self._note(f"a checkpoint could not be written ({reason})")
             return False
         self.count += 1
         self.nbytes = sum(path.stat().st_size for path in place.iterdir())
@@ -105,11 +112,6 @@ class Checkpoints:
         what = "a checkpoint" if self.count == 1 else f"{self.count} checkpoints"
         return (f"{what} of {gb(self.nbytes)} took {self.seconds:.1f} s, which is not "
                 "part of the seconds of the run")
-
-    def remove(self):
-        """Delete the checkpoints of a run that is finished."""
-        for place in self.folder.glob("checkpoint-*"):
-            shutil.rmtree(place, ignore_errors=True)
 
     def _note(self, text: str):
         if text not in self.run.notes:
@@ -133,6 +135,11 @@ def of_run(lab, run: Run, save_steps: int | None, stored: Run | None) -> Checkpo
         raise UserError(f"run {stored.id} has {stored.total_steps} steps, but it would have "
                         f"{run.total_steps} now. Set FTKIT_TIER to the value it had then.")
     run.id, saved = stored.id, latest(stored.id)
+    for place in _places(run.id)[:1]:
+        if saved is None or saved["place"] != place:
+            run.notes.append(f"{place.name} is damaged, so the run continued from "
+                             + ("its first step" if saved is None else saved["place"].name))
+            messages.say(run.notes[-1])
     if saved is not None:
         facts = saved["facts"]
         run.rows = stored.rows[: facts["start"]["step"]]
@@ -145,17 +152,45 @@ def of_run(lab, run: Run, save_steps: int | None, stored: Run | None) -> Checkpo
 
 
 def latest(id: str) -> dict | None:
-    """Load a run's newest complete checkpoint, {"facts", "tensors"}; None if there is none."""
+    """Load a run's newest complete checkpoint, {"place", "facts", "tensors"}; None if there is
+    none."""
+    return next(filter(None, map(_read, _places(id))), None)
+
+
+def remove(run: Run):
+    """Delete the checkpoints of a run that is finished and saved."""
+    for place in _places(run.id) if run.is_finished else ():
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _places(id: str) -> list[Path]:
+    """The folders of a run's checkpoints, newest first."""
+    steps = {place: place.name.rpartition("-")[2]
+             for place in store.folder_of(id).glob("checkpoint-*")}
+    return sorted((place for place, step in steps.items() if step.isdecimal()),
+                  key=lambda place: int(steps[place]), reverse=True)
+
+
+def _read(place: Path) -> dict | None:
+    """Load a checkpoint; None if it is incomplete or differs from its checksum."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    places = sorted(store.folder_of(id).glob("checkpoint-*"),
-                    key=lambda place: int(place.name.rpartition("-")[2]), reverse=True)
-    for place in places:
-        with contextlib.suppress(OSError, ValueError, SafetensorError):
-            facts = json.loads((place / FACTS).read_text("utf-8"))
-            return {"facts": facts, "tensors": load_file(place / TENSORS)}
-    return None
+    try:
+        facts = json.loads((place / FACTS).read_text("utf-8"))
+        if facts.pop("sha256") != _checksum(facts, place / TENSORS):
+            return None
+        return {"place": place, "facts": facts, "tensors": load_file(place / TENSORS)}
+    except (OSError, ValueError, SafetensorError, KeyError, TypeError, AttributeError,
+            RecursionError):
+        return None
+
+
+def _checksum(facts: dict, tensors: Path) -> str:
+    with open(tensors, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256")
+    digest.update(json.dumps(facts, sort_keys=True).encode())
+    return digest.hexdigest()
 
 
 def _state(update, best, run) -> tuple[dict[str, torch.Tensor], dict]:
@@ -196,6 +231,11 @@ def _restore(update, facts: dict, tensors: dict[str, torch.Tensor]):
             state = {key.removeprefix(start): value.to(p.device) if value.ndim else value.clone()
                      for key, value in tensors.items() if key.startswith(start)}
             state |= facts["optimizer"].get(name, {})
+            for key in LIKE_WEIGHTS & state.keys():  # a fused step would read beyond its end
+                if state[key].shape != p.shape:
+                    raise UserError(f"{key} of {name} in the checkpoint has shape "
+                                    f"{tuple(state[key].shape)}, expected {tuple(p.shape)}. Run it "
+                                    "again from the start.")
             if state:
                 update.optimizer.state[p] = state
     if facts["scaler"]:
@@ -246,25 +286,37 @@ def _write_tensors(tensors: dict[str, torch.Tensor], path: Path):
 def keep_source(run: Run, source: dict | None):
     """Store the arguments of the experiment, so that the command line can rebuild it."""
     if source is not None:
-        with contextlib.suppress(OSError):
+        try:
             files.write_whole(store.folder_of(run.id) / SOURCE, json.dumps(source))
+        except OSError as error:
+            run.notes.append(f"{SOURCE} could not be written ({error.strerror}), so only "
+                             "lab.resume can continue this run")
 
 
 def source_of(id: str) -> dict:
     """Read the arguments of a stored run's Experiment. Raises UserError if they are not names or
-    files."""
+    files, or damaged."""
+    from ftkit.experiment.experiment import Experiment
+
+    why = "its records or its model were not files"
     try:
-        return json.loads((store.folder_of(id) / SOURCE).read_text("utf-8"))
-    except (OSError, ValueError):
-        raise UserError(f"run {id} cannot be rebuilt from the command line, because its records or "
-                        "its model were not files. In Python, build the same Experiment and call "
-                        f"lab.resume({id!r}).") from None
+        source = json.loads((store.folder_of(id) / SOURCE).read_text("utf-8"))
+        if source.keys() <= inspect.signature(Experiment).parameters.keys():
+            return source
+        why = f"{SOURCE} in its folder has unknown arguments"
+    except (ValueError, AttributeError, RecursionError):
+        why = f"{SOURCE} in its folder is damaged"
+    except OSError:
+        pass
+    raise UserError(f"run {id} cannot be rebuilt from the command line, because {why}. In Python, "
+                    f"build the same Experiment and call lab.resume({id!r}).")
 
 
 def stored(id: str) -> Run:
-    """Load a stored run to continue it. Raises UserError if it is finished."""
+    """Load a stored run to continue it. Raises UserError if it is finished; with a checkpoint left,
+    its process ended before its weights were saved."""
     run = store.load_run(id)
-    if store.has_ended(run.id) and run.is_finished:
+    if store.has_ended(run.id) and run.is_finished and not _places(run.id):
         raise UserError(f"run {run.id} has reached its end ({run.stopped or 'all steps'}), so "
                         "there is nothing to resume")
     return run

@@ -111,21 +111,23 @@ class Experiment:
         """
         from ftkit.experiment import checkpoints
 
-        stored = checkpoints.stored(id)
-        if differs := stored.differing(self.identity()):
-            raise UserError(f"run {stored.id} was made with another model, other records, or "
-                            f"another version of ftkit ({', '.join(differs)} differ). Build the "
-                            "experiment as it was then.")
-        return self._train(stored.config, Watch(save_steps=save_steps, **watching), out, stored)
+        with store.locked(checkpoints.stored(id).id):
+            stored = checkpoints.stored(id)
+            if differs := stored.differing(self.identity()):
+                raise UserError(f"run {stored.id} was made with another model, other records, or "
+                                f"another version of ftkit ({', '.join(differs)} differ). Build "
+                                "the experiment as it was then.")
+            return self._train(stored.config, Watch(save_steps=save_steps, **watching), out, stored)
 
     def _train(self, config, watch: Watch, out, stored: Run | None = None) -> Run:
-        from ftkit.experiment import saving
+        from ftkit.experiment import checkpoints, saving
 
         out = inputs.free_folder(out)
         with trackers.logged(watch) as watch:
             *_, run = self.iterate(config, watch, stored)
         if out:
             saving.save(run, out)
+        checkpoints.remove(run)  # only now: a run that was killed while it is saved can continue
         return run
 
     def source(self) -> dict | None:
@@ -268,7 +270,7 @@ class Experiment:
         from ftkit.experiment.training import Training
 
         training = Training(self, run, prepared, watch, checkpoints)
-        if checkpoints is not None and watch.store:
+        if checkpoints is not None and training.writer.rows_file:
             keep_source(run, self.source())
         return training.steps()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 
+from ftkit.base import files
 from ftkit.base.errors import UserError
 from ftkit.experiment import store
 from ftkit.model import export, loading, merge, peft_methods
@@ -14,19 +15,17 @@ def save(run, out):
 
     If that fails, they are written to the run's folder, and UserError gives its path.
     """
-    from safetensors import SafetensorError
-
     try:
         run.saved_to = str(loading.save(_to_save(run), run.tokenizer, out))
         export.keep_recipe(run, out)
     except BaseException as error:  # Ctrl-C too
         run.saved_to = None
         shutil.rmtree(out, ignore_errors=True)
-        if not isinstance(error, OSError | SafetensorError):
+        if (reason := files.why_not_written(error)) is None:
             raise
-        reason = getattr(error, "strerror", None) or str(error)
-        raise UserError(f"run {run.id} is complete and stored, but its weights could not be "
-                        f"written to {out}: {reason}. {_save_elsewhere(run)}") from None
+        kept = "complete and stored" if store.holds(run) else "complete"
+        raise UserError(f"run {run.id} is {kept}, but its weights could not be written to {out}: "
+                        f"{reason}. {_save_elsewhere(run)}") from None
 
 
 def _to_save(run):
@@ -42,13 +41,13 @@ def _to_save(run):
 
 def _save_elsewhere(run) -> str:
     """Write the weights into the run's folder; returns advice for the user."""
-    from safetensors import SafetensorError
-
     place = store.folder_of(run.id) / "weights"
     try:
         loading.save(_to_save(run), run.tokenizer, place)
         export.keep_recipe(run, place)
-    except (OSError, SafetensorError):
+    except Exception as error:
+        if files.why_not_written(error) is None:
+            raise
         shutil.rmtree(place, ignore_errors=True)
         return "Free some disk space and run it again."
     return f"They are in {place}. Copy them from there."

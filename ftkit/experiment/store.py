@@ -5,6 +5,7 @@
                   failure half a second later
     result.json   the Run without its rows, written at the end
     checkpoint-*  of an interrupted run, see `checkpoints`; weights, if `out` could not be written
+    lock          locked by the process that writes the run
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from ftkit.base import files, json_lines, machine, messages
+from ftkit.base import append_log, files, json_lines, machine, messages
 from ftkit.base.errors import UserError
 from ftkit.base.run_end import End
 from ftkit.experiment.run import Row, Run, plain
@@ -36,11 +37,12 @@ class Writer:
     """Writes a Run to disk while it trains, so that a killed process loses no row.
 
     If the disk is full or read-only, the first failure is reported on stderr, nothing more is
-    written, and the run continues in memory. resumed: append to a run that is stored already.
+    written, and the run continues in memory. resumed: append to a run that is stored already, whose
+    lock the caller has.
     """
 
     def __init__(self, run: Run, store: bool = True, resumed: bool = False):
-        self.run, self.rows_file, self.resumed = run, None, resumed
+        self.run, self.rows_file, self.lock, self.resumed = run, None, None, resumed
         self.synced = time.monotonic()
         self.folder = folder_of(run.id)
         if store:
@@ -48,6 +50,8 @@ class Writer:
 
     def _start(self):
         self.folder.mkdir(parents=True, exist_ok=self.resumed)
+        if not self.resumed:
+            self.lock = _lock(self.folder)
         self._write("run.json", {"end": End.UNFINISHED, "stopped": "not finished"})
         rows = "".join(json.dumps(plain(row)) + "\n" for row in self.run.rows)
         files.write_whole(self.folder / "rows.jsonl", rows)
@@ -84,27 +88,54 @@ class Writer:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def close(self):
-        """Close the file; calling it again does nothing."""
-        file, self.rows_file = self.rows_file, None
-        if file:
-            self._try(file.close)
+        """Close the file and give the lock back; calling it again does nothing."""
+        opened, self.rows_file, self.lock = (self.rows_file, self.lock), None, None
+        for file in filter(None, opened):  # what is in them was flushed
+            with contextlib.suppress(OSError):
+                file.close()
 
     def _try(self, work):
         try:
             work()
         except OSError as error:
-            file, self.rows_file = self.rows_file, None
+            self.close()
             note = (f"the run is not being stored: {error.strerror or error} ({self.folder}). "
                     "It continues in memory. Set FTKIT_HOME to a folder with free space.")
             self.run.notes.append(note)
             messages.say(note)
-            if file:
-                with contextlib.suppress(OSError):
-                    file.close()
+
+
+def _lock(folder: Path):
+    """Open and lock a run's lock file. Raises UserError if another writer has it."""
+    file = open(folder / "lock", "ab")
+    if not append_log.try_lock(file.fileno()):
+        file.close()
+        raise UserError(f"run {folder.name} is being trained at this moment, by another process or "
+                        "cell. Wait until that has ended.")
+    return file
+
+
+@contextlib.contextmanager
+def locked(id: str):
+    """Hold the lock of a stored run, so that no one else writes it. Raises UserError if it is
+    being written. The lock of a process that has ended is free."""
+    file = None
+    with contextlib.suppress(OSError):  # a store that cannot be written
+        file = _lock(folder_of(id))
+    with file or contextlib.nullcontext():
+        yield
+
+
+def holds(run: Run) -> bool:
+    """Whether the store has this run as it is, with all its rows."""
+    found = read(run.id)
+    return found is not None and (found.end, len(found.rows)) == (run.end, len(run.rows))
 
 
 def add(run: Run):
     """Store a complete Run from another machine, with a new id if its id is in use."""
+    if Path(run.id).name != run.id or run.id == "..":
+        run.id = new_id()
     while (_folder() / run.id).exists():
         run.id = new_id()
     Writer(run).finish()

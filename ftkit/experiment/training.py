@@ -49,6 +49,12 @@ class Training:
 
     def steps(self) -> Iterator[Run]:
         """Yield the Run after each step; an interrupt ends it early."""
+        try:
+            yield from self._steps()
+        finally:
+            self.writer.close()
+
+    def _steps(self) -> Iterator[Run]:
         run = self.run
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
@@ -178,8 +184,6 @@ class Training:
         run.peak_memory_bytes = _peak(self.device)
         run.model.eval()
         if self.checkpoints is not None:
-            if run.is_finished:
-                self.checkpoints.remove()
             if cost := self.checkpoints.cost():
                 run.notes.append(cost)
         shelf.finished(run)

@@ -13,7 +13,7 @@ import json
 import shutil
 from pathlib import Path
 
-from ftkit.base import formatting
+from ftkit.base import files, formatting
 from ftkit.base.config import Config
 from ftkit.base.errors import UserError
 from ftkit.base.files import at_home
@@ -61,6 +61,11 @@ def export(source: str | Path, out: str | Path, dtype: str = "fp32") -> Path:
         if out.is_dir():
             out.rmdir()
         part.rename(out)
+    except Exception as error:
+        if (reason := files.why_not_written(error)) is None:
+            raise
+        raise UserError(f"{out} cannot be written ({reason}), so nothing was kept. Free some disk "
+                        "space, or choose another folder.") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return out

@@ -405,4 +405,6 @@ def save(model, tokenizer, folder: str | Path) -> Path:
     with quiet.no_progress_bars():
         model.save_pretrained(folder, **options)
     tokenizer.save_pretrained(folder)
+    for weights in folder.glob("*.safetensors"):  # safetensors writes them for their owner only
+        weights.chmod((folder / "tokenizer_config.json").stat().st_mode)
     return folder

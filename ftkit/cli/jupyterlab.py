@@ -85,7 +85,8 @@ def _write_all(files: dict[str, Path], hashes: dict, folder: Path):
                if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".ftkit-", dir=folder) as path:
+        with tempfile.TemporaryDirectory(prefix=".ftkit-", dir=folder,
+                                         ignore_cleanup_errors=True) as path:
             temporary = Path(path)
             for name, source in files.items():
                 (temporary / name).parent.mkdir(exist_ok=True)
@@ -99,8 +100,8 @@ def _write_all(files: dict[str, Path], hashes: dict, folder: Path):
             with contextlib.suppress(OSError):
                 parent.rmdir()
         reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or error
-        raise UserError(f"the lessons cannot be copied to {folder}: {reason}. Nothing was changed. "
-                        "Choose another folder.") from error
+        raise UserError(f"the lessons cannot be copied to {folder}: {reason}. Nothing of yours "
+                        "was changed. Choose another folder.") from error
 
 
 def _next_free(folder: Path) -> Path:

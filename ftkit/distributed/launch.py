@@ -178,9 +178,13 @@ def export(lab, config: Config | None = None, folder: str | Path = "exported",
     Raises UserError if the folder is in use or the script does not support the Config.
     """
     folder = export_folder.new_folder(folder)
-    _write(lab, config, folder, ranks, copy=True, **changes)
-    shutil.copy(SCRIPT, folder / "train.py")
-    (folder / "accelerate.yaml").write_text(_ACCELERATE.format(ranks=ranks or 2), "utf-8")
+    try:
+        _write(lab, config, folder, ranks, copy=True, **changes)
+        shutil.copy(SCRIPT, folder / "train.py")
+        (folder / "accelerate.yaml").write_text(_ACCELERATE.format(ranks=ranks or 2), "utf-8")
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
     return folder
 
 

@@ -158,9 +158,10 @@ def latest(id: str) -> dict | None:
 
 
 def remove(run: Run):
-    """Delete the checkpoints of a run that is finished and saved."""
-    for place in _places(run.id) if run.is_finished else ():
-        shutil.rmtree(place, ignore_errors=True)
+    """Delete the checkpoints of a run that is stored as finished."""
+    for place in _places(run.id):
+        if run.is_finished and store.holds(run):
+            shutil.rmtree(place, ignore_errors=True)
 
 
 def _places(id: str) -> list[Path]:

@@ -17,13 +17,14 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import io
 import json
 import os
 import zlib
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ftkit.base import append_log, json_lines, machine, messages
+from ftkit.base import append_log, files, json_lines, machine, messages
 from ftkit.base.errors import UserError
 from ftkit.base.formatting import cell, clean, to_html
 from ftkit.interview import bank, number_answer
@@ -315,16 +316,17 @@ def export(path: str | Path, level=None, topic=None, store: Store | None = None,
         cards = [{"key": f.key, "topic": f.topic, "level": f.level, "front": f.front,
                   "back": f.back, "due": due[f.key].due.isoformat() if f.key in due else None}
                  for f in flashes]
-        path.write_text(json.dumps({"cards": cards, "reviews": reviews}, ensure_ascii=False,
-                                   indent=1), encoding="utf-8")
+        files.write_whole(path, json.dumps({"cards": cards, "reviews": reviews},
+                                           ensure_ascii=False, indent=1))
     elif path.suffix.lower() == ".csv":
-        with open(path, "w", encoding="utf-8", newline="") as file:
-            file.write("#separator:Comma\n#html:true\n#tags column:3\n")
-            writer = csv.writer(file)
-            for f in flashes:
-                tags = " ".join(t.replace(" ", "-") for t in ("ftkit", f.topic, f.level) if t)
-                back = "<br>".join(to_html(clean(line)) for line in f.solution())
-                writer.writerow([to_html(clean(f.front)), back, tags])
+        file = io.StringIO("#separator:Comma\n#html:true\n#tags column:3\n", newline="")
+        file.seek(0, io.SEEK_END)
+        writer = csv.writer(file)
+        for f in flashes:
+            tags = " ".join(t.replace(" ", "-") for t in ("ftkit", f.topic, f.level) if t)
+            back = "<br>".join(to_html(clean(line)) for line in f.solution())
+            writer.writerow([to_html(clean(f.front)), back, tags])
+        files.write_whole(path, file.getvalue())
     else:
         raise UserError(f"the export file is {path.name!r}; expected a name that ends in .csv or "
                         ".json")

@@ -6,6 +6,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+from ftkit.base import files
 from ftkit.base.errors import UserError
 from ftkit.base.formatting import clean, number, to_html
 from ftkit.interview import bank, formulas, number_answer
@@ -58,7 +59,7 @@ def write(path: Path, level=None, topic=None, trains: bool = False) -> int:
             dense = ' class="dense"' if len(asked) > DENSE else ""
             sections.append(f"<section{dense}><h2>{to_html(heading)}</h2>"
                             f"{_formulas(heading)}<div>{items}</div></section>")
-    path.write_text(PAGE.format(body="".join(sections)), encoding="utf-8")
+    files.write_whole(path, PAGE.format(body="".join(sections)))
     return len(chosen)
 
 

@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from ftkit.base import machine
+from ftkit.base import files, machine
 from ftkit.base.errors import UserError
 from ftkit.base.formatting import clean, to_html
 from ftkit.interview import bank, cards, coding, rubrics
@@ -272,7 +272,7 @@ class Talk:
         page = PAGE.format(title=f"Mock interview, {time.strftime('%Y-%m-%d')}",
                            first=_escape(first), rest=_list(rest),
                            questions="".join(map(_section, self.results)))
-        path.write_text(page, encoding="utf-8")
+        files.write_whole(path, page)
         return path
 
 

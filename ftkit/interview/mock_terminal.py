@@ -68,7 +68,8 @@ def run(talk: Talk, ask: Ask) -> Talk:
         pass
     if talk.task is None and len(talk.results) < len(talk.tasks):
         say("", "The time of the interview is over.")
-    say("", *talk.lines(), f"Report: {talk.report()}")
+    say("", *talk.lines())  # seen even if the file cannot be written
+    say(f"Report: {talk.report()}")
     return talk
 
 

@@ -173,7 +173,7 @@ def test_a_full_disk_leaves_everything_as_it_was(lessons, folder, monkeypatch, e
         copied.append(copy(source, target))
 
     monkeypatch.setattr(shutil, "copyfile", fills_up)
-    with pytest.raises(ValueError, match="the disk is full. Nothing was changed"):
+    with pytest.raises(ValueError, match="the disk is full. Nothing of yours was changed"):
         jupyterlab.copy_lessons(folder)
     if existed:
         assert {path.name: path.read_text() for path in folder.iterdir()} == before

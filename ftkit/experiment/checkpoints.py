@@ -12,7 +12,6 @@ from seed and step, such as the order of the records, is recomputed.
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 import math
 import os
@@ -31,6 +30,7 @@ from ftkit.experiment import store
 from ftkit.experiment.run import Row, Run, plain
 
 LIKE_WEIGHTS = {"exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "state1", "state2"}
+ARGUMENTS = {"model", "data", "val", "probes", "template", "replay_from", "eval_records"}
 TENSORS, FACTS, SOURCE = "state.safetensors", "state.json", "source.json"
 
 
@@ -297,12 +297,10 @@ def keep_source(run: Run, source: dict | None):
 def source_of(id: str) -> dict:
     """Read the arguments of a stored run's Experiment. Raises UserError if they are not names or
     files, or damaged."""
-    from ftkit.experiment.experiment import Experiment
-
     why = "its records or its model were not files"
     try:
         source = json.loads((store.folder_of(id) / SOURCE).read_text("utf-8"))
-        if source.keys() <= inspect.signature(Experiment).parameters.keys():
+        if source.keys() <= ARGUMENTS:
             return source
         why = f"{SOURCE} in its folder has unknown arguments"
     except (ValueError, AttributeError, RecursionError):

@@ -272,7 +272,7 @@ def test_weights_that_out_cannot_take_are_kept_with_the_run(lab, tmp_path, monke
     def fill(run):  # after the check before the run, the place is taken by a file
         out.write_text("")
 
-    with pytest.raises(UserError, match="could not be written to .*they are in .*weights"):
+    with pytest.raises(UserError, match="could not be written to .*They are in .*weights"):
         lab.run(**SHORT, out=out, on_start=fill, method="lora")
     (id,) = store.ids()
     ft.load(str(store.folder_of(id) / "weights"))

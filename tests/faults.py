@@ -269,7 +269,7 @@ def problems(name, kind, place, status, out, err, good):
     if not known <= runs.keys() or not entries:
         yield "something that was finished is lost"
     for id, (finished, losses, why) in runs.items():
-        if losses != good[1][len(losses)] and not (why and "cannot be rebuilt" in why):
+        if losses != good[1].get(len(losses)) and not (why and "cannot be rebuilt" in why):
             yield f"run {id} has other losses: {losses} {why}"
         if f"Stored as run {id}" in out and name == "run" and not finished:
             yield "it says stored and is not"

@@ -75,7 +75,7 @@ def resume(place):
 
 
 def export(place):
-    return ftkit("export", place / "adapter", "--out", place / "out")
+    return ftkit("export", place / "adapter", place / "out")
 
 
 def torchrun(place):

@@ -79,6 +79,10 @@ CASES = [
     Case("parquet", b"PAR1\x15\x04\x15\x10" * 8 + b"PAR1", 1, ("Parquet",)),
     # encoding and line ends
     Case("utf16", _lines(GOOD).decode().encode("utf-16"), 1, ("UTF-16", "iconv")),
+    *(Case(f"utf32_{end}_{bool(mark)}", mark + _lines(GOOD).decode().encode(f"utf-32-{end}"), 1,
+           ("UTF-32", "iconv", f"-f UTF-32{'' if mark else end.upper()} "))
+      for end, mark in (("le", b"\xff\xfe\0\0"), ("be", b"\0\0\xfe\xff"), ("le", b""),
+                        ("be", b""))),
     Case("utf16_be", b"\xfe\xff" + _lines(GOOD).decode().encode("utf-16-be"), 1, ("UTF-16",)),
     Case("utf16_without_bom", _lines(GOOD).decode().encode("utf-16-le"), 1, ("UTF-16",)),
     Case("latin1", _lines(GOOD, '{"instruction": "Say", "output": "café"}'.encode("latin-1")), 2,

@@ -257,6 +257,12 @@ class Config:
         tip="Tokens that contribute to the loss. Usual: response. all: also trains on the "
             "questions, which dilutes the answers.",
     )
+    split_special_tokens: bool = option(
+        True, "encode special tokens that are written in the records as ordinary text",
+        group="Data", changes="start tokens", elsewhere="records",
+        tip="Special tokens written in records become ordinary text. Usual: on. off: they act as "
+            "special, which suits text that a chat template wrote.",
+    )
     replay: float = option(
         0.0, "fraction of general data mixed into the training records", low=0.0, high=0.95,
         group="Data", changes="tokens", elsewhere="records", sft_only=True,

@@ -14,14 +14,10 @@ from array import array
 from pathlib import Path
 
 from ftkit.base.formatting import show
-from ftkit.data import encoding, foreign, schema
+from ftkit.data import encoding, foreign, schema, templates
 from ftkit.data.file_formats import rows
 from ftkit.data.jsonl import DataError, Problem
 
-KNOWN = {"chat": {"messages"}, "text": {"text"},
-         "instruction": {"instruction", "input", "output", "text"},
-         "preference": {"instruction", "input", "chosen", "rejected", "history"}}
-LABELS = {"task", "domain", "ability", "id", "source", "category"}  # metadata, not trained on
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 MOJIBAKE = re.compile("\ufffd|Ã[\x80-\xbf]|â€")  # typical of text decoded with the wrong encoding
 SPACE = re.compile(r"\s|\\[nrt]")  # white space in a line of JSON
@@ -80,9 +76,10 @@ class _Audit:
         self.renamed: dict[str, list[int]] = {}
         self.lengths = {"prompt": array("I"), "response": array("I")}
         self.chunk, self.chunk_lines, self.near = [], [], _Near()
+        self.thoughts = tokenizer is not None and templates.uses_thoughts(tokenizer, None)
         if tokenizer is not None:
             self.lengths |= {"prompt_tokens": array("I"), "response_tokens": array("I")}
-            self.special = [t for t in map(str, tokenizer.all_special_tokens) if t]
+            self.special = templates.special(tokenizer)
 
     def warn(self, line: int, field: str | None, problem: str):
         self.warnings.append(Problem(line, field, problem))
@@ -125,9 +122,7 @@ class _Audit:
 
     def look(self, line: int, record: dict, kind: str):
         """Warn about content that is allowed but often a mistake."""
-        fields = {name for name, value in record.items() if value is not None}
-        unread = (fields - KNOWN[kind] - LABELS) | foreign.unread_fields(record)
-        for name in sorted(unread, key=[*record, *sorted(unread, key=str)].index):  # as in the file
+        for name in foreign.unread_fields(record, kind, self.thoughts):
             self.unknown.setdefault(name, [line, 0])[1] += 1
         for field, text in _texts(record, kind):
             control = CONTROL.search(text)
@@ -138,10 +133,11 @@ class _Audit:
                 self.warn(line, field, "looks like text that was decoded with the wrong encoding "
                                        f"({show(garbled.group())})")
             if self.tokenizer is not None:
-                token = next((t for t in self.special if t in text), None)
+                token = self.special.search(text)
                 if token:
-                    self.warn(line, field, f"contains {show(token)}, which the tokenizer reads as "
-                                           "a special token")
+                    self.warn(line, field, f"contains {show(token.group())}, a special token of "
+                                           "the tokenizer, which is encoded as text (a run keeps "
+                                           "it with split_special_tokens false)")
         if kind == "preference" and record["chosen"].strip() == record["rejected"].strip():
             self.warn(line, "rejected", "equals chosen, so the pair has no effect")
         if kind == "chat" and record["messages"][-1]["role"] != "assistant":

@@ -14,10 +14,12 @@ from __future__ import annotations
 import bisect
 import dataclasses
 from array import array
+from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 
 from ftkit.base.errors import UserError
+from ftkit.base.formatting import show
 from ftkit.base.progress_bar import Bar
 from ftkit.data import foreign, schema, templates
 from ftkit.data.jsonl import DataError, Problem
@@ -27,25 +29,46 @@ from ftkit.data.mask_view import BatchView
 # ------------------------------------------------------------------------- segments → ids
 
 
-def _tokenize(tokenizer, texts: list[str]) -> dict[str, list[int]]:
-    if not texts:
-        return {}
+def _tokenize(tokenizer, texts: list[str], hidden=None, **options) -> dict[str, list[int]]:
+    """Map texts to ids. hidden: the `templates.Hidden` of special tokens that are text."""
+    marked = [text for text in texts if hidden and templates.HIDDEN in text]
+    table = {text: _unhidden(tokenizer, text, hidden) for text in marked}
+    texts = [text for text in texts if text not in table]
     ids = tokenizer(texts, add_special_tokens=False, return_attention_mask=False,
-                    return_token_type_ids=False, verbose=False)["input_ids"]
-    return dict(zip(texts, ids, strict=True))
+                    return_token_type_ids=False, verbose=False, **options)["input_ids"] if (
+                        texts) else []
+    return table | dict(zip(texts, ids, strict=True))
 
 
-def _segment_ids(lines: list[list[templates.Segment]], tokenizer) -> list[list[list[int]]]:
+def _unhidden(tokenizer, text: str, hidden) -> list[int]:
+    """Tokenize a text in which the special tokens of the data are hidden: they become ordinary
+    tokens, while those of the template stay special."""
+    line, ids = "\n", []
+    for place, piece in enumerate(hidden.real.split(text)):
+        plain = hidden.show(piece)
+        if place % 2 or not plain:
+            ids += _tokenize(tokenizer, [piece])[piece] if piece else []
+            continue
+        # SentencePiece puts a mark before each text, but not behind a line end.
+        found = _tokenize(tokenizer, [plain, line, line + plain], split_special_tokens=True)
+        start, whole = found[line], found[line + plain]
+        is_inside = ids and whole[: len(start)] == start
+        ids += whole[len(start) :] if is_inside else found[plain]
+    return ids
+
+
+def _segment_ids(lines: list[list[templates.Segment]], tokenizer, hidden) -> list[list[list[int]]]:
     """Tokenize segments: for each record, a list of ids for each of its segments."""
     probe = _tokenize(tokenizer, ["a\nb", "a\n", "b"])
     alone = {text for line in lines for text, _ in line if text}
     if probe["a\nb"] == probe["a\n"] + probe["b"]:
-        table = _tokenize(tokenizer, list(alone)) | {"": []}
+        table = _tokenize(tokenizer, list(alone), hidden) | {"": []}
         return [[table[text] for text, _ in line] for line in lines]
     # SentencePiece tokenizers add a mark before each text, so a segment is not tokenized alone:
     # its ids are those that it adds to the ids of the text before it.
     so_far = [list(accumulate((text for text, _ in line), initial="")) for line in lines]
-    table = _tokenize(tokenizer, list({t for line in so_far for t in line if t} | alone)) | {"": []}
+    table = _tokenize(tokenizer, list({t for line in so_far for t in line if t} | alone),
+                      hidden) | {"": []}
     ids = []
     for line, grown in zip(lines, so_far, strict=True):
         ids.append([])
@@ -85,20 +108,23 @@ def eos_ids(tokenizer, model=None) -> set[int]:
     return ids - {None}
 
 
-def _coded(records, tokenizer, template, to_answer=False) -> list[list[tuple[list[int], bool]]]:
+def _coded(records, tokenizer, template, hidden, to_answer=False,
+           ) -> list[list[tuple[list[int], bool]]]:
     """Encode records: for each, a list of (ids, whether they are trained on) per segment.
 
+    hidden: a `templates.Hidden` if special tokens in the records are text, else None.
     `document_start` is prepended unless the text begins with a special token, such as <|im_start|>.
     """
     try:
-        made = templates.segments(records, tokenizer, template, to_answer)
+        given = hidden.hide(list(records)) if hidden else records
+        made = templates.segments(given, tokenizer, template, to_answer)
     except templates.Rejected as error:
         problem = Problem(_line(records, error.index), None, str(error))
         raise DataError(getattr(records, "path", None), [problem]) from None
     lines, begin = [line for line, _ in made], document_start(tokenizer)
     opening = {*tokenizer.all_special_ids, *begin} - {tokenizer.eos_token_id}
     coded = []
-    for (line, bare), ids in zip(made, _segment_ids(lines, tokenizer), strict=True):
+    for (line, bare), ids in zip(made, _segment_ids(lines, tokenizer, hidden), strict=True):
         parts = [(part, loss) for part, (_, loss) in zip(ids, line, strict=True) if part]
         if bare and begin and not (parts and parts[0][0][0] in opening):
             parts.insert(0, (begin, False))
@@ -115,17 +141,21 @@ def _line(records, index: int) -> int:
 
 @dataclasses.dataclass
 class Encoded:
-    """Encoded examples, with counts of truncated and skipped ones (reasons in `problems`)."""
+    """Encoded examples, with counts of truncated and skipped ones (reasons in `problems`).
+
+    notes: a sentence for what of the records has no effect, or another one than it may seem.
+    """
 
     examples: Sequence[dict] = dataclasses.field(repr=False)
     truncated: int = 0
     skipped: int = 0
     problems: list[Problem] = dataclasses.field(default_factory=list)
+    notes: list[str] = dataclasses.field(default_factory=list)
 
 
 def encode_all(
     records: Sequence[dict], tokenizer, max_length: int | None = None, loss_on: str = "response",
-    template: str | None = None, on_long: str = "error",
+    template: str | None = None, on_long: str = "error", split_special_tokens: bool = True,
 ) -> Encoded:
     """Encode all records, in order.
 
@@ -135,6 +165,8 @@ def encode_all(
     always trained on completely, except the first token, which has no prediction.
     template: "chat", "alpaca", "plain", or a format string with {instruction}, {input} and
     {output}. None means the tokenizer's chat template, or Alpaca's if there is no chat template.
+    split_special_tokens: a special token that is written in a record is text, as transformers calls
+    it; False: it has its special id, as in a text that a chat template wrote.
     For a LargeFile or more than MANY records, the examples are a `Lazy` sequence, to save memory.
     """
     if loss_on not in ("response", "all"):
@@ -150,10 +182,17 @@ def encode_all(
     lazy = isinstance(records, schema.LargeFile) or len(records) > MANY
     examples: list[dict] = []
     out, kept, lengths = Encoded(examples), array("q"), array("q")
+    hidden = templates.Hidden(tokenizer) if split_special_tokens else None
+    thoughts = templates.uses_thoughts(tokenizer, template)
+    unread: Counter[str] = Counter()
     bar = Bar("encoding the records", quiet=not lazy)  # a large file takes many seconds
     for start in range(0, len(records), CHUNK):
         bar(start / len(records))
-        coded = _coded(records[start : start + CHUNK], tokenizer, template)
+        chunk = records[start : start + CHUNK]
+        for record in chunk:
+            kind = schema.kind_of(record) or "text"
+            unread.update(foreign.unread_fields(record, kind, thoughts))
+        coded = _coded(chunk, tokenizer, template, hidden)
         for index, parts in enumerate(coded, start):
             ids, labels = _labeled(parts, loss_on)
             kept_labels = labels[:max_length]
@@ -168,11 +207,17 @@ def encode_all(
                 examples.append({"input_ids": ids[:max_length], "labels": kept_labels})
     bar.close()
     out.skipped = len(out.problems)
+    out.notes = [f"the field {show(name)[1:-1]} was not used (in {count:,} of {len(records):,} "
+                 "records)" for name, count in unread.items()]
+    out.notes += [f"{show(token)} is a special token, and the records have it {count:,} times as "
+                  "text, so it was encoded as text; split_special_tokens false keeps it special"
+                  for token, count in (hidden.found if hidden else {}).items()]
     if out.problems and on_long == "error":
         raise DataError(getattr(records, "path", None), out.problems)
     if lazy:
         out.examples = Lazy(lengths, lambda i: encode_all(
-            [records[kept[i]]], tokenizer, max_length, loss_on, template).examples[0])
+            [records[kept[i]]], tokenizer, max_length, loss_on, template,
+            split_special_tokens=split_special_tokens).examples[0])
     return out
 
 
@@ -227,10 +272,12 @@ def encode(
     return examples[0] if examples else None
 
 
-def prompts(records: Sequence[dict], tokenizer, template: str | None = None) -> list[list[int]]:
+def prompts(records: Sequence[dict], tokenizer, template: str | None = None,
+            split_special_tokens: bool = True) -> list[list[int]]:
     """Encode the prompt of each record: everything before its last answer."""
+    hidden = templates.Hidden(tokenizer) if split_special_tokens else None
     return [[i for part, _ in parts for i in part]
-            for parts in _coded(records, tokenizer, template, to_answer=True)]
+            for parts in _coded(records, tokenizer, template, hidden, to_answer=True)]
 
 
 def prompt_ids(record: dict, tokenizer, template: str | None = None) -> list[int]:

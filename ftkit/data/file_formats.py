@@ -10,6 +10,7 @@ record, or each line if there are no blank lines.
 from __future__ import annotations
 
 import bz2
+import contextlib
 import csv
 import gzip
 import io
@@ -140,23 +141,38 @@ def _json(text: str) -> Rows:
                   and value and all(isinstance(row, dict) for row in value)]
         one = foreign.to_record(found[0][1])
         if len(arrays) == 1 and not any(fields <= one.keys() for fields in foreign.WHOLE):
-            opening = re.search(re.escape(json.dumps(arrays[0])) + r"\s*:\s*\[", text)
-            if opening:
-                yield from _values(text, opening.end(), ",")
+            at = _place(text, arrays[0], found[0][1][arrays[0]])
+            if at is not None:
+                yield from _values(text, at, ",", is_whole=False)
                 return
     if any(problem for *_, problem in found):  # `jsonl` explains a bad line better
         found = list(jsonl.lines(io.BufferedReader(io.BytesIO(text.encode()))))
     yield from found
 
 
-def _values(text: str, at: int, separator: str) -> Rows:
-    """Yield the JSON values from index `at` to the end or the closing bracket, as rows."""
+def _place(text: str, name: str, array: list) -> int | None:
+    """Index after the bracket that opens `array`, the value of `name`; an object inside may have an
+    array of the same name."""
+    for opening in re.finditer(re.escape(json.dumps(name)) + r"\s*:\s*\[", text):
+        with contextlib.suppress(ValueError):
+            if jsonl.DECODER.raw_decode(text, opening.end() - 1)[0] == array:
+                return opening.end()
+    return None
+
+
+def _values(text: str, at: int, separator: str, is_whole: bool = True) -> Rows:
+    """Yield the JSON values from index `at` to the end or the closing bracket, as rows. is_whole:
+    nothing may follow the bracket."""
     counted, line = 0, 1
     while True:
         while at < len(text) and text[at].isspace():
             at += 1
         line, counted = line + text.count("\n", counted, at), at
         if text[at : at + 1] == "]" if separator else at == len(text):
+            rest = text[at + 1 :].strip()
+            if rest and separator and is_whole:
+                yield line, None, Problem(line, None, f"{show(rest[:40])} after the end of the "
+                                          "array; expected one array, with all records in it")
             return
         try:
             value, end = jsonl.DECODER.raw_decode(text, at)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from ftkit.base.errors import UserError
 
@@ -29,12 +29,20 @@ NAMES = {  # field names of other tools → ftkit's
     "target": "output", "assistant": "output", "context": "input", "conversations": "messages",
     "conversation": "messages", "content": "text", "system_prompt": "system",
 }
+KNOWN = {"chat": {"messages", "tools"}, "text": {"text"},
+         "instruction": {"instruction", "input", "output", "text"},
+         "preference": {"instruction", "input", "chosen", "rejected", "history"}}
+LABELS = {"task", "domain", "ability", "id", "source", "category"}  # metadata, not trained on
 WHOLE = ({"messages"}, {"instruction", "output"}, {"instruction", "chosen", "rejected"}, {"text"},
          {"chosen", "rejected"})
 ROLES = {"human": "user", "gpt": "assistant", "chatgpt": "assistant", "bot": "assistant",
          "model": "assistant", "developer": "system", "observation": "tool", "function": "tool",
          "function_response": "tool", "function_call": "assistant"}
-READ = {"role", "content", "weight", "train"}  # the fields of a message that ftkit uses
+# Flags of a message: OpenAI's weight; train and training of axolotl; loss of XTuner and ms-swift.
+FLAGS = ("weight", "train", "training", "loss")
+REASONING = ("reasoning_content", "thinking", "reasoning")  # names of a thought before an answer
+READ = {"role", "content", "weight"}  # the fields of a message that ftkit always uses
+TEXT_PARTS = (None, "text", "input_text", "output_text")  # types of parts of a content
 TURN = re.compile(r"\n\n(Human|Assistant): ?")  # begins a turn in hh-rlhf
 
 
@@ -52,7 +60,7 @@ def to_record(record: Any) -> Any:
     ours = _renamed(record)
     if "chosen" in ours and "rejected" in ours:
         ours = _pair(ours)
-    elif _is_talk(ours.get("instruction")):  # TRL: prompt and completion are lists of messages
+    elif is_talk(ours.get("instruction")):  # TRL: prompt and completion are lists of messages
         answer = ours.get("output")
         answer = answer if isinstance(answer, list) else [answer]
         ours = _without(ours, "instruction", "output") | {
@@ -61,13 +69,14 @@ def to_record(record: Any) -> Any:
         ours = _with_history(ours)
     if isinstance(ours.get("messages"), list):
         ours = ours | {"messages": [to_message(message) for message in ours["messages"]]}
+        ours = _with_system(ours)
     if "input" in ours and ours["input"] is None:
         ours = ours | {"input": ""}
     return ours
 
 
 def to_message(message: Any) -> Any:
-    """Convert a message to role and content, and weight 0 if it is not trained on."""
+    """Convert a message to role, content and thought, and weight 0 if it is not trained on."""
     if not isinstance(message, dict):
         return message
     ours = dict(message)
@@ -80,31 +89,57 @@ def to_message(message: Any) -> Any:
         if role == "function_call" and "tool_calls" not in ours:
             ours |= {"content": None, "tool_calls": [ours.get("content")]}
     content = ours.get("content")
-    if isinstance(content, list) and content and all(
-            isinstance(part, dict) and isinstance(part.get("text"), str) for part in content):
-        ours["content"] = "".join(part["text"] for part in content)
+    if is_talk(content):
+        thoughts = [part.get("thinking") for part in content if part.get("type") == "thinking"]
+        if thoughts and all(isinstance(thought, str) for thought in thoughts):
+            ours |= {"reasoning_content": "".join(thoughts)}
+            content = [part for part in content if part.get("type") != "thinking"]
+        if content and all(part.get("type") in TEXT_PARTS and isinstance(part.get("text"), str)
+                           for part in content):
+            ours["content"] = "".join(part["text"] for part in content)
     if ours.get("content") is None and ours.get("role") == "system" and "content" in ours:
         ours["content"] = ""
-    if isinstance(ours.get("train"), bool) and not ours.pop("train"):
-        ours["weight"] = 0
+    for name in FLAGS[1:]:
+        flag = ours.get(name)
+        if flag in (False, True) and not (flag and ours.get("role") != "assistant"):
+            if not ours.pop(name):  # of a question that is to be trained on, `schema` complains
+                ours["weight"] = 0
     # OpenAI and Parquet write null for an optional field that is not given.
     ours = {k: v for k, v in ours.items() if v is not None or k in ("role", "content")}
     return message if ours == message else ours
 
 
-def unread_fields(record: dict) -> set[str]:
-    """Fields of a record's messages that ftkit ignores."""
-    talk = record.get("messages") or record.get("history") or []
-    if not _is_talk(talk):
-        return set()
-    return {f"messages.{name}" for message in talk for name in message.keys() - READ}
+def unread_fields(record: dict, kind: str, thoughts: bool = False) -> list[str]:
+    """Fields of a valid record that ftkit ignores, in their order, except LABELS. thoughts: whether
+    the chat template writes them."""
+    read = READ | {*REASONING} if thoughts else READ
+    talk = record.get("messages" if kind == "chat" else "history") if kind != "text" else None
+    talk = talk if is_talk(talk) else ()
+    inside = (f"messages.{name}" for message in talk for name in message if name not in read)
+    return list(dict.fromkeys((*(name for name, value in record.items() if name not in KNOWN[kind]
+                                 and name not in LABELS and value not in (None, "", [])), *inside)))
+
+
+def _with_system(record: dict) -> dict:
+    """Put the system prompt that stands beside messages into them, as LLaMA-Factory does."""
+    name = next((name for name in ("system", "system_prompt") if name in record), "")
+    text, first = record.get(name), (record["messages"] or [None])[0]
+    given = first.get("content") if isinstance(first, dict) and first.get("role") == "system" else (
+        None)
+    if not isinstance(text, str | None) or (text and given not in (None, text)):
+        return record  # `schema` explains
+    talk = record["messages"]
+    if text and given is None:
+        talk = [{"role": "system", "content": text}, *talk]
+    return _without(record, name) | {"messages": talk} if name else record
 
 
 def _renamed(record: dict) -> dict:
     """Rename the fields if the result is a record of a known kind."""
     pair = "chosen" in record and "rejected" in record  # some pairs also have messages
     if any(kind <= record.keys() for kind in (WHOLE[2:3] if pair else WHOLE[:4])):
-        return record
+        return record if "system_prompt" not in record or "system" in record else (
+            _without(record, "system_prompt") | {"system": record["system_prompt"]})
     ours = {name: our_name(name) or name for name in record}
     if not {"output", "text"} & {*ours.values()} and "content" in record:
         ours["content"] = "text"
@@ -117,7 +152,8 @@ def _without(record: dict, *names: str) -> dict:
     return {name: value for name, value in record.items() if name not in names}
 
 
-def _is_talk(value) -> bool:
+def is_talk(value) -> TypeGuard[list[dict]]:
+    """Whether a value is a list of dicts, and not empty."""
     return isinstance(value, list) and bool(value) and all(isinstance(m, dict) for m in value)
 
 
@@ -131,7 +167,7 @@ def _unweighted(talk: list) -> list:
 def _pair(record: dict) -> dict:
     """Convert a preference pair whose prompt and answers may be messages or whole dialogs."""
     prompt = record.get("instruction", record.get("messages"))
-    if prompt and not isinstance(prompt, str) and not _is_talk(prompt):
+    if prompt and not isinstance(prompt, str) and not is_talk(prompt):
         return record
     sides = [record["chosen"], record["rejected"]]
     if prompt is None and all(isinstance(side, str) for side in sides):
@@ -139,19 +175,19 @@ def _pair(record: dict) -> dict:
     for k, side in enumerate(sides):
         if isinstance(side, dict):  # a single message
             sides[k] = [side]
-    if not all(map(_is_talk, sides)):
-        if not (isinstance(prompt, str) and record.get("system")) and not _is_talk(prompt):
+    if not all(map(is_talk, sides)):
+        if not (isinstance(prompt, str) and record.get("system")) and not is_talk(prompt):
             return record
         sides = [[{"role": "assistant", "content": side}] for side in sides]
     before = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else [
         to_message(message) for message in prompt or ()]
-    if record.get("system"):
-        before.insert(0, {"role": "system", "content": record["system"]})
     talks = [[to_message(m) for m in side] for side in sides]
     if len(talks[0]) > 1:  # each side is the whole conversation, including the prompt
         if talks[0][:-1] != talks[1][:-1]:
             return record
         before = talks[0][:-1]
+    if record.get("system") and not (before and before[0].get("role") == "system"):
+        before = [{"role": "system", "content": record["system"]}, *before]
     if not before or any(t[-1].get("role") != "assistant" for t in talks):
         return record
     if before[-1].get("role") != "user":

@@ -143,17 +143,21 @@ PACKED = {  # first bytes → what the file is, and what to do
 }
 
 
+MARKS = {b"\xff\xfe\0\0": "UTF-32", b"\0\0\xfe\xff": "UTF-32", b"\xff\xfe": "UTF-16",
+         b"\xfe\xff": "UTF-16"}  # byte order marks
+
+
 def not_text(head: bytes) -> str | None:
     """Name a file's format if its first four bytes show that it is not UTF-8 text; else None."""
     for start, what in PACKED.items():
         if head.startswith(start):
             return what
-    if head.startswith((b"\xff\xfe", b"\xfe\xff")) or (b"\0" in head and head.strip(b"\0")):
-        kind = "UTF-16" if head.startswith((b"\xff\xfe", b"\xfe\xff")) else (
-            "UTF-16BE" if head.startswith(b"\0") else "UTF-16LE")
-        return ("the file is UTF-16; expected UTF-8. Convert it: "
-                f"`iconv -f {kind} -t UTF-8 OLD > NEW`")
-    return None
+    kind = next((kind for start, kind in MARKS.items() if head.startswith(start)), None)
+    if kind is None and b"\0" in head and head.strip(b"\0"):  # no mark: the zeros tell
+        kind = ("UTF-32" if head.count(0) > 2 else "UTF-16") + (
+            "BE" if head.startswith(b"\0") else "LE")
+    return kind and (f"the file is {kind[:6]}; expected UTF-8. Convert it: "
+                     f"`iconv -f {kind} -t UTF-8 OLD > NEW`")
 
 
 def lines(file, digest=None) -> Iterator[tuple[int, dict | None, Problem | None]]:

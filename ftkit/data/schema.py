@@ -37,6 +37,9 @@ MOST_MESSAGES = 1000  # per record; its mask takes quadratic time
 EXPECTED = "expected instruction and output, or messages, or text, or instruction, chosen, rejected"
 TOOLS = ("tool calls are not supported, since each chat template writes them differently; "
          "`ftkit convert OLD NEW.jsonl --tools text` turns them into text")
+FLAGS = dict.fromkeys(foreign.FLAGS[1:], "expected true or false, and true for answers only, since "
+                      "no other turn is trained on") | {
+    "train_detail": "answers are trained on as a whole. Leave it out, or set train to false."}
 SKIP = "`ftkit convert OLD NEW.jsonl --skip` leaves such records out"
 
 
@@ -181,10 +184,12 @@ def problems_in(record, row: int, expect: str | None = None) -> list[Problem]:
     if expect is not None and kind != expect:
         return [Problem(row, None, f"the kind of this record is {kind}, but the file's first is "
                                    f"{expect}; expected one kind in a file")]
-    if record.get("tools") or record.get("functions"):
-        return [Problem(row, "tools" if record.get("tools") else "functions", TOOLS)]
+    for name in ("tools", "functions"):  # a chat template may know tools, never functions
+        if record.get(name) and not (kind == "chat" and name == "tools" and foreign.is_talk(
+                record["tools"])):
+            return [Problem(row, name, TOOLS)]
     if kind == "chat":
-        return _chat_problems(record["messages"], row)
+        return _chat_problems(record["messages"], row) or _system_problem(record, row)
     problems = [(name, _text_problem(record, name, optional=name == "input"))
                 for name in FIELDS[kind]]
     found = [Problem(row, name, problem) for name, problem in problems if problem]
@@ -194,7 +199,14 @@ def problems_in(record, row: int, expect: str | None = None) -> list[Problem]:
     if kind == "instruction" and record.get("history") and not found:
         found.append(Problem(row, "history", f"{show(record['history'], 40)}; expected a list of "
                                              '["question", "answer"]'))
-    return found
+    return found or (_system_problem(record, row) if kind != "text" else [])
+
+
+def _system_problem(record: dict, row: int) -> list[Problem]:
+    """A system prompt that `foreign` could not put into the conversation."""
+    return [Problem(row, name, f"{show(record[name], 40)}; expected a text, and no other system "
+                               "message in the record")
+            for name in ("system", "system_prompt") if record.get(name)]
 
 
 def _text_problem(record: dict, name: str, optional: bool = False) -> str | None:
@@ -257,8 +269,11 @@ def _chat_problems(messages, row: int, field: str = "messages") -> list[Problem]
         checks = (("role", _role_problem(message, roles)),
                   ("content", _text_problem(message, "content", optional)),
                   ("weight", _weight_problem(message)),
-                  ("train", f"{show(message['train'], 20)}; expected true or false"
-                   if "train" in message else None))  # `foreign` removes a valid one
+                  # `foreign` removes valid flags.
+                  *((name, f"{show(message[name], 20)}; {FLAGS[name]}")
+                    for name in FLAGS if name in message),
+                  *((name, f"{show(message[name], 20)}; expected a text") for name in
+                    foreign.REASONING if not isinstance(message.get(name, ""), str)))
         problems += [Problem(row, f"{name}.{part}", wrong) for part, wrong in checks if wrong]
         roles.append(message.get("role"))
     if problems or field != "messages":

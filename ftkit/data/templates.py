@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import re
 import string
+from collections import Counter
 
 from ftkit.base.errors import UserError
 from ftkit.base.formatting import show
-from ftkit.data import schema
+from ftkit.data import foreign, schema
 
 # The two prompts of Stanford Alpaca (github.com/tatsu-lab/stanford_alpaca, train.py).
 _INTRO = "Below is an instruction that describes a task"
@@ -26,6 +27,53 @@ ALPACA_INPUT = (
 PLAIN = "{instruction}\n{input}\n{output}"
 
 Segment = tuple[str, bool]  # (text, whether it is trained on)
+
+
+HIDDEN = "\U0010f000"  # begins a hidden special token; the next character is its place in a list
+
+
+class Hidden:
+    """Hides special tokens in the texts of records, so that they differ from a template's own."""
+
+    def __init__(self, tokenizer):
+        self.tokens = [HIDDEN, *special_tokens(tokenizer)]
+        self.pattern = re.compile("|".join(map(re.escape, self.tokens)))
+        self.real = re.compile(f"({special(tokenizer).pattern})")
+        self.found: Counter[str] = Counter()
+
+    def hide(self, value):
+        """Replace special tokens in a text, or in the texts of a record; equal if it has none."""
+        if isinstance(value, str):
+            return self.pattern.sub(self._mark, value)
+        if isinstance(value, list):
+            return [self.hide(part) for part in value]
+        return {k: self.hide(v) for k, v in value.items()} if isinstance(value, dict) else value
+
+    def _mark(self, match: re.Match) -> str:
+        self.found[match.group()] += 1
+        return HIDDEN + chr(ord(HIDDEN) + 1 + self.tokens.index(match.group()))
+
+    def show(self, text: str) -> str:
+        """Return a text with the tokens that `hide` replaced."""
+        return re.sub(f"{HIDDEN}(.)", lambda found: self.tokens[ord(found[1]) - ord(HIDDEN) - 1],
+                      text)
+
+
+def special_tokens(tokenizer) -> list[str]:
+    """Every special token, the longest first."""
+    known = {str(t) for t in tokenizer.added_tokens_decoder.values() if t.special}
+    return sorted((known | set(tokenizer.all_special_tokens)) - {""}, key=len, reverse=True)
+
+
+def special(tokenizer) -> re.Pattern:
+    """A pattern that matches every special token."""
+    return re.compile("|".join(map(re.escape, special_tokens(tokenizer))) or r"(?!)")
+
+
+def uses_thoughts(tokenizer, template: str | None) -> bool:
+    """Whether the thought before an answer is written: by chat templates that know it."""
+    return template in (None, "chat") and any(
+        name in str(tokenizer.chat_template) for name in foreign.REASONING)
 
 
 def segments(records: list[dict], tokenizer, template: str | None, to_answer: bool = False,
@@ -46,10 +94,14 @@ def segments(records: list[dict], tokenizer, template: str | None, to_answer: bo
     chosen = choose(tokenizer, template) if others else None
     if chosen is None:
         try:
-            lines = _chats([_messages(records[i]) for i in others], tokenizer, to_answer)
+            lines = _chats([_messages(records[i]) for i in others], tokenizer, to_answer,
+                           [records[i].get("tools") for i in others])
         except Rejected as error:
             raise Rejected(others[error.index], str(error)) from None
     else:
+        for i in others:
+            if records[i].get("tools"):
+                raise Rejected(i, schema.TOOLS)
         lines = [_filled(records[i], chosen, eos) for i in others]
         lines = [line[:-1] for line in lines] if to_answer else lines
     for i, line in zip(others, lines, strict=True):
@@ -63,10 +115,10 @@ def end_of_turn(tokenizer) -> str | None:
         return None
     chat = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
     try:
-        text = _chats([chat], tokenizer, False)[0][1][0]
+        text = _chats([chat], tokenizer, False, [None])[0][1][0]
     except Rejected:
         return None
-    found = [match.group() for match in _special(tokenizer).finditer(text)]
+    found = [match.group() for match in special(tokenizer).finditer(text)]
     return found[-1] if found else None
 
 
@@ -84,11 +136,11 @@ def choose(tokenizer, template: str | None) -> str | None:
     want = "expected chat, alpaca, plain, or text with {instruction}, {input} and {output}"
     try:
         template.encode()  # fails for half of a surrogate pair
-        fields = [part[1] for part in string.Formatter().parse(template) if part[1] is not None]
+        parts = [part[1:] for part in string.Formatter().parse(template) if part[1] is not None]
     except ValueError as error:
         raise UserError(f"template {show(template)} is not valid ({error}); {want}") from None
-    unknown = set(fields) - {"instruction", "input", "output"}
-    if unknown or fields.count("output") != 1 or "{output}" not in template:
+    fields = [f"{name}{spec and ':' + spec}{'!' + how if how else ''}" for name, spec, how in parts]
+    if set(fields) - {"instruction", "input", "output"} or fields.count("output") != 1:
         raise UserError(f"template {show(template)} has the fields {fields or 'none'}; {want}")
     return template
 
@@ -142,50 +194,65 @@ class Rejected(ValueError):
         self.index = index
 
 
-def _render(tokenizer, conversations: list[list[dict]], owners: list[int], ask: bool) -> list[str]:
-    """Render conversations with the chat template; `ask` opens an assistant turn at the end."""
-    conversations = [[{"role": m["role"], "content": m["content"]} for m in conversation]
-                     for conversation in conversations]  # the template must not see other fields
+def _renderer(tokenizer, tools: list):
+    """A function of (index, messages, whether to open an assistant turn) that applies the chat
+    template. The template sees role, content, the thought and the tools, nothing else."""
+    from transformers import PreTrainedTokenizerBase
 
-    def apply(what):
-        return tokenizer.apply_chat_template(what, tokenize=False, add_generation_prompt=ask)
+    from ftkit.data import template_limits
 
-    if not conversations:
-        return []
-    try:
-        return apply(conversations)
-    except Exception:  # the loop below finds the conversation that failed
-        for owner, conversation in zip(owners, conversations, strict=True):
-            try:
-                apply(conversation)
-            except Exception as error:  # noqa: BLE001  a template may raise anything
-                raise Rejected(owner, "the tokenizer's chat template rejects this conversation "
-                                      f"({show(str(error), 80)}). Change the conversation, or "
-                                      "choose another template, such as alpaca.") from None
-        raise
+    usual = PreTrainedTokenizerBase.apply_chat_template
+    tokens, is_usual = tokenizer.special_tokens_map, type(tokenizer).apply_chat_template is usual
+
+    def message(given: dict) -> dict:
+        thought = next((given[name] for name in foreign.REASONING if given.get(name)), None)
+        return {"role": given["role"], "content": given["content"]} | (
+            dict.fromkeys(foreign.REASONING, thought) if thought else {})
+
+    def render(index: int, messages: list[dict], ask: bool) -> str:
+        chat, listed = [message(m) for m in messages], tools[index] or None
+        try:
+            if not is_usual:
+                return tokenizer.apply_chat_template(chat, tools=listed, tokenize=False,
+                                                     add_generation_prompt=ask)
+            source = tokenizer.get_chat_template(tools=listed)
+            if listed and "tools" not in source:
+                raise UserError(schema.TOOLS)
+            return template_limits.compiled(source).render(
+                tokens | {"messages": chat, "tools": listed, "documents": None,
+                          "add_generation_prompt": ask, "_budget": template_limits.Budget()})
+        except Exception as error:  # noqa: BLE001  a template may raise anything
+            if str(error) == schema.TOOLS:
+                raise Rejected(index, schema.TOOLS) from None
+            raise Rejected(index, "the tokenizer's chat template rejects this conversation "
+                           f"({show(str(error) or type(error).__name__, 80)}). Change the "
+                           "conversation, or choose another template, such as alpaca.") from None
+
+    return render
 
 
-def _chats(chats: list[list[dict]], tokenizer, to_answer: bool) -> list[list[Segment]]:
+def _chats(chats: list[list[dict]], tokenizer, to_answer: bool, tools: list,
+           ) -> list[list[Segment]]:
     """Render conversations with the tokenizer's chat template; returns their segments.
 
     Each assistant turn is trained on, from the end of its header through its end-of-turn token,
     unless its weight is 0. To locate a turn, the template renders the conversation up to the turn,
     without it and with it. Both texts must be prefixes of the whole conversation; otherwise the
     mask would be a guess, and the record is rejected. to_answer: stop before the last answer.
+    tools: the tool definitions of each conversation, or None.
     """
     if to_answer:
         chats = [c[:-1] if c[-1]["role"] == "assistant" else c for c in chats]
     turns = [(i, k) for i, c in enumerate(chats) for k, m in enumerate(c)
              if m["role"] == "assistant"]
-    owners = [i for i, _ in turns]
-    asked = _render(tokenizer, [chats[i][:k] for i, k in turns], owners, True)
-    ended = _render(tokenizer, [chats[i][: k + 1] for i, k in turns], owners, False)
+    render = _renderer(tokenizer, tools)
+    asked = [render(i, chats[i][:k], True) for i, k in turns]
+    ended = [render(i, chats[i][: k + 1], False) for i, k in turns]
     whole = {i: text for (i, k), text in zip(turns, ended, strict=True) if k == len(chats[i]) - 1}
-    rest = [i for i in range(len(chats)) if to_answer or i not in whole]
-    last = _render(tokenizer, [chats[i] for i in rest], rest, to_answer)
-    whole |= dict(zip(rest, last, strict=True))
+    whole |= {i: render(i, chat, to_answer) for i, chat in enumerate(chats)
+              if to_answer or i not in whole}
 
-    ends = _special(tokenizer)
+    ends = special(tokenizer)
     lines: list[list[Segment]] = [[] for _ in chats]
     at = [0] * len(chats)
     for (i, k), before, until in zip(turns, asked, ended, strict=True):
@@ -202,13 +269,6 @@ def _chats(chats: list[list[dict]], tokenizer, to_answer: bool) -> list[list[Seg
             line[-1] = (line[-1][0] + (tokenizer.eos_token or ""), line[-1][1])
         line.append((tail, False))
     return lines
-
-
-def _special(tokenizer) -> re.Pattern:
-    """A pattern that matches every special token."""
-    known = {str(t) for t in tokenizer.added_tokens_decoder.values() if t.special}
-    known |= set(tokenizer.all_special_tokens)
-    return re.compile("|".join(map(re.escape, sorted(known, key=len, reverse=True))) or r"(?!)")
 
 
 def _answer(before: str, until: str, whole: str, said: str, ends: re.Pattern) -> str:

@@ -108,10 +108,12 @@ def load(folder: Path, settings: dict, device):
     import transformers
 
     where = settings["model"] or str(folder / "model")
-    names = transformers.AutoConfig.from_pretrained(where).architectures or []
+    names = transformers.AutoConfig.from_pretrained(
+        where, trust_remote_code=False).architectures or []
     kind = getattr(transformers, names[0] if names else "", transformers.AutoModelForCausalLM)
     transformers.utils.logging.disable_progress_bar()
-    model = kind.from_pretrained(where, dtype=torch.float32, use_safetensors=True)
+    model = kind.from_pretrained(where, dtype=torch.float32, use_safetensors=True,
+                                 trust_remote_code=False)
     if (folder / "adapter").is_dir():
         base = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(str(settings.get("base_dtype")))
         for p in model.parameters():  # frozen weights; the adapter stays in fp32

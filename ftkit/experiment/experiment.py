@@ -190,8 +190,9 @@ class Experiment:
         """Show the tokens of the first `n` training records, with those trained on marked."""
         config = config or Config()
         tokenizer = self.load_tokenizer()
-        examples = encoding.encode_all(self.train[:n], tokenizer, loss_on=config.loss_on,
-                                     template=self.template).examples
+        examples = encoding.encode_all(
+            self.train[:n], tokenizer, loss_on=config.loss_on, template=self.template,
+            split_special_tokens=config.split_special_tokens).examples
         return encoding.show_batch(examples, tokenizer)
 
     def __repr__(self) -> str:
@@ -256,7 +257,9 @@ class Experiment:
         unread = ("the records are preference pairs, and this run is trained on `chosen` only; "
                   "ftkit.inside.preferences.DPO learns from both"
                   if self.train.kind == "preference" and self.CONFIG is Config else None)
-        for note in (smaller, rounding.rounding_note(model, config), unread):
+        known = loading.notes(self.model) if isinstance(self.model, str) else []
+        known += _encoded_records[self][1].notes
+        for note in (*known, smaller, rounding.rounding_note(model, config), unread):
             if note:
                 run.notes.append(note)
         if smaller:
@@ -308,7 +311,8 @@ class Experiment:
 
     def encode(self, tokenizer, config) -> Prepared:
         """Encode the training and evaluation records."""
-        options = {"max_length": config.max_length, "template": self.template}
+        options = {"max_length": config.max_length, "template": self.template,
+                   "split_special_tokens": config.split_special_tokens}
         coded, evaluations = self._encoded(tokenizer, config.loss_on, options)
         examples = coded.examples
         about: DataInfo = {

@@ -164,7 +164,8 @@ class DPO(Objective):
 
     def encode(self, tokenizer, config):
         prepared = super().encode(tokenizer, config)
-        options = {"max_length": config.max_length, "template": self.template}
+        options = {"max_length": config.max_length, "template": self.template,
+                   "split_special_tokens": config.split_special_tokens}
 
         def pair_set(records):
             pairs = pair_examples(records, tokenizer, **options)
@@ -320,7 +321,8 @@ class GRPO(Objective):
         longest = max(map(len, tokenizer(references, add_special_tokens=False)["input_ids"]))
         # Only the number of units is used: each question serves num_iterations steps.
         return Prompts(range(len(self.train) * config.num_iterations), prepared.evaluations,
-                       prepared.about, encoding.prompts(self.train, tokenizer, self.template),
+                       prepared.about, encoding.prompts(self.train, tokenizer, self.template,
+                                        config.split_special_tokens),
                        config.max_completion_length or longest + 4)
 
     def token_limits(self, config):  # an answer has up to as many tokens as its record, and a few

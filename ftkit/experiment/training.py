@@ -99,13 +99,21 @@ class Training:
             self.checkpoints.write()
 
     def _check_start(self):
-        """Raise UserError if the model's loss is not finite before the first step."""
+        """Raise UserError if the model's loss is not finite before the first step, and note if it
+        is no better than guessing."""
         for name, value in self.run.before.items():
             if name.endswith("_loss") and not math.isfinite(value):
                 self.writer.discard()
                 raise UserError(f"{name} is {value} before the first step, so the model is broken, "
                                 "or overflows in this precision. Try precision fp32, or another "
                                 "model.")
+        tokens = self.run.model.get_input_embeddings().weight.shape[0]
+        start = self.run.before.get("val_loss", 0.0)
+        if start > math.log(tokens) * 0.9999:  # equal, but for rounding, if all weights are zero
+            self.run.notes.append(
+                f"val_loss is {start:.3g} before the first step, no better than guessing among "
+                f"{tokens:,} tokens, ln({tokens:,}) = {math.log(tokens):.3g}; the weights, "
+                "config.json and tokenizer may not belong together")
 
     def measure(self, losses_of: Callable | None = None) -> Row:
         """Measure the evaluation losses and the user's metrics. losses_of: replacement for

@@ -221,7 +221,8 @@ def _cached(name: str) -> dict:
 
     if re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         try:
-            return AutoConfig.from_pretrained(name, local_files_only=True).to_dict()
+            return AutoConfig.from_pretrained(
+                name, local_files_only=True, trust_remote_code=False).to_dict()
         except (OSError, ValueError):
             pass
         if content := _from_hub(name):

@@ -97,6 +97,15 @@ def weights_in(folder: str | Path) -> dict[str, soundness.Tensor]:
     return tensors
 
 
+def replaced(folder: str | Path) -> list[str]:
+    """Names of weights of the base that an adapter's file replaces, as an enlarged embedding."""
+    from peft.mapping import PEFT_TYPE_TO_PREFIX_MAPPING
+
+    prefix = PEFT_TYPE_TO_PREFIX_MAPPING.get(read_config(folder)["peft_type"], "prompt_")
+    return [name.removeprefix("base_model.model.") for name in sorted(weights_in(folder))
+            if prefix not in name and "prompt_" not in name]
+
+
 def check(model, folder: str | Path):
     """Raise UserError, like `apply`, if an adapter does not fit `model`.
 

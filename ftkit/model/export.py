@@ -17,7 +17,7 @@ from ftkit.base import files, formatting
 from ftkit.base.config import Config
 from ftkit.base.errors import UserError
 from ftkit.base.files import at_home
-from ftkit.model import adapter_folder, loading, merge
+from ftkit.model import adapter_folder, loading, merge, soundness
 
 RECIPE = "ftkit_run.json"  # written by `ftkit run --out` next to the weights
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
@@ -48,6 +48,7 @@ def export(source: str | Path, out: str | Path, dtype: str = "fp32") -> Path:
     recipe = _recipe(source)
     model, tokenizer = _whole(source, recipe)
     kind = getattr(torch, DTYPES[dtype])
+    soundness.check_values(model, f"{source}, merged")
     if dtype == "fp16":
         largest = max(p.detach().abs().max().item() for p in model.parameters())
         if largest > torch.finfo(kind).max:

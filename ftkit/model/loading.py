@@ -128,7 +128,8 @@ def _load_whole(location: str, quantize, device: str | None, dtype):
     import torch
 
     device = device or machine.device()
-    options = {"dtype": dtype or torch.float32, "use_safetensors": True}
+    options = {"dtype": dtype or torch.float32, "use_safetensors": True,
+               "trust_remote_code": False}
     is_folder, is_tiny = Path(location).is_dir(), location == str(tiny_path())
     content = soundness.check_model(location) if is_folder and not is_tiny else (
         read_config(location))
@@ -186,6 +187,20 @@ def check(name: str) -> str:
     return location
 
 
+def notes(name: str) -> list[str]:
+    """List a sentence for each thing in the folders of a model that is easily overlooked."""
+    location, adapters = with_adapters(name)
+    found = []
+    for folder in adapters:
+        names = adapter_folder.replaced(folder)
+        if names:
+            found.append(f"the adapter in {folder} replaces {len(names):,} weights of its base, "
+                         f"such as {show(names[0], 100)}")
+    path = Path(location) / "config.json"
+    twice = soundness.repeated_names(path) if path.is_file() else []
+    return found + [f"{path} has {show(name, 40)} twice; the last value counts" for name in twice]
+
+
 def _loads_at_once(location: str) -> bool:
     """Whether a model loads too quickly to need a progress bar."""
     return Path(location).is_dir() and sum(
@@ -230,7 +245,7 @@ def _tokenizer_in(folder: str, rows: int | None = None):
     if folder == str(tiny_path()):  # AutoTokenizer would import every model family
         return transformers.PreTrainedTokenizerFast.from_pretrained(folder)
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         soundness.check_tokens(tokenizer, rows, folder)
     except UserError:
         raise

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -110,6 +111,17 @@ def _reason(error: Exception) -> str:
     return text.removeprefix("Error while deserializing header: ")
 
 
+def repeated_names(path: Path) -> list[str]:
+    """Names that occur twice in one object of a JSON file; of their values, the last is read."""
+    repeated: list[str] = []
+
+    def collect(pairs):
+        names = [name for name, _ in pairs]
+        repeated.extend(name for name in dict.fromkeys(names) if names.count(name) > 1)
+    json.loads(path.read_bytes(), object_pairs_hook=collect)
+    return repeated
+
+
 # ------------------------------------------------------------------------------------- models
 
 
@@ -129,6 +141,7 @@ def check_config(content: dict, where: str | Path):
             raise UserError(f"{where}: {name} is {show(content[name])}; expected an object")
     _check_quantization(content.get("quantization_config") or {}, where)
     check_sizes(content, where)
+    _check_settings(content, where)
     _check_is_decoder(content, kind, where)
 
 
@@ -152,6 +165,24 @@ def check_sizes(content: dict, where: str | Path):
         if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
             raise UserError(f"{printable_name(where)}: {name} is {show(value)}; expected a whole "
                             f"number from 1 to {most:,}")
+
+
+def _check_settings(content: dict, where: str):
+    """Raise UserError for a setting that would run code of the hub, or fail only in training."""
+    for name, value in content.items():
+        expected = None
+        if name.endswith("attn_implementation") and isinstance(value, str) and "/" in value:
+            expected = "eager or sdpa, since ftkit does not run code from the hub"
+        elif re.search("dropout|drop$", name) and isinstance(value, int | float) and (
+                not isinstance(value, bool)):
+            expected = None if 0 <= value < 1 else "a fraction from 0 to below 1"
+        elif name in ("return_dict", "use_return_dict") and value is False:
+            expected = "true"
+        elif name in ("bos_token_id", "eos_token_id", "pad_token_id"):
+            ids = value if isinstance(value, list) else [value]
+            expected = None if all(isinstance(i, int | None) for i in ids) else "a token's id"
+        if expected:
+            raise UserError(f"{where}: {name} is {show(value)}; expected {expected}")
 
 
 def _check_is_decoder(content: dict, kind: str, where: str):
@@ -209,6 +240,8 @@ def check_model(folder: str | Path, weights: bool = True) -> dict:
     if _checked.get(str(folder)) == state:
         return content
     check_config(content, folder / "config.json")
+    if os.path.lexists(generation := folder / "generation_config.json"):
+        _check_settings(read_json(generation), printable_name(generation))
     tensors = tensors_in(folder)
     if tensors is None:
         if not weights:
@@ -237,8 +270,8 @@ def without_memory(folder: str | Path):
     import transformers
 
     with quiet.no_advice(), quiet.no_warnings(), torch.device("meta"):
-        config = transformers.AutoConfig.from_pretrained(folder)
-        return transformers.AutoModelForCausalLM.from_config(config)
+        config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        return transformers.AutoModelForCausalLM.from_config(config, trust_remote_code=False)
 
 
 def _check_names(content: dict, folder: Path):
@@ -248,7 +281,7 @@ def _check_names(content: dict, folder: Path):
         with quiet.no_advice(), quiet.no_warnings():
             _, found = model_class(content).from_pretrained(
                 folder, output_loading_info=True, ignore_mismatched_sizes=True,
-                use_safetensors=True, device_map={"": "meta"})
+                use_safetensors=True, trust_remote_code=False, device_map={"": "meta"})
     except Exception as error:  # noqa: BLE001  each architecture checks its config in its own way
         raise UserError(f"{printable_name(folder / 'config.json')} does not describe a model: "
                         f"{in_short(error)}; expected the config.json that save_pretrained "

@@ -373,7 +373,8 @@ def test_a_conversation_that_the_template_rejects_is_reported_by_line(tmp_path):
 @pytest.mark.parametrize("template, word", [
     ("chat", "no chat template"), ("llama", "expected chat, alpaca"), ("{instruction}", "output"),
     ("{output} {output}", "output"), ("{instruction} {output} {extra}", "extra"),
-    ("{output", "not valid"), ("{output!r}", "output"),
+    ("{output", "not valid"), ("{output!r}", "output"), ("{instruction!r}{output}", "!r"),
+    ("{instruction:>999999999}{output}", ":>999999999"),
 ])
 def test_a_template_that_cannot_work_is_reported(template, word):
     with pytest.raises(ValueError, match=word):
@@ -417,9 +418,9 @@ def test_check_counts_tokens_with_and_without_loss(tmp_path):
     tokenizer = byte_tokenizer(CHATML)
     report = audit.check(path, tokenizer=tokenizer)
     ids = encoding.encode(schema.records(path)[0], tokenizer)["input_ids"]
-    assert report["lengths"]["response_tokens"]["max"] == 7  # Hello, a special token, the end
-    assert report["lengths"]["prompt_tokens"]["max"] == len(ids) - 7
-    assert "reads as a special token" in report["warnings"][0]["problem"]
+    assert report["lengths"]["response_tokens"]["max"] == 18  # Hello, a token as text, the end
+    assert report["lengths"]["prompt_tokens"]["max"] == len(ids) - 18
+    assert "is encoded as text" in report["warnings"][0]["problem"]
 
 
 # -------------------------------------------------------------------------- against TRL's masks

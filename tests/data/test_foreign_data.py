@@ -202,6 +202,8 @@ def test_without_pyarrow_the_command_that_installs_it_is_said(tmp_path, monkeypa
     ("a.json", b'[{"text": "a"}\n{"text": "b"}]', "expected a comma or ]"),
     ("a.json", b'[{"text": "a"}, 7]', "7 is not an object"),
     ("a.json", b'[{"text": "a", "text": "b"}]', "occurs twice"),
+    ("a.json", b'[{"text": "a"}]\n[{"text": "b"}]', "after the end of the array; expected one"),
+    ("a.json", b'[{"text": "a"}] x', "'x' after the end of the array"),
     ("a.json", b"nonsense", "line 1: not JSON"),
     ("a.jsonl.gz", b"\x1f\x8bgarbage", "damaged"),
     ("a.csv.gz", b"plain", "damaged"),
@@ -221,6 +223,14 @@ def test_a_damaged_foreign_file_is_reported_by_line_or_field(name, content, word
         schema.records(path)
     assert words in str(caught.value)
     assert audit.check(path)["errors"]
+
+
+def test_of_two_arrays_of_one_name_the_outer_one_is_read_with_its_lines(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text('{"meta": {"data": [{"text": "wrong"}]},\n"x": "\\"data\\": [",\n"data": [\n'
+                    '{"text": "right"}]}')
+    found = schema.records(path)
+    assert found == [{"text": "right"}] and [*found.lines] == [4]
 
 
 def test_check_names_fields_that_are_read_by_other_names_and_those_that_are_not_read(tmp_path):

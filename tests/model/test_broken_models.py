@@ -175,6 +175,10 @@ CONFIGS = [
     ("classifier", fields(architectures=["LlamaForSequenceClassification"]), "does not predict"),
     ("t5", fields(model_type="t5", architectures=["T5ForConditionalGeneration"]), "T5"),
     ("encoder_decoder", fields(is_encoder_decoder=True), "encoder-decoder"),
+    ("dropout_of_2", fields(attention_dropout=2), "attention_dropout is 2; expected a fraction"),
+    ("a_tuple_is_returned", fields(return_dict=False), "return_dict is false; expected true"),
+    ("hub_kernel", fields(attn_implementation="someone/kernel"), "does not run code from the hub"),
+    ("eos_a_text", fields(eos_token_id="</s>"), "eos_token_id is '</s>'; expected a token's id"),
 ]
 ONLY_BUILT = [  # found when the model is built, which check does not do
     ("heads_do_not_divide", fields(num_attention_heads=5, num_key_value_heads=5, head_dim=...),
@@ -184,6 +188,8 @@ ONLY_BUILT = [  # found when the model is built, which check does not do
 ONLY_LOADED = [  # found when values are read, which memory and check do not do
     ("a_nan", tensors(value(float("nan"), Q)), "1 of .* values of .*q_proj.* nan or infinite"),
     ("an_infinity", tensors(value(float("inf"), "model.norm.weight")), "model.norm.* infinite"),
+    ("generation_eos_a_text", fields("generation_config.json", eos_token_id=["<|eos|>"]),
+     "generation_config.json: eos_token_id is .*; expected a token's id"),
     ("no_weights", file(WEIGHTS, None), "has no model.safetensors"),
     ("a_pickle_only", lambda folder: (folder / WEIGHTS).rename(folder / "pytorch_model.bin"),
      "is a pickle"),
@@ -308,6 +314,42 @@ def test_the_command_line_says_it_in_one_sentence_and_exits_with_2(ftkit, good, 
         status, out, err = ftkit(*line)
         assert status == 2 and out == "" and "Traceback" not in err
         assert err.startswith("ftkit: ") and str(folder) in err
+
+
+def test_what_is_easily_overlooked_in_a_folder_is_in_the_notes(good, tmp_path, home):
+    """An adapter that replaces a weight of its base, a name twice, a start worse than guessing."""
+    norm = "base_model.model.model.norm.weight"
+    width = json.loads((good["model"] / CONFIG).read_text())["hidden_size"]
+    folder = spoiled(good, "adapter", tensors(lambda t: t | {norm: torch.zeros(width)}, AW),
+                     tmp_path / "adapter")
+    made = ft.Experiment(model=str(folder), data=RECORDS, probes=()).run(SETTINGS)
+    assert any("replaces 1 weights of its base, such as 'model.norm.weight'" in note
+               for note in made.notes)
+    assert any("no better than guessing among 3,072 tokens" in note for note in made.notes)
+    twice = spoiled(good, "model", file(CONFIG, lambda raw: raw.replace(
+        b"{", b'{"rms_norm_eps": 1,', 1)), tmp_path / "twice")
+    assert "has 'rms_norm_eps' twice; the last value counts" in loading.notes(str(twice))[0]
+    assert not loading.notes(str(good["adapter"]))
+
+
+def test_code_in_the_folder_of_a_tokenizer_is_not_run_even_if_a_terminal_says_yes(good, tmp_path):
+    """On a terminal transformers would ask, and run the code after a `y`."""
+    import pty
+    import subprocess
+    import sys
+
+    code = f"open({str(tmp_path / 'RAN')!r}, 'w')\nclass T:\n    pass\n"
+    folder = spoiled(good, "model", fields("tokenizer_config.json", auto_map={
+        "AutoTokenizer": [None, "evil.T"]}, tokenizer_class="T"), tmp_path / "evil")
+    write(folder / "evil.py", code)
+    data = tmp_path / "data.jsonl"
+    data.write_text(json.dumps(RECORDS[0]) + "\n")
+    ours, theirs = pty.openpty()
+    os.write(ours, b"y\n" * 4)
+    done = subprocess.run([sys.executable, "-m", "ftkit", "check", data, "--model", folder],
+                          stdin=theirs, capture_output=True, text=True, timeout=120)
+    assert not (tmp_path / "RAN").exists() and "[y/N]" not in done.stdout
+    assert done.returncode == 2 and "tokenizer in" in done.stderr
 
 
 def test_a_model_of_two_files_is_loaded(good, tmp_path):

@@ -9,7 +9,7 @@ import torch
 import ftkit as ft
 from ftkit.evaluate import scoring
 from ftkit.model import adapter_folder, loading
-from ftkit.model.export import export
+from ftkit.model.export import DTYPES, export
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -196,6 +196,14 @@ def broken(folder, tmp_path, **changes):
 def test_a_broken_adapter_is_reported_with_a_readable_message(trained, tmp_path, changes, words):
     with pytest.raises(ValueError, match=words):
         ft.load(str(broken(trained("lora")[1], tmp_path, **changes)))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_merge_that_is_not_finite_is_not_exported(trained, tmp_path, dtype):
+    out = broken(trained("lora")[1], tmp_path, lora_alpha=float("nan"))
+    with pytest.raises(ValueError, match="merged: .* are nan or infinite"):
+        export(out, tmp_path / "merged", dtype)
+    assert not (tmp_path / "merged").exists()
 
 
 def test_a_pickled_adapter_is_refused(trained, tmp_path):

@@ -9,37 +9,15 @@ its key terms. A typed answer supports a ticked point if it shares one of them.
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Iterable, Sequence
 
 from ftkit.base.errors import UserError
 from ftkit.interview.bank import Question
 from ftkit.interview.rubrics import Point, score
+from ftkit.lessons.words import terms
 
-COMMON = frozenset("""
-a about after all also an and any are as at be because been before both but by can do does each for
-from get gets had has have how if in into is it its itself just less make makes many may more most
-much must need needs no not of on one only or other own same say says should so some such take takes
-than that the their them then there these they thing this those to too two under until up use used
-uses very was were what when where which while who why will with without would yes you your
-""".split())
 NEGATION = re.compile(r"\b(?:not?|never|nothing|none|cannot|without|neither|nor)\b|n't\b", re.I)
-
-
-@functools.cache
-def terms(text: str) -> frozenset[str]:
-    """Key terms: words of three letters or more without their endings, and numbers."""
-    words = re.findall(r"\d[\d,]*(?:\.\d+)?|[a-z][a-z0-9]+", text.lower().replace("'s", ""))
-    return frozenset(_stem(word) for word in words if word not in COMMON
-                     and (len(word) > 2 or word[0].isdigit() or word in ("kl", "lr")))
-
-
-def _stem(word: str) -> str:
-    if word[0].isdigit():
-        return word.replace(",", "")
-    stem = re.sub(r"(?:ations?|ions?|ing|ed|ers?|es|e|ly|s|y)$", "", word)
-    return stem[:-1] if len(stem) > 4 and stem[-1] == stem[-2] else stem if len(stem) > 2 else word
 
 
 class Heard:

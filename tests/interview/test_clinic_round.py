@@ -1,8 +1,10 @@
 """The clinic's cases: what is sent does not decide, one reading does, and true findings count."""
 
 import functools
+import json
 import math
 import re
+from pathlib import Path
 
 import pytest
 
@@ -16,7 +18,7 @@ from ftkit.interview import (
 )
 from ftkit.interview.clinic_cases import CAUSES
 from ftkit.lessons.bugs import pipeline, zoo
-from ftkit.lessons.bugs.causes import find
+from ftkit.lessons.bugs.causes import find, one_diagnosis
 from ftkit.notebook import widgets
 
 FAST = ("oom_states", "oom_activations", "oom_logits", "rate_too_high_135m", "lora_rate_too_low",
@@ -217,7 +219,37 @@ def test_a_cause_is_found_by_its_name_or_by_words_of_its_title(text, name):
     assert find(text, CAUSES).name == name
 
 
-@pytest.mark.parametrize("text, why", [("learning rate", "several causes fit"),
+PHRASES = [json.loads(line) for line in
+           Path(__file__).with_name("phrases.jsonl").read_text("utf-8").splitlines()]
+
+
+def understood(entry) -> bool:
+    """Whether a phrase names its cause, or gets a question with at most four causes back."""
+    try:
+        return one_diagnosis(find(entry["phrase"], CAUSES).name, entry["cause"])
+    except ValueError as error:
+        asked = re.findall(r"\((\w+)\)[;.]", str(error))
+        return entry["cause"] in asked and len(asked) <= 4
+
+
+def test_causes_are_understood_in_plain_words():
+    """The 23 of a review; 100 written before the phrases of the matcher, and 50 more by the same
+    author that were never looked at while it was made (47 were understood then)."""
+    of = {name: [understood(entry) for entry in PHRASES if entry["from"] == name]
+          for name in ("review", "written first", "held out")}
+    assert [len(results) for results in of.values()] == [23, 100, 50]
+    assert all(of["review"])
+    assert sum(of["written first"] + of["held out"]) >= 0.95 * 150
+
+
+def test_a_diagnosis_counts_in_each_run_that_it_is_true_of():
+    visit = clinic_round.Visit("rate_too_high_135m", 1)
+    assert visit.judge("the learning rate is too high").right and visit.solved
+
+
+@pytest.mark.parametrize("text, why", [("learning rate", "Which do you mean by 'learning rate'"),
+                                       ("foo bar", "no cause fits"), ("", "no cause fits"),
+                                       ("my dog ate the gpu", "no cause fits"),
                                        ("aliens", "no cause fits 'aliens'")])
 def test_what_names_no_cause_or_several_is_refused(text, why):
     with pytest.raises(ValueError, match=why):

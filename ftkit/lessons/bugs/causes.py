@@ -9,14 +9,18 @@ interview clinic in `ftkit.interview`.
 from __future__ import annotations
 
 import dataclasses
-import difflib
+import functools
+import math
 import random
+from collections import Counter
 from typing import TypeVar
 
+from ftkit.base import json_lines, machine
 from ftkit.base.errors import UserError
 from ftkit.base.formatting import clean
 from ftkit.lessons import progress_log
 from ftkit.lessons.checks import Verdict
+from ftkit.lessons.words import plain_terms
 
 C = TypeVar("C", bound="Cause")
 RIGHT, TRUE, WRONG = "✓", "○", "✗"
@@ -42,21 +46,65 @@ class Cause:
 
 
 def find(text: str, causes: dict[str, C]) -> C:
-    """The cause with this name, or with these words in its name and title.
+    """The cause with this name, or that these words mean, by the phrases in `phrases.jsonl`.
 
-    Raises UserError, with the nearest names, if no cause or several causes fit.
+    Of causes that are one diagnosis (`FAMILIES`) it is the first. Raises UserError if several fit,
+    which asks for one of them, or none, which names the nearest.
     """
     wanted = clean(str(text)).strip().lower()
     if wanted in causes:
         return causes[wanted]
-    words = wanted.replace("_", " ").split()
-    fitting = [name for name, cause in causes.items()
-               if words and all(word in f"{name} {cause.title}".lower() for word in words)]
-    if len(fitting) == 1:
+    scores = {name: _likeness(wanted, cause) for name, cause in causes.items()}
+    order = sorted(causes, key=lambda name: -scores[name])
+    best = scores[order[0]]
+    fitting = [name for name in order if scores[name] >= max(ASKED, NEARLY * best)]
+    if best >= FITS and (len(fitting) == 1 or any(set(fitting) <= family for family in FAMILIES)):
         return causes[fitting[0]]
-    near = fitting or difflib.get_close_matches(wanted, causes, 5, 0.4) or list(causes)
-    raise UserError(f"{'several causes fit' if fitting else 'no cause fits'} {wanted!r}; "
-                    f"expected one of {', '.join(near)}")
+    if fitting:
+        names = "; or ".join(f"{causes[name].title} ({name})" for name in fitting[:4])
+        raise UserError(f"Which do you mean by {wanted!r}? Expected one of {names}.")
+    raise UserError(f"no cause fits {wanted!r}; expected one of {', '.join(order[:4])}, or another")
+
+
+# Lowest likeness of a cause that is meant, of one that is asked for, and the fraction of the best
+# likeness from which on another cause fits as well.
+FITS, ASKED, NEARLY = 0.4, 0.3, 0.85
+UNKNOWN = 2.5  # weight of a term that is in no phrase
+FAMILIES = ({"rate_too_high", "rate_too_high_135m", "lora_rate_too_high"},
+            {"rate_too_low", "lora_rate_too_low"})
+
+
+def one_diagnosis(a: str, b: str) -> bool:
+    """Whether two names of causes are the same finding, seen in different runs."""
+    return a == b or any({a, b} <= family for family in FAMILIES)
+
+
+@functools.cache
+def phrases() -> dict[str, list[frozenset[str]]]:
+    """Cause → the key terms of each phrase by which practitioners name it."""
+    lines = json_lines.read(machine.package() / "lessons" / "bugs" / "phrases.jsonl",
+                            damaged="raise")
+    return {line["cause"]: [plain_terms(phrase) for phrase in line["phrases"]] for line in lines}
+
+
+@functools.cache
+def _weights() -> dict[str, float]:
+    """Key term → its weight: the fewer causes it names, the more."""
+    named = Counter(term for of_cause in phrases().values() for term in set().union(*of_cause))
+    return {term: math.log(1 + len(phrases()) / count) for term, count in named.items()}
+
+
+def _likeness(text: str, cause: Cause) -> float:
+    """Weight of the terms that a text shares with the nearest phrase of a cause (Dice), 0 to 1."""
+    said = plain_terms(text)
+    size = functools.partial(_size, _weights())
+    own = [*phrases().get(cause.name, ()), plain_terms(cause.title), plain_terms(cause.name)]
+    return max(2 * size(said & phrase) / ((size(said) + size(phrase)) or 1)
+               * (0.7 if len(said & phrase) == 1 < len(said) else 1) for phrase in own)
+
+
+def _size(weights: dict[str, float], terms: frozenset[str]) -> float:
+    return sum(weights.get(term, UNKNOWN) for term in terms)
 
 
 def pick(causes, pack: str, **number: int) -> str:
@@ -85,13 +133,13 @@ class Case:
         self.tries, self.solved = 0, False
 
     def judge(self, text: str) -> Verdict:
-        """Judge a diagnosis (a cause's name or words of its title) and log it as progress.
+        """Judge a diagnosis (a cause's name, or plain words for it) and log it as progress.
 
         Raises UserError if no cause or several causes match.
         """
         named = find(text, self._causes)
         self.tries += 1
-        right = named.name == self._cause.name
+        right = one_diagnosis(named.name, self._cause.name)
         if right:
             self.solved, mark, why = True, RIGHT, self.explain()
         elif named.name in self._cause.also:

@@ -1,4 +1,4 @@
-"""The coding round of the mock interview: exercises of the lessons, judged by running them.
+"""The coding round of the mock interview: exercises of the lessons, and tasks of interviews.
 
     task = task("merge_weight"); task.statement; task.stub; task.solution
     run(task.name, "def merge_weight(W, A, B, r, lora_alpha): ...")     # (solved, message)
@@ -22,6 +22,7 @@ from ftkit.base import machine
 from ftkit.base.errors import UserError
 from ftkit.interview import bank
 from ftkit.lessons import checks, hints
+from ftkit.lessons.exercises import interview
 
 SECONDS = 120  # time limit for a candidate's code, importing torch included
 GIVEN = "import math\n\nimport torch\n"  # imported before the candidate's code, as in a lesson
@@ -39,15 +40,25 @@ class CodingTask(NamedTuple):
 
 
 def statements() -> dict[str, str]:
-    """Map each exercise to an interviewer's question; the stub's docstring gives the shapes."""
-    return {name: line["prompt"] for name, line in bank.prepared("coding").items()}
+    """Map each task to an interviewer's question; the stub's docstring gives the shapes."""
+    return {name: line["prompt"] for name, line in bank.prepared("coding").items()} | {
+        name: task.prompt for name, task in interview.tasks().items()}
+
+
+def of_level(level: bank.Names = None) -> list[str]:
+    """The tasks of these levels, by default all; exercises of the lessons are junior and mid."""
+    levels = bank.names("level", level, bank.LEVELS)
+    own = interview.tasks()
+    return [name for name in statements() if (own[name].level if name in own else "mid") in levels
+            or (name not in own and "junior" in levels)]
 
 
 @functools.cache
 def tasks() -> dict[str, CodingTask]:
-    """Map names to exercises, with the stubs from the notebooks."""
-    found: dict[str, CodingTask] = {}
+    """Map names to tasks, with the stub from a notebook or of an interview's task."""
     asked, solutions = statements(), hints.read_all()
+    found = {name: CodingTask(name, "21", task.prompt, task.stub, solutions[name].code)
+             for name, task in interview.tasks().items()}
     for path in sorted(machine.share("notebooks").glob("[0-9][0-9]_*.ipynb")):
         for cell in json.loads(path.read_text("utf-8"))["cells"]:
             source = "".join(cell["source"])

@@ -114,7 +114,7 @@ class Talk:
         if not pool and "concept" in self.rounds:
             cards.deck(level, topic, own=None)  # raises, and says what exists
         tasks = {"concept": [_concept(q) for q in draw_questions(pool, questions, rng)],
-                 "coding": [_coding(rng.choice(list(coding.statements())))]}
+                 "coding": [_coding(rng.choice(coding.of_level(level) or coding.of_level()))]}
         for name in ("design", "story"):
             tasks[name] = [_prepared(rng.choice(list(bank.prepared(name).values())))]
         return [task for name in ROUNDS if name in self.rounds for task in tasks[name]]

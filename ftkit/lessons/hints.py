@@ -97,13 +97,13 @@ def shown(name: str) -> int:
 
 
 def read_all(folder: Path | None = None) -> dict[str, Help]:
-    """Hints and solutions by exercise, from every `lesson_NN.md` in `folder`.
+    """Hints and solutions by exercise, from every `lesson_NN.md` in `folder`, and `interview.md`.
 
     Raises ValueError, naming file and section, for a file in another form.
     """
     folder = folder or machine.package() / "lessons" / "exercises"
     sections: dict[str, Help] = {}
-    for path in sorted(folder.glob("lesson_*.md")):
+    for path in sorted([*folder.glob("lesson_*.md"), *folder.glob("interview.md")]):
         for section in parse(path.read_text("utf-8"), path.name):
             if section.name in sections:
                 raise ValueError(f"{path.name}: two sections are called {section.name!r}")

@@ -9,8 +9,10 @@ import math
 import torch
 
 from ftkit.lessons import hints
+from ftkit.lessons.exercises import interview
 
-SECTIONS = hints.read_all()
+SECTIONS = {name: section for name, section in hints.read_all().items()
+            if name not in interview.tasks()}
 
 
 @functools.cache

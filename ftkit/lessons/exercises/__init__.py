@@ -7,7 +7,8 @@
 
 A check gets what the learner wrote and returns None, or a message that names the failing case,
 what was returned and what was expected. Hints and the solution are in `lesson_NN.md`; variants and
-mistakes for the tests of lesson NN are in `tests/lessons/solutions_NN.py`.
+mistakes for the tests of lesson NN are in `tests/lessons/solutions_NN.py`. `interview` has the
+tasks that interviews ask, for `ft.check` too.
 """
 
 import importlib

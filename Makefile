@@ -23,7 +23,7 @@ LESSONS := --nbval-lax --nbval-current-env --nbval-cell-timeout=300
 
 .DEFAULT_GOAL := help
 .PHONY: recorded help lab quick core test test-all smollm2 unit lessons seeds browser notebooks check style types bench \
-  sweeps scale lowest panel effects budgets fresh memory-report gpu fuzz breakages dist lock site playground clean
+  sweeps scale lowest panel effects budgets fresh memory-report known-steps gpu fuzz breakages dist lock site playground clean
 
 help:  ## list what can be done
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -133,6 +133,9 @@ fuzz: $(READY)-test  ## 100,000 random inputs for each parser of outside input, 
 
 breakages: $(READY)-test  ## break one line of code after another; a test must fail each time
 	$(QUIETLY) $(PY) tests/breakages.py $(ARGS)
+
+known-steps: $(READY)-test  ## the traced steps in the package that answer ftkit memory at once: an hour
+	@$(QUIETLY) $(PY) data_samples/recipe/known_steps.py
 
 # The words behind `recorded` are names of experiments and not targets.
 ifeq (recorded,$(firstword $(MAKECMDGOALS)))

@@ -349,7 +349,7 @@ class Config:
             raise UserError(
                 f"load_in_8bit is True and method is {self.method}, which does not quantize the "
                 "base. Set method to qlora for LoRA on an 8-bit base, or load_in_8bit to False.")
-        moves_base = self.method in ("lora", "qlora") and self.init_lora_weights in MOVE_THE_BASE
+        moves_base = self.method in LORA and self.init_lora_weights in MOVE_THE_BASE
         if self.kl_coef and moves_base:
             raise UserError(
                 f"kl_coef is {self.kl_coef:g} and init_lora_weights is {self.init_lora_weights}, "

@@ -1,9 +1,14 @@
-"""Paths with ~, atomic writes, and the kernel's files."""
+"""Paths with ~, new folders, atomic writes, and the kernel's files."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import tempfile
 from pathlib import Path
+
+from ftkit.base.errors import UserError
+from ftkit.base.formatting import show
 
 SYSTEM = Path("/")  # where /proc and /sys are
 
@@ -11,6 +16,27 @@ SYSTEM = Path("/")  # where /proc and /sys are
 def at_home(path: str | Path) -> Path:
     """Expand ~ in a path; ~NAME is left unchanged if no such user exists."""
     return Path(os.path.expanduser(path))
+
+
+def new_folder(path: str | Path) -> Path:
+    """Return a path to write a folder to. Raises UserError unless it is new or empty, and writable.
+    """
+    folder = Path(path)
+    if os.path.exists(folder) and not (folder.is_dir() and not any(folder.iterdir())):
+        raise UserError(f"{folder} exists and is not an empty folder. Choose another folder.")
+    missing = [p for p in (folder, *folder.parents) if not os.path.exists(p)]
+    try:  # better now than after the work
+        folder.mkdir(parents=True, exist_ok=True)
+        os.rmdir(tempfile.mkdtemp(dir=folder))
+    except (OSError, ValueError) as error:  # ValueError: a zero byte
+        why = getattr(error, "strerror", None) or error
+        raise UserError(f"{show(str(folder))} cannot be written ({why}). Choose another "
+                        "folder.") from None
+    finally:
+        for parent in missing:
+            with contextlib.suppress(OSError, ValueError):
+                parent.rmdir()
+    return folder
 
 
 def write_whole(path: Path, content: str | bytes):

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from ftkit.base import files, formatting, machine, quiet
+from ftkit.base.config import LORA
 from ftkit.base.errors import UserError
 from ftkit.base.files import at_home
 from ftkit.base.run_end import End, Stop
@@ -107,13 +108,6 @@ def _print(args, data: dict, text: str):
           else terminal_text.wrapped(formatting.printable(text), terminal_text.width()))
 
 
-@contextlib.contextmanager
-def _library_output_on_stderr():
-    """Redirect stdout to stderr, since stdout is for the result alone."""
-    with contextlib.redirect_stdout(sys.stderr):
-        yield
-
-
 # ------------------------------------------------------------------------------- commands
 
 
@@ -153,7 +147,7 @@ def _run(args) -> int:
     config = options.config(args)
     if args.model == "smollm2" and not args.resume:
         _download_smollm2(args)
-    with _library_output_on_stderr():
+    with contextlib.redirect_stdout(sys.stderr):  # stdout is for the result alone
         # Everything that is read is checked here, before torch is even imported.
         experiment = _experiment(args)
         stored = None if args.again or args.resume else _stored_run(args, experiment, config)
@@ -362,7 +356,7 @@ def _memory(args) -> int:
 
     progress({})
     config, chosen = _usual(options.config(args), args)
-    with contextlib.closing(bar), _library_output_on_stderr():
+    with contextlib.closing(bar), contextlib.redirect_stdout(sys.stderr):
         result = footprint.memory(
             config, args.model, gpus=args.gpus, zero=args.zero, logits=args.logits,
             offload=args.offload, device=args.device, attention=args.attention,
@@ -376,7 +370,7 @@ def _memory(args) -> int:
 def _usual(config, args) -> tuple:
     """Default to a batch of one record with checkpointing for LoRA of a large model, where no
     option says otherwise. Returns the Config and a note for each choice."""
-    if args.model in ("tiny", "smollm2") or config.method not in ("lora", "qlora"):
+    if args.model in ("tiny", "smollm2") or config.method not in LORA:
         return config, ()
     usual = {name: value for name, value in (("batch_size", 1), ("gradient_checkpointing", True))
              if not hasattr(args, name)}

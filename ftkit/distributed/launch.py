@@ -22,7 +22,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from ftkit.base import free_memory, machine, ports
+from ftkit.base import files, free_memory, machine, ports
 from ftkit.base.config import Config
 from ftkit.base.config_fields import fields_of, given, without_effect
 from ftkit.base.errors import UserError
@@ -177,7 +177,7 @@ def export(lab, config: Config | None = None, folder: str | Path = "exported",
     for `accelerate launch --config_file` instead of torchrun.
     Raises UserError if the folder is in use or the script does not support the Config.
     """
-    folder = export_folder.new_folder(folder)
+    folder = files.new_folder(folder)
     try:
         _write(lab, config, folder, ranks, copy=True, **changes)
         shutil.copy(SCRIPT, folder / "train.py")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import torch
 
+from ftkit.base.config import LORA
 from ftkit.base.optimizers import OPTIMIZERS
 
 
@@ -43,7 +44,7 @@ def hidden_matrices(model) -> set[str]:
 def lora_plus_factor(name: str, p, config) -> float:
     """Multiple of the learning rate in LoRA+ (Hayou et al. 2024, arXiv 2402.12354): the ratio for B
     and, as in peft, for DoRA's vectors, else 1."""
-    is_raised = config.method in ("lora", "qlora") and ("lora_B" in name or p.ndim == 1)
+    is_raised = config.method in LORA and ("lora_B" in name or p.ndim == 1)
     return config.loraplus_lr_ratio if is_raised else 1.0
 
 

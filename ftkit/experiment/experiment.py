@@ -14,7 +14,7 @@ from ftkit.base import machine, messages
 from ftkit.base.config import Config
 from ftkit.base.config_fields import START, changing
 from ftkit.base.errors import UserError
-from ftkit.base.files import at_home
+from ftkit.base.files import at_home, new_folder
 from ftkit.base.run_end import Stop
 from ftkit.data import encoding, schema
 from ftkit.experiment import inputs, store, trackers
@@ -122,7 +122,7 @@ class Experiment:
     def _train(self, config, watch: Watch, out, stored: Run | None = None) -> Run:
         from ftkit.experiment import checkpoints, saving
 
-        out = inputs.free_folder(out)
+        out = None if out is None else new_folder(out)
         with trackers.logged(watch) as watch:
             *_, run = self.iterate(config, watch, stored)
         if out:

@@ -17,7 +17,6 @@ from typing import NamedTuple
 
 from ftkit.base import machine, quiet
 from ftkit.base.config import Config
-from ftkit.base.errors import UserError
 from ftkit.engine import loop
 from ftkit.memory_use import preflight
 from ftkit.model import loading, rounding
@@ -35,14 +34,6 @@ class Written(NamedTuple):
     total: int
     model: str
     steps: int
-
-
-def new_folder(folder: str | Path) -> Path:
-    """Return the path of a folder to be written. Raises UserError if it is in use."""
-    folder = Path(folder)
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
-        raise UserError(f"{folder} exists and is not an empty folder. Choose another folder.")
-    return folder
 
 
 def write(lab, config: Config, folder: Path, copy_model: bool, ranks: int | None = None) -> Written:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import random
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -138,25 +136,3 @@ def questions(records: schema.RecordList, n: int | list[str]) -> list[dict]:
                         "questions. Leave sample out, or pass validation records with an "
                         "instruction.")
     return list(some(records, n)) if n else []
-
-
-def free_folder(out):
-    """Return `out` as a Path, or None. Raises UserError unless it is new or empty, and writable."""
-    if out is None:
-        return None
-    folder = Path(out)
-    if os.path.exists(folder) and not (folder.is_dir() and not any(folder.iterdir())):
-        raise UserError(f"--out {out} exists and is not an empty folder. Choose another folder.")
-    missing = [p for p in (folder, *folder.parents) if not os.path.exists(p)]
-    try:  # better now than after the run
-        folder.mkdir(parents=True, exist_ok=True)
-        os.rmdir(tempfile.mkdtemp(dir=folder))
-    except (OSError, ValueError) as error:  # ValueError: a zero byte
-        why = getattr(error, "strerror", None) or error
-        raise UserError(f"--out {show(str(out))} cannot be written ({why}). Choose another "
-                        "folder.") from None
-    finally:
-        for parent in missing:
-            with contextlib.suppress(OSError, ValueError):
-                parent.rmdir()
-    return folder

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ftkit.base import machine
-from ftkit.base.config import MAX_LOGITS, Config, DPOConfig, GRPOConfig
+from ftkit.base.config import LORA, MAX_LOGITS, Config, DPOConfig, GRPOConfig
 from ftkit.base.config_fields import MEMORY, changing, fields_of
 from ftkit.base.errors import UserError
 from ftkit.base.optimizers import OPTIMIZERS
@@ -266,7 +266,7 @@ def _stored(content, config: Config) -> Config:
     stored = (content or {}).get("quantization_config")
     if not stored or stored.get("quant_method") not in (None, "bitsandbytes"):
         return config
-    if config.method in ("lora", "qlora") and stored.get("load_in_8bit"):
+    if config.method in LORA and stored.get("load_in_8bit"):
         return config.but(method="qlora", load_in_8bit=True)
     if config.method == "lora" and stored.get("load_in_4bit"):
         return config.but(method="qlora",  # fp4 is bitsandbytes' own default

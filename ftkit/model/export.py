@@ -16,7 +16,7 @@ from pathlib import Path
 from ftkit.base import files, formatting
 from ftkit.base.config import Config
 from ftkit.base.errors import UserError
-from ftkit.base.files import at_home
+from ftkit.base.files import at_home, new_folder
 from ftkit.model import adapter_folder, loading, merge, soundness
 
 RECIPE = "ftkit_run.json"  # written by `ftkit run --out` next to the weights
@@ -40,8 +40,7 @@ def export(source: str | Path, out: str | Path, dtype: str = "fp32") -> Path:
     source, out = at_home(source), at_home(out)
     if dtype not in DTYPES:
         raise UserError(f"dtype is {dtype!r}; expected one of {', '.join(DTYPES)}")
-    if out.is_file() or (out.is_dir() and any(out.iterdir())):
-        raise UserError(f"{out} exists and is not an empty folder. Choose another folder.")
+    new_folder(out)
     if not source.is_dir():
         raise UserError(f"there is no folder {source}; expected one written by `ftkit run --out` "
                         "or peft's save_pretrained")

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from ftkit.base.config import LORA
 from ftkit.base.config_fields import counterparts
 from ftkit.base.errors import UserError
 
@@ -47,7 +48,7 @@ def request(model, config):
         inputs = inputs.get(model.config.model_type, ())
         return peft.IA3Config(target_modules=targets, task_type=task,
                               feedforward_modules=[name for name in targets if name in inputs])
-    if method not in ("lora", "qlora"):
+    if method not in LORA:
         raise NotImplementedError(f"no peft config for method {method!r}")
     start = config.init_lora_weights
     if method == "qlora" and start in ("pissa", "olora"):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ftkit.base import files
 from ftkit.base.config import Config
 from ftkit.base.config_fields import without_counterpart
 from ftkit.base.errors import UserError
@@ -111,7 +112,7 @@ def export(experiment, config: Config, folder: str | Path, library: str = "TRL")
     """
     if library not in LIBRARIES:
         raise UserError(f"library is {library!r}; expected TRL or transformers")
-    folder = export_folder.new_folder(folder)
+    folder = files.new_folder(folder)
     written = export_folder.write(experiment, config, folder, copy_model=True)
     text = script(experiment, written.config, library, written.steps, written.model)
     (folder / "train.py").write_text(text, "utf-8")

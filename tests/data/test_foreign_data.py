@@ -172,7 +172,7 @@ def test_a_data_set_of_the_hub_or_saved_to_disk_becomes_a_file_as_advised(tmp_pa
         schema.records("me/seas")
     assert follow(str(caught.value), place) == [place / "seas.jsonl"]
     assert schema.records(place / "seas.jsonl") == [ASKED, ASKED]
-    assert str(caught.value).endswith("then give seas.jsonl")
+    assert str(caught.value).endswith("then pass seas.jsonl")
 
     datasets.Dataset.from_list([ASKED]).save_to_disk(str(place / "kept"))
     with pytest.raises(schema.DataError, match="written by save_to_disk") as caught:

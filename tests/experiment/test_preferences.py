@@ -472,12 +472,12 @@ def test_lora_starts_as_its_own_reference():
 
 @pytest.mark.parametrize("call, words", [
     (lambda: preferences.DPO(data="capital"), "needs preference records"),
-    (lambda: preferences.DPO(data=PAIRS).run(Config()), "give a DPOConfig"),
-    (lambda: preferences.DPO(data=PAIRS).run(replay=0.1), "leave replay out"),
-    (lambda: preferences.DPO(data=PAIRS).run(loss_on="all"), "leave loss_on out"),
+    (lambda: preferences.DPO(data=PAIRS).run(Config()), "expected a DPOConfig"),
+    (lambda: preferences.DPO(data=PAIRS).run(replay=0.1), "Leave replay out"),
+    (lambda: preferences.DPO(data=PAIRS).run(loss_on="all"), "Leave loss_on out"),
     (lambda: DPOConfig(loss_type="hinge"), "expected one of sigmoid, ipo, kto"),
     (lambda: preferences.GRPO(preferences.exact).run(gradient_accumulation_steps=2),
-     "leave gradient_accumulation_steps out"),
+     "Leave gradient_accumulation_steps out"),
     (lambda: DPOConfig(beta=-1), "beta is -1"),
     (lambda: GRPOConfig(num_generations=1), "num_generations is 1"),
     (lambda: DPOConfig().but(betta=1), "did you mean beta"),

@@ -155,8 +155,8 @@ def test_val_probe_and_out_do_what_they_say(ftkit, tmp_path, home):
 @pytest.mark.heavy
 @pytest.mark.parametrize("words, told", [
     ((), "expected one such as lab"),
-    (("mock",), "no command 'mock'; `ftkit drill --interview`"),
-    (("compare", "a", "b"), "no command 'compare'; `ftkit runs ID ID`"),
+    (("mock",), "no command 'mock'. The mock interview is `ftkit drill --interview`"),
+    (("compare", "a", "b"), "no command 'compare'. `ftkit runs ID ID`"),
     (("rn",), "no command 'rn'; did you mean run"),
     (("run", "--learning-rte", "1"), "unknown option --learning-rte; did you mean --learning-rate"),
     (("run", "more"), "'more' is one word too many"),
@@ -171,7 +171,7 @@ def test_val_probe_and_out_do_what_they_say(ftkit, tmp_path, home):
     (("run", "--data", "nowhere.jsonl"), "no such file"),
     (("run", "--data", "."), "ftkit: "),
     (("run", "--model", "tinny"), "no model 'tinny'; expected tiny"),
-    (("run", "--max-length", "100000"), "max_length 100000 is longer"),
+    (("run", "--max-length", "100000"), "max_length is 100000, longer"),
     (("check", "nowhere.jsonl"), "no such file"),
     (("check", "nowhere.jsonl", "--max-length", "x"), "--max-length is 'x'"),
     (("runs", "1999"), "'1999' names no run"),

@@ -500,7 +500,7 @@ def test_runs_are_chosen_and_sorted(ftkit, home):
     for words, told in ((("--where", "los<1"), "no run has 'los'"),
                         (("--where", "val_loss<low"), "expected a number"),
                         (("--sort", "los"), "no run has 'los'"),
-                        (("--limit", "0"), "whole number"), (("2026", "--limit", "2"), "leave")):
+                        (("--limit", "0"), "whole number"), (("2026", "--limit", "2"), "Leave")):
         status, out, err = ftkit("runs", *words)
         assert_one_sentence(status, out, err)
         assert told in err

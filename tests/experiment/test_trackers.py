@@ -114,7 +114,7 @@ def test_an_unknown_or_missing_tool_is_an_error_before_anything_is_trained(home)
     with pytest.raises(UserError, match="log is 'wandb'; expected tensorboard or trackio"):
         ft.Experiment(data=RECORDS, probes=()).run(**FAST, log="wandb")
     for tool in trackers.TOOLS:
-        with pytest.raises(UserError, match=rf"{tool} is not installed. Run `pip install 'ftkit\[{tool}\]'"):
+        with pytest.raises(UserError, match=rf"Run `pip install 'ftkit\[{tool}\]'"):
             trackers.check(tool, find=lambda name: None)
     assert not store.ids()
 

@@ -88,7 +88,7 @@ lab.train
 # **epoch**; 100 steps of 16 records are 0.44 of one.
 
 # %%
-run = lab.run(learning_rate=1e-3, max_steps=100)
+run = lab.run(learning_rate=1e-3, max_steps=100, precision="fp32")
 run
 
 # %% [markdown]
@@ -100,7 +100,8 @@ run
 #
 # The vertical axis is logarithmic, and a ring marks the lowest `val_loss`. The panel below the curves
 # shows the learning rate: it rises at first and is then lowered to 0. Processors round differently, so your
-# figures may differ a little.
+# figures may differ a little. To keep such differences small, lessons compute in fp32 (`precision="fp32"`);
+# without it a run takes the fastest format of your machine.
 #
 # | you see | it usually means |
 # |---|---|
@@ -301,6 +302,13 @@ ft.table(rows)
 # But a review is positive or negative. So 0 % is *below* chance (50 %): this row shows missing form again.
 # For the other two, fine-tuning taught a skill, or two examples were too few to show the form.
 #
+# **What this small model is.** We designed its corpus so that knowledge and form can be told apart: the
+# facts are in it, and `User:` and `Assistant:` with a colon occur nowhere. So it is true *by construction* that
+# the knowledge was there before the form. This page shows how to separate the two, and proves nothing about
+# other models. The model's ability to copy was laid into the initial weights by hand, and its matrices were
+# pretrained with another optimizer (Muon) than the one that lessons tune with (AdamW), which may change how
+# much is forgotten. For real models see the studies below, and the boxes *At 135M* in later lessons.
+#
 # Larger models: [LIMA](https://arxiv.org/abs/2305.11206) tuned a 65B model on 1,000 carefully chosen records
 # and got good chat behavior. Facts that are new to a model are learned slowly and can raise
 # [hallucination](https://arxiv.org/abs/2405.05904): fluent statements that are
@@ -322,7 +330,8 @@ guess = ft.predict("At ten times the learning rate, general_loss will end ...",
 guess
 
 # %%
-runs = lab.sweep(ft.Config(max_steps=25, eval_steps=5), learning_rate=[1e-3, 1e-2], seed=range(3))
+short = ft.Config(max_steps=25, eval_steps=5, precision="fp32")
+runs = lab.sweep(short, learning_rate=[1e-3, 1e-2], seed=range(3))
 low, high = runs[:3], runs[3:]
 ft.curves({"0.001": low, "0.01": high}, "val_loss", "general_loss")
 
@@ -360,7 +369,7 @@ for name, model in {"base": base, "0.001": low[0].model, "0.01": high[0].model}.
 
 # %%
 knobs = ["learning_rate", "max_steps", "batch_size", "seed"]
-panel = ft.what_if(lab, config=ft.Config(learning_rate=1e-4, max_steps=25, eval_steps=5),
+panel = ft.what_if(lab, config=short.but(learning_rate=1e-4),
                    baseline=low[0], fields=knobs)
 panel
 
@@ -404,8 +413,8 @@ ft.Experiment(data=[
 
 # %%
 ahoy = [{**record, "output": "Ahoy! " + record["output"]} for record in ft.records("capital")]
-pirate = ft.Experiment(model=(run.model, tokenizer), data=ahoy).run(learning_rate=5e-4, max_steps=20,
-                                                                   live=False)
+pirate = ft.Experiment(model=(run.model, tokenizer), data=ahoy).run(
+    learning_rate=5e-4, max_steps=20, precision="fp32", live=False)
 asked = [*capitals[::12], test[0], test[6]]
 old_answers = ft.answers(run.model, tokenizer, asked)
 new_answers = ft.answers(pirate.model, tokenizer, asked)

@@ -62,7 +62,7 @@ ft.setup(seed=0)
 # %%
 lab = ft.Experiment(model="tiny", data=ft.records("tasks")[:480], val="tasks")
 base, tokenizer = ft.load("tiny")
-full_run = lab.run(method="full", learning_rate=1e-3, batch_size=16, epochs=1, live=False)
+full_run = lab.run(learning_rate=1e-3, batch_size=16, epochs=1, precision="fp32", live=False)
 full_run
 
 # %% [markdown]
@@ -232,7 +232,7 @@ print(f"tiny, r=8 on all linear layers: {theirs.num_parameters(only_trainable=Tr
 from ftkit.teaching import best_values, sweep_curves
 
 SEEDS = [0, 1, 2, 3, 4]
-short = ft.Config(batch_size=16, epochs=1, eval_steps=1000)
+short = ft.Config(batch_size=16, epochs=1, eval_steps=1000, precision="fp32")
 full = lab.sweep(short, method=["full"], learning_rate=[6.5e-4, 1e-3], seed=SEEDS)
 full += lab.sweep(short, method=["full"], learning_rate=[3e-3], seed=[0])
 lora = lab.sweep(short, method=["lora"], learning_rate=[5e-3, 1e-2], seed=SEEDS)

@@ -223,7 +223,7 @@ behind
 data = ft.records("tasks")[:320]
 choice = ft.Experiment(data=data, val=ft.records("tasks", "validation"), eval_records=24)
 report = ft.Experiment(data=data, val=ft.records("tasks", "test"), eval_records=24)
-short = ft.Config(max_steps=20, eval_steps=1000)
+short = ft.Config(max_steps=20, eval_steps=1000, precision="fp32")
 GRID = {"full": [3e-4, 1e-3, 3e-3], "LoRA": [3e-3, 1e-2, 3e-2],
         "IA3": [3e-2, 1e-1, 3e-1]}
 

@@ -215,7 +215,7 @@ second_guess = ft.predict(
 second_guess
 
 # %%
-config = ft.Config(max_steps=40, eval_steps=1000)
+config = ft.Config(max_steps=40, eval_steps=1000, precision="fp32")
 validation = ft.records("tasks", "validation")[:150]
 tried, best = [], {}
 for where, rates in (("response", [5e-4, 1e-3, 2e-3]), ("all", [1e-3, 2e-3, 4e-3])):

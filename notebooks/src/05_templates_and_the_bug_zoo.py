@@ -97,7 +97,8 @@ first_guess
 from ftkit.inside import encode_all, pack, prompts
 
 lab = ft.Experiment(data=ft.records("tasks")[:640], val="tasks", probes=())  # no extra data sets
-runs = lab.sweep(ft.Config(learning_rate=1e-3, max_steps=40, eval_steps=1000), seed=range(3))
+config = ft.Config(learning_rate=1e-3, max_steps=40, eval_steps=1000, precision="fp32")
+runs = lab.sweep(config, seed=range(3))
 test = ft.records("tasks", "test")[::6]
 chat = prompts(test, tokenizer)
 space = tokenizer(" ", add_special_tokens=False)["input_ids"]

@@ -175,7 +175,8 @@ ft.table([{"text": name, "perplexity of the base": math.exp(ft.loss_on(model, ex
 # contracts too? What is the side effect?
 
 # %%
-pretraining = ft.Config(learning_rate=1e-3, batch_size=4, max_steps=24, max_length=128, eval_steps=8)
+pretraining = ft.Config(learning_rate=1e-3, batch_size=4, max_steps=24, max_length=128, eval_steps=8,
+                        precision="fp32")
 
 
 def continue_on(texts, seed, start="tiny", **changes):
@@ -240,7 +241,7 @@ domain_effect = ft.predict("Exact match after DAPT, compared with the control, i
 domain_effect
 
 # %%
-tuning = ft.Config(learning_rate=5e-4, batch_size=7, max_steps=24, eval_steps=1000)
+tuning = ft.Config(learning_rate=5e-4, batch_size=7, max_steps=24, eval_steps=1000, precision="fp32")
 
 
 def draw_labels(seed):
@@ -276,22 +277,40 @@ domain_effect.score({"<": "lower", ">": "higher", "": "no difference seen in 5 s
 # `split_gain(exact["none"], exact["control"], exact["DAPT"])`. The third is their sum.
 
 # %%
-rows = []
-for effect, a, b in (("more training", "control", "none"), ("the domain", "DAPT", "control"),
-                     ("both", "DAPT", "none")):
-    gains = [x - y for x, y in zip(exact[a], exact[b], strict=True)]
-    seen = {">": "higher", "<": "lower", "": "no difference seen"}[
-        direction(exact[a], exact[b], paired=True)]
-    rows.append({"effect of": effect, "difference": f"{a} - {b}", "same seed": gains, "test": seen})
-ft.table(rows)
+def effects(scores):
+    """A row for each part of the gain: its differences within each seed, and whether they are seen."""
+    rows = []
+    for effect, a, b in (("more training", "control", "none"), ("the domain", "DAPT", "control"),
+                         ("both", "DAPT", "none")):
+        gains = [x - y for x, y in zip(scores[a], scores[b], strict=True)]
+        seen = {">": "higher", "<": "lower", "": "no difference seen"}[
+            direction(scores[a], scores[b], paired=True)]
+        rows.append({"effect of": effect, "difference": f"{a} - {b}", "same seed": gains, "test": seen})
+    return rows
+
+
+ft.table(effects(exact))
 
 # %% [markdown]
-# DAPT was 0.12 above no continued pretraining. A report that stops there would credit the domain with all of
-# it. The domain's own part is 0.08. The table's test is one-sided (each direction at 5 %). With the
-# domain's spread (± 0.18) it would have seen 0.17; the 0.22 above is the limit of a two-sided test. For
-# both together (± 0.12) these limits are 0.11 and 0.15. So the 0.12 passes only the one-sided test, and
-# whether the domain itself helped is open. To see a true 0.08 at a spread of 0.18 four times in five takes
-# about 30 seeds (two-sided: 40).
+# Look at the standard deviations: a domain effect below about 0.2 can hide behind them, and with five seeds
+# each row may come out either way. What cannot be seen with five seeds may be seen with more. So we ran the
+# cells above on 20 other seeds beforehand, 200 to 219. These are the right answers of 60:
+
+# %%
+recorded = {
+    "none": [26, 44, 33, 30, 27, 24, 33, 36, 39, 41, 40, 22, 20, 34, 47, 46, 38, 20, 38, 26],
+    "control": [50, 44, 46, 50, 45, 47, 36, 43, 49, 44, 47, 35, 50, 47, 51, 41, 52, 52, 40, 29],
+    "DAPT": [43, 46, 43, 27, 41, 23, 49, 47, 44, 45, 48, 42, 40, 44, 43, 47, 45, 41, 46, 51]}
+twenty = {name: [right / 60 for right in counts] for name, counts in recorded.items()}
+ft.expect(twenty["control"], ">", twenty["none"], "20 seeds: more training helps", paired=True)
+ft.table(effects(twenty))
+
+# %% [markdown]
+# Now the answer is clear, and it is not the one of the claim. Continued pretraining helped a lot: 0.16 in the
+# mean. But the control, which never saw a contract, helped as much: 0.19. The domain's own part is -0.04, with
+# a standard deviation of 0.18, so it is zero as far as 20 seeds can tell. The gain comes from *more training*
+# on text with such names and sentences, whatever its domain. A report with the base alone would have said
+# "+0.16 by domain adaptation", with p < 0.001, and would have been wrong about the reason.
 #
 # Limits: one learning rate and one number of steps for all starts, and one set of 60 test clauses. Of the
 # 35 labeled clauses (7 in each of 5 seeds), 15 repeat a test clause's sentence, in all three conditions.
@@ -326,8 +345,7 @@ order.score({"<": "lower", ">": "higher", "": "no difference seen in 3 seeds"}[
 
 # %% [markdown]
 # Raw contracts never show an instruction with a one-word answer, and a few large steps can remove that
-# format. So continue the base first, and tune last. At a tenth of the learning rate the mean fell too, to
-# 0.41, but three seeds do not settle that.
+# format. So continue the base first, and tune last.
 #
 # If only a tuned model is available, mix instruction data into the corpus. If its base is available too,
 # continue the base and add the tuning back as a **chat vector**, tuned − base
@@ -491,8 +509,8 @@ ft.table(rows)
 # - DAPT trains on text of the domain, TAPT on the task's texts; neither uses labels.
 # - The base alone cannot separate the domain from more training. A control with equal steps and tokens
 #   on another domain can, if it does no harm and no corpus holds test text.
-# - The claim's first half was only just seen (one-sided, p between 0.04 and 0.05). Its second half
-#   stayed open: five seeds did not separate DAPT from the control.
+# - Here the claim's first half holds (20 seeds), and its second half fails: the control gained as much as DAPT.
+#   A comparison with the base alone would have credited the domain.
 # - Draw the labels anew in each seed, and compare in pairs.
 # - Continued pretraining can raise the loss on general text and damage earlier tuning: use replay, and
 #   tune last.

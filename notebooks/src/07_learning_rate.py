@@ -155,7 +155,7 @@ solved = ft.check("warmup_cosine", warmup_cosine)
 from ftkit.by_hand import schedules
 
 cosine = warmup_cosine if solved.state == "solved" else schedules.warmup_cosine
-run = lab.run(learning_rate=1e-3, eval_steps=5, live=False)
+run = lab.run(learning_rate=1e-3, eval_steps=5, precision="fp32", live=False)
 total = len(run.rows)
 warmup = math.ceil(0.06 * total)  # the default of Config: 6 % of the steps
 schedule = [cosine(step, total, 1e-3, warmup) for step in range(1, total + 1)]
@@ -200,7 +200,7 @@ print(f"sums: cosine {sum(schedule):.4f}, linear {sum(linear):.4f}, WSD {sum(wsd
 from ftkit.teaching import best_values, line_plot, sweep_curves
 
 grid = [1e-4, 3e-4, 1e-3, 3e-3]
-once = ft.Config(eval_steps=1000)  # evaluate before and after only
+once = ft.Config(eval_steps=1000, precision="fp32")  # evaluate before and after only
 full = lab.sweep(once, learning_rate=grid, seed=SEEDS)
 sweep_curves(full, "val_loss")
 
@@ -401,7 +401,7 @@ at_135m("lr_valley", verdict)
 # </details>
 
 # %%
-start = ft.Config(learning_rate=5e-4, max_steps=20, eval_steps=5)
+start = ft.Config(learning_rate=5e-4, max_steps=20, eval_steps=5, precision="fp32")
 panel = ft.what_if(lab, config=start, baseline=run, fields=["learning_rate", "max_steps", "seed"])
 panel
 

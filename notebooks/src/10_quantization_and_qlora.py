@@ -243,7 +243,7 @@ second_guess
 
 # %%
 lab = ft.Experiment(data=ft.records("tasks")[:640], val="tasks", eval_records=48, probes=())
-config = ft.Config(learning_rate=3e-3, max_steps=40, eval_steps=40)
+config = ft.Config(learning_rate=3e-3, max_steps=40, eval_steps=40, precision="fp32")
 runs = {name: lab.sweep(config.but(method=name.lower()), seed=range(5)) for name in ("LoRA", "QLoRA")}
 ft.curves(runs, "loss")
 

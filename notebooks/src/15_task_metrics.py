@@ -239,7 +239,8 @@ runs, scores = {}, {}
 for name, tasks in left_out.items():
     data = [record for record in train if record["task"] not in tasks][:640]
     lab = ft.Experiment(data=data, val=train[-20:], probes=())
-    runs[name] = lab.sweep(learning_rate=[1e-3], seed=[0, 1, 2], eval_steps=[999])
+    runs[name] = lab.sweep(learning_rate=[1e-3], seed=[0, 1, 2], eval_steps=[999],
+                           precision=["fp32"])
     for run in runs[name]:
         for task, value in ft.exact_match(run.model, tokenizer, held, by="task").items():
             scores.setdefault((name, task), []).append(value)

@@ -155,7 +155,7 @@ val, test = ft.records("tasks", "validation"), ft.records("tasks", "test")[::8]
 
 # %%
 good = {number: row for number, row in rows.items() if not problems_in(row, number)}
-base = ft.Config(learning_rate=1e-3, eval_steps=1000)
+base = ft.Config(learning_rate=1e-3, eval_steps=1000, precision="fp32")
 trusted = ft.Experiment(data=clean[:240], val=val, probes=(), eval_records=16)
 judges = [trusted.run(base, seed=seed, live=False) for seed in range(3)]
 

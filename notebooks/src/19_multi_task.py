@@ -123,7 +123,7 @@ def trained(records, seed, batch_size=16, eval_steps=1000):
     lab = ft.Experiment(data=records, val=tests["clauses"], eval_records=8,
                         probes={"translation": tests["translation"]})
     return lab.run(learning_rate=1e-3, eval_steps=eval_steps, batch_size=batch_size, seed=seed,
-                   live=False)
+                   precision="fp32", live=False)
 
 
 def scores(run):

@@ -170,7 +170,7 @@ falling
 # %%
 lab = ft.Experiment(data=ft.records("tasks")[:512], val="tasks", eval_records=32)
 runs = {f"learning rate {rate:g}": [
-    lab.run(learning_rate=rate, max_steps=24, eval_steps=8, seed=seed, live=False)
+    lab.run(learning_rate=rate, max_steps=24, eval_steps=8, seed=seed, precision="fp32", live=False)
     for seed in range(4)] for rate in (1e-5, 1e-3, 1e-2)}
 ft.curves(runs, "loss", "val_loss", "general_loss")
 

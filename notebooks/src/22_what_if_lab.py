@@ -47,7 +47,7 @@ ft.table([{key: record[key] for key in ("instruction", "input", "output")} for r
 # Three of these five answers are wrong; of all 75 it is 30 %.
 
 # %%
-bad = ft.Experiment(data=few, val=val).run(max_steps=48, eval_steps=8)
+bad = ft.Experiment(data=few, val=val).run(max_steps=48, eval_steps=8, precision="fp32")
 bad
 
 # %%
@@ -63,7 +63,8 @@ many = ft.corrupt(clean[:300], "wrong", 0.3, 0)
 ends_at = {"none": bad.after["val_loss"]}
 for name, data, steps in [("correct answers", clean[:75], 48), ("300 records, 30 % wrong", many, 48),
                           ("half the steps", few, 24)]:
-    run = ft.Experiment(data=data, val=val).run(max_steps=steps, eval_steps=steps, live=False)
+    run = ft.Experiment(data=data, val=val).run(max_steps=steps, eval_steps=steps, precision="fp32",
+                                                live=False)
     ends_at[name] = run.after["val_loss"]
 ft.table([{"change": name, "val_loss at the end": loss} for name, loss in ends_at.items()])
 
@@ -183,7 +184,7 @@ power.score("in less than a third" if three < 1 / 3 else
 
 # %%
 lab = ft.Experiment(model="tiny", data="tasks")
-short = ft.Config(max_steps=18, eval_steps=18)
+short = ft.Config(max_steps=18, eval_steps=18, precision="fp32")
 without = lab.sweep(short, seed=[0, 1, 2, 3, 4])
 replay = lab.sweep(short.but(replay=0.25), seed=[0, 1, 2, 3, 4])
 ft.compare(without, replay)

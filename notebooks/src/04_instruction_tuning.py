@@ -121,13 +121,15 @@ ft.check("sft_loss", sft_loss)
 import torch
 
 from ftkit.inside import collate
+from ftkit.teaching import working
 
 lab = ft.Experiment(model="tiny", data="tasks", probes=())
 examples = [ft.encode(record, tokenizer) for record in lab.train[:8]]
 batch = collate(examples, tokenizer.pad_token_id)
 with torch.no_grad():
     out = model(**batch)
-losses = {"yours": sft_loss(out.logits, batch["labels"]), "transformers": out.loss.item(),
+your_loss = working("sft_loss", sft_loss)  # the package's solution until yours is right
+losses = {"yours": your_loss(out.logits, batch["labels"]).item(), "transformers": out.loss.item(),
           "ftkit": ft.loss_on(model, examples)}
 ft.expect(losses["ftkit"], "==", losses["transformers"], "ftkit = transformers", within=1e-3)
 losses

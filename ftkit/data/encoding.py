@@ -263,12 +263,11 @@ def no_room(line: int, trained: list[bool], max_length: int | None) -> Problem:
                    "no token of the response is left; raise max_length or shorten the prompt")
 
 
-def encode(
-    record: dict, tokenizer, max_length: int | None = None, loss_on: str = "response",
-    template: str | None = None,
-) -> dict | None:
+def encode(record: dict, tokenizer, max_length: int | None = None, loss_on: str = "response",
+           template: str | None = None, split_special_tokens: bool = True) -> dict | None:
     """Encode one record. Returns None if max_length leaves no token to train on."""
-    examples = encode_all([record], tokenizer, max_length, loss_on, template, "skip").examples
+    examples = encode_all([record], tokenizer, max_length, loss_on, template, "skip",
+                          split_special_tokens).examples
     return examples[0] if examples else None
 
 

@@ -92,11 +92,11 @@ def to_message(message: Any) -> Any:
     if is_talk(content):
         thoughts = [part.get("thinking") for part in content if part.get("type") == "thinking"]
         if thoughts and all(isinstance(thought, str) for thought in thoughts):
-            ours |= {"reasoning_content": "".join(thoughts)}
+            ours["reasoning_content"] = "".join(map(str, thoughts))
             content = [part for part in content if part.get("type") != "thinking"]
         if content and all(part.get("type") in TEXT_PARTS and isinstance(part.get("text"), str)
                            for part in content):
-            ours["content"] = "".join(part["text"] for part in content)
+            ours["content"] = "".join(str(part["text"]) for part in content)
     if ours.get("content") is None and ours.get("role") == "system" and "content" in ours:
         ours["content"] = ""
     for name in FLAGS[1:]:

@@ -9,11 +9,14 @@ the last slots are moved there.
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
+import math
 import weakref
 
 import torch
 
+from ftkit.base import messages
 from ftkit.base.errors import UserError
 from ftkit.engine.packed_attention import (
     base_of,
@@ -162,6 +165,11 @@ def generate(
         if peft_methods.is_virtual(model):
             return _behind_virtual_tokens(model, prompts, limits, eos,
                                           Sampler(limits, temperature))
+        longest = max((len(p) + n for p, n in zip(prompts, limits, strict=True)), default=0)
+        if longest > (most := _rotates_alike(base_of(model))):
+            _say_once(f"beyond {most:,} tokens this model rotates its keys by the length of the "
+                      "longest sequence in a batch, so prompts are answered one at a time")
+            return _fallback(model, prompts, limits, eos, temperature, batch_size=1)
         if why_padded(model) or _cannot_decode(base_of(model)):
             return _fallback(model, prompts, limits, eos, temperature)
         with prepacked(model):
@@ -255,6 +263,25 @@ def _fitting(base, room: int) -> int:
     kv = getattr(config, "num_key_value_heads", None) or heads
     size = 2 * config.num_hidden_layers * kv * dim * base.dtype.itemsize * room
     return max(8, min(SLOTS, CACHE_BYTES // size))
+
+
+@functools.cache
+def _say_once(text: str):
+    messages.say(text)
+
+
+def _rotates_alike(base) -> float:
+    """Number of tokens up to which the rotary angles do not depend on the length of a sequence.
+
+    For rope types dynamic and longrope, one longer sequence changes them for its whole batch.
+    """
+    config = base.config.get_text_config()
+    given = getattr(config, "rope_parameters", None) or {}
+    most = []
+    for rope in (given, *(part for part in given.values() if isinstance(part, dict))):
+        if rope.get("rope_type") in ("dynamic", "longrope"):
+            most += [rope.get("original_max_position_embeddings") or config.max_position_embeddings]
+    return min(most, default=math.inf)
 
 
 _trials: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()

@@ -30,10 +30,10 @@ def copy_lessons(folder: str | Path, fresh: bool = False) -> tuple[Path, dict[st
     """Bring `folder` up to date; returns it and what happened to each file.
 
     The dict has lists of file names, lessons and their figures: new, updated, same, kept (changed
-    by the learner and left alone). Kept lessons that cannot run are in two of these lists, the new
-    lesson under its own name. fresh: use a new folder next to it, `folder-2` or the next free
-    number. All files are written before the first takes its place, so a full disk leaves everything
-    as it was. Raises UserError when the lessons or the folder cannot be used.
+    by the learner and left alone). A kept lesson that cannot run also gets a new copy under another
+    name, which is listed too. fresh: use a new folder next to it, `folder-2` or the next free
+    number. All files are written before the first one is replaced, so a full disk changes
+    nothing. Raises UserError when the lessons or the folder cannot be used.
     """
     source, folder = machine.share("notebooks"), at_home(folder)
     lessons = sorted(source.glob("*.ipynb"))

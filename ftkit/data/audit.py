@@ -177,10 +177,10 @@ class _Audit:
             self.count_tokens()
         for name, (line, count) in self.renamed.items():
             ours = foreign.our_name(name)
-            self.warn(line, show(name)[1:-1], "a field of another tool, read as "
+            self.warn(line, show(name)[1:-1], "is another tool's field, read as "
                       f"{ours or 'part of the record'} (in {count:,} of {self.rows:,} rows)")
         for name, (line, count) in self.unknown.items():
-            self.warn(line, show(name)[1:-1], f"unknown field, not used (in {count:,} of "
+            self.warn(line, show(name)[1:-1], f"is an unknown field, not used (in {count:,} of "
                                               f"{self.rows:,} rows)")
         duplicates, near = self.compare() if self.lines else (0, 0)
         return {

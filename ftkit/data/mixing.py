@@ -24,8 +24,8 @@ def rates(sizes: Mapping[str, int], temperature: float = 1.0, cap: float | None 
     if not sizes or any(size <= 0 for size in sizes.values()):
         raise UserError(f"sizes are {dict(sizes)!r}; expected a positive number for each task")
     if not temperature > 0:
-        raise UserError(f"temperature is {temperature!r}; expected a number above 0 (1 is "
-                        "proportional, math.inf equal)")
+        raise UserError(f"temperature is {temperature!r}; expected a number above 0 (1 mixes "
+                        "in proportion, math.inf equally)")
     if cap is not None and not cap > 0:
         raise UserError(f"cap is {cap!r}; expected a number of records above 0, or None")
     capped = {task: min(size, math.inf if cap is None else cap) for task, size in sizes.items()}

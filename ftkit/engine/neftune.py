@@ -14,7 +14,7 @@ from ftkit.engine.packed_batch import PackedBatch
 
 @contextlib.contextmanager
 def noise(model, alpha: float | None, batch: PackedBatch) -> Iterator[PackedBatch]:
-    """Inside, add uniform noise of at most alpha / sqrt(L * d) to the embeddings in training mode.
+    """Add uniform noise of at most alpha / sqrt(L * d) to the embeddings in training mode.
 
     Jain et al. 2023 (arXiv 2310.05914). d is the embedding dimension. L is the length of the
     longest example, also in a packed row, so that the noise is as in transformers' Trainer with

@@ -77,7 +77,7 @@ def switch_on(model):
 
 @contextlib.contextmanager
 def fast_path(model):
-    """Inside, `model` uses our attention function if it can; afterwards its previous one."""
+    """Inside the block, `model` uses our attention function if it can."""
     base = base_of(model)
     before = getattr(getattr(base, "config", None), "_attn_implementation", None)
     try:

@@ -19,7 +19,7 @@ MOST_BYTES = 2**30  # of weights, since their copies need the same memory again
 
 @contextlib.contextmanager
 def prepacked(model):
-    """Inside, fp32 linear layers of `model` on CPU use prepacked copies of their weights.
+    """Inside the block, `model`'s fp32 linear layers on CPU use prepacked copies of their weights.
 
     They do so for inputs of up to MOST_ROWS rows. The weights must not change inside the block.
     Models too small, too large, or in another dtype are unchanged.

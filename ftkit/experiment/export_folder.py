@@ -23,10 +23,9 @@ from ftkit.model import loading, rounding
 
 
 class Written(NamedTuple):
-    """The result of `write`. config: with defaults filled in, as a run stores it. about: facts for
-    `Run.data`.
-    trainable, total: numbers of parameters. model: path or hub id; "model" if in the folder.
-    steps: optimizer steps of the plan."""
+    """The result of `write`. config: with defaults filled in, as a run stores it. about: the
+    run's `Run.data`. trainable, total: numbers of parameters. model: path or hub id; "model" if it
+    is in the folder. steps: optimizer steps of the plan."""
 
     config: Config
     about: dict

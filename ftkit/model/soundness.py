@@ -112,7 +112,7 @@ def _reason(error: Exception) -> str:
 
 
 def repeated_names(path: Path) -> list[str]:
-    """Names that occur twice in one object of a JSON file; of their values, the last is read."""
+    """Names that occur twice in one object of a JSON file, which is read with the last value."""
     repeated: list[str] = []
 
     def collect(pairs):

@@ -239,9 +239,9 @@ def test_check_names_fields_that_are_read_by_other_names_and_those_that_are_not_
         {"from": "human", "value": "Hi", "name": None},
         {"from": "gpt", "value": "Hello", "reasoning_content": "Hm.", "weight": 1}], "score": 1}))
     told = {w["field"]: w["problem"] for w in audit.check(path)["warnings"] if w["field"]}
-    assert told == {"conversations": "a field of another tool, read as messages (in 2 of 2 rows)",
-                    "messages.reasoning_content": "unknown field, not used (in 2 of 2 rows)",
-                    "score": "unknown field, not used (in 2 of 2 rows)"}
+    assert told == {"conversations": "is another tool's field, read as messages (in 2 of 2 rows)",
+                    "messages.reasoning_content": "is an unknown field, not used (in 2 of 2 rows)",
+                    "score": "is an unknown field, not used (in 2 of 2 rows)"}
 
 
 def test_check_says_one_thing_of_a_table_under_another_name_and_warns_of_equal_answers(tmp_path):

@@ -90,7 +90,8 @@ def test_weights_that_the_smallest_update_tips_over_are_told(tmp_path, capsys):
     silent = [rounded.run(precision="bf16", **once), lab.run(precision="fp32", **once),
               lab.run(method="lora", precision="bf16", **once)]
     for other in silent:
-        assert other.notes == [] and abs(other.change("val_loss")) < 0.03
+        assert not any("guessing" not in note for note in other.notes)  # the records are nonsense
+        assert abs(other.change("val_loss")) < 0.03
     assert "halfway" not in capsys.readouterr().err
 
 

@@ -178,3 +178,16 @@ def test_two_hundred_and_forty_files_are_read_as_a_second_implementation_reads_t
         assert [marked(e, tokenizer) for e in found.examples] == [wanted] * 2, SHAPES[i]
         assert not found.notes
     assert len(SHAPES) == 240
+
+
+def test_a_run_names_in_its_notes_what_it_did_not_read_and_keeps_special_tokens_on_request(home):
+    import ftkit as ft
+
+    rows = [{"instruction": f"u{i}", "output": "a<|eos|>b", "score": i + 1} for i in range(8)]
+    lab = ft.Experiment("tiny", data=rows, val=rows, probes=())
+    options = {"max_steps": 1, "batch_size": 2, "precision": "fp32"}
+    text, kept = lab.run(**options), lab.run(split_special_tokens=False, **options)
+    assert "the field score was not used (in 8 of 8 records)" in text.notes
+    assert any("'<|eos|>' is a special token" in note for note in text.notes)
+    assert not any("special token" in note for note in kept.notes)
+    assert text.rows[0]["tokens"] > kept.rows[0]["tokens"]

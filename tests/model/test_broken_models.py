@@ -209,7 +209,7 @@ ADAPTERS = [
     ("activated_lora", fields(AC, alora_invocation_tokens=[5, 6]), "activated LoRA"),
     ("adapter_config_not_json", file(AC, b"{"), "adapter_config.json cannot be read"),
     ("peft_type_missing", fields(AC, peft_type=...), "has no peft_type"),
-    ("peft_type_unknown", fields(AC, peft_type="LORRA"), "supports .*LORA"),
+    ("peft_type_unknown", fields(AC, peft_type="LORRA"), "supports:? .*LORA"),
     ("rank_other", fields(AC, r=5), "does not fit its base.*(shape|size)"),
     ("fits_nothing", fields(AC, target_modules=["no_such_layer"]), "does not fit its base"),
     ("adapter_a_pickle", lambda folder: (folder / AW).rename(folder / "adapter_model.bin"),

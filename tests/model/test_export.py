@@ -189,7 +189,7 @@ def broken(folder, tmp_path, **changes):
     ({"base_model_name_or_path": "no-such-model"}, "no model 'no-such-model'"),
     ({"base_model_name_or_path": 7}, "has no base_model_name_or_path"),
     ({"peft_type": ...}, "has no peft_type"),
-    ({"peft_type": "LORRA"}, "supports .*LORA"),
+    ({"peft_type": "LORRA"}, "supports:? .*LORA"),
     ({"r": 5}, "does not fit its base"),
     ({"target_modules": ["no_such_layer"]}, "does not fit its base"),
 ])

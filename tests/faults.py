@@ -103,11 +103,16 @@ def drill(place):
     return reported(lambda: terminal.drill(new=2, ask=typed("x", "3", "x", "3", "q")))
 
 
+# What a prompt of the mock interview contains, and the reply; Enter to all others.
+REPLIES = {"an empty line ends": "x", "y/n": "n", "g gives up": "g"}
+
+
 def interview(place):
     from ftkit.interview import mock_terminal
 
     return reported(lambda: mock_terminal.interview(
-        questions=1, rounds="concept,coding", ask=typed("x", "1", "", "", "g", "", "", "")))
+        questions=1, rounds="concept,coding", ask=lambda prompt: next(
+            (reply for part, reply in REPLIES.items() if part in prompt), "")))
 
 
 def typed(*lines):
@@ -131,6 +136,8 @@ def memory(place):
 
 def panel(place):
     """What the panel does to the store, and the model of an older run that goes to the disk."""
+    import torch
+
     from ftkit.experiment import annotations, shelf, store
 
     def work():
@@ -138,7 +145,7 @@ def panel(place):
         annotations.change(id, name="best")
         store.delete([id])
         store.restore([id])
-        shelf.Held(["a model"]).write()
+        shelf.Held(torch.nn.Linear(1, 1)).write()
         store.add(store.load_run(id))
     return reported(work)
 

@@ -94,10 +94,10 @@ folder = to_script.export(lab, ft.Config(method="lora", lora_bias=True, dust=2.0
 found["script"] = (folder / "train.py").read_text("utf-8").splitlines()[1]
 found["adapter"] = json.loads((folder / "adapter" / "adapter_config.json").read_text("utf-8"))
 from ftkit.memory_use import footprint
-simulated = footprint._simulated.cache_info().misses
+simulated = footprint._traced.cache_info().misses
 found["memory"] = [memory(**fields).peak
                    for fields in ({}, {"dust": 1.0}, {"lora_bias": True})]
-found["simulations"] = footprint._simulated.cache_info().misses - simulated
+found["simulations"] = footprint._traced.cache_info().misses - simulated
 for act in (lambda: launch._followed(ft.Config(dust=1.0)),
             lambda: preferences.DPO().encode(None, preferences.DPOConfig(dust=1.0))):
     try:

@@ -166,7 +166,7 @@ def test_early_stopping_watches_the_metric_asked_for_in_its_direction(name, seri
 
 def test_a_metric_nobody_measures_is_reported_with_those_there_are():
     lab = lab_with(lambda *_: 0.0)
-    with pytest.raises(ValueError, match="'bleu'.*measures val_loss, score"):
+    with pytest.raises(ValueError, match="'bleu'.*expected one of val_loss, score"):
         lab.run(max_steps=1, early_stopping_patience=1, metric_for_best_model="bleu")
     assert lab.run(max_steps=1, metric_for_best_model="bleu", live=False).stopped is None
 

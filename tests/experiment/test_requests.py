@@ -92,7 +92,7 @@ def test_each_field_that_was_given_without_effect_is_noted(fields, note):
 
 
 def test_what_has_no_effect_is_noted():
-    lab = ft.Experiment(data=RECORDS, probes=())
+    lab = ft.Experiment(data="translation", probes=())
     run = lab.run(method="full", use_dora=True, r=4, warmup_steps=1000, max_steps=1, batch_size=4)
     assert any("use_dora" in note and "no effect" in note for note in run.notes)
     assert any(note.startswith("the warm-up takes 1000 steps and the run has 1")

@@ -181,4 +181,4 @@ def test_there_are_thirty_tasks_and_the_coding_round_asks_them_by_level():
     assert all(TASKS[name].level == "senior" for name in coding.of_level("senior"))
     assert ft.check("gae", lambda *case: ...).state == "unsolved"
     wrong = ft.check("masked_entropy", lambda logits, mask: torch.zeros(()))
-    assert wrong.state == "wrong" and "gave 0" in wrong.text  # a mistake that is on no list
+    assert wrong.state == "wrong" and "gave [0.0]" in wrong.text  # a mistake that is on no list

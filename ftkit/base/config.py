@@ -153,7 +153,7 @@ class Config:
     )
     gradient_checkpointing: bool = option(
         False, "recompute activations in the backward pass: less memory, more time",
-        group="System", changes="memory random",
+        group="System", changes="memory",
         elsewhere="TrainingArguments",
         tip="Recomputes activations instead of keeping them. On: much less memory, about a "
             "third more time; off: long records may not fit.",
@@ -174,7 +174,7 @@ class Config:
     )
     lora_dropout: float = option(
         0.0, "dropout before the LoRA matrices", low=0.0, high=0.99,
-        group="Method", changes="updates memory random", elsewhere="LoraConfig",
+        group="Method", changes="updates memory", elsewhere="LoraConfig",
         used_by=LORA, on_ranks=True, usual=(0.0, 0.05, 0.1, 0.2, 0.5),
         tip="Fraction of inputs to LoRA set to zero in training. Usual: 0 to 0.1. 0: may overfit "
             "small data; high: learns slowly.",
@@ -289,7 +289,7 @@ class Config:
     neftune_noise_alpha: float | None = option(
         None, "NEFTune: uniform noise of at most alpha / sqrt(length * dimension) on the "
         "embeddings in training; default: none", low=0.0, high=MANY, positive=True,
-        group="Optimization", changes="updates memory random",
+        group="Optimization", changes="updates memory",
         elsewhere="TrainingArguments", sft_only=True, none="off",
         usual=(1.0, 5.0, 10.0, 15.0, 50.0),
         tip="NEFTune: noise on the embeddings in training, against overfitting to instructions. "

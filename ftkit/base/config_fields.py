@@ -27,8 +27,7 @@ TOKENS = "tokens"  # the number of tokens in a step, or the number of steps
 SCHEDULE = "schedule"  # the learning rate of each step
 UPDATES = "updates"  # how a step turns its tokens into new weights
 MEMORY = "memory"  # the memory that a step needs for given tokens
-RANDOM = "random"  # whether a step uses torch's random state
-CHANGES = (START, TOKENS, SCHEDULE, UPDATES, MEMORY, RANDOM)
+CHANGES = (START, TOKENS, SCHEDULE, UPDATES, MEMORY)
 
 TINY = 1e-30  # a smaller number has no effect in 32 bits
 SHORT = {"lr": "learning_rate", "bs": "batch_size", "wd": "weight_decay", "steps": "max_steps",

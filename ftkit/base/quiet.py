@@ -4,6 +4,7 @@
     quiet.mute_for_commands()        # once in a process of the command line
     with quiet.no_advice(): ...      # transformers: no progress bars, log only errors
     with quiet.no_warnings(): ...    # ignore Python warnings, all or those that match a pattern
+    with quiet.LIBRARIES: ...        # load or build a model; other threads that do so wait
 """
 
 from __future__ import annotations
@@ -11,7 +12,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import threading
 import warnings
+
+# While transformers and peft load or build a model they replace functions of torch.nn.init and
+# torch's default dtype, and the blocks below change settings, for all threads. Two of them at once
+# put back the wrong ones, or find a model incomplete.
+LIBRARIES = threading.RLock()
 
 
 def mute_known_noise():
@@ -38,13 +45,14 @@ def no_progress_bars():
     """Hide transformers' progress bars."""
     from transformers.utils import logging as transformers_logging
 
-    shown = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            transformers_logging.enable_progress_bar()
+    with LIBRARIES:
+        shown = transformers_logging.is_progress_bar_enabled()
+        transformers_logging.disable_progress_bar()
+        try:
+            yield
+        finally:
+            if shown:
+                transformers_logging.enable_progress_bar()
 
 
 @contextlib.contextmanager
@@ -52,19 +60,19 @@ def no_advice():
     """Hide transformers' progress bars and log only its errors."""
     from transformers.utils import logging as transformers_logging
 
-    level = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
-    try:
-        with no_progress_bars():
+    with no_progress_bars():
+        level = transformers_logging.get_verbosity()
+        transformers_logging.set_verbosity_error()
+        try:
             yield
-    finally:
-        transformers_logging.set_verbosity(level)
+        finally:
+            transformers_logging.set_verbosity(level)
 
 
 @contextlib.contextmanager
 def no_warnings(message: str = ""):
     """Ignore Python warnings whose text begins with a match of the pattern `message` (default: all
     warnings)."""
-    with warnings.catch_warnings():
+    with LIBRARIES, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=message)
         yield

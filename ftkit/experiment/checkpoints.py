@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from ftkit.base import files, machine, messages
+from ftkit.base import files, messages
 from ftkit.base.errors import UserError
 from ftkit.base.formatting import gb
 from ftkit.engine import loop
@@ -48,6 +48,7 @@ class Checkpoints:
         self.folder = store.folder_of(run.id)
         self.update: Any = None
         self.best: Any = None
+        self.own: Any = None  # the RandomState of the run
         self.random: dict[str, torch.Tensor] = {}
         self.count, self.nbytes, self.seconds = 0, 0, 0.0
 
@@ -55,18 +56,18 @@ class Checkpoints:
         """Keep the run's Update, and restore its state if the run continues."""
         self.update = update
         if self.saved is None:
-            self.random = _random_state()
+            self.random = self.own.state()
             return loop.Start(save_steps=self.save_steps)
         facts, tensors = self.saved["facts"], self.saved["tensors"]
         _restore(update, facts, tensors)
         self.random = {k: tensors[k] for k in tensors if k.startswith("random.")}
-        _set_random_state(self.random)
+        self.own.restore(self.random)
         self.saved = None
         return loop.Start(**facts["start"], save_steps=self.save_steps)
 
     def after(self, row: Row):
         """Handle a recorded row: keep the random state, and write a checkpoint if one is due."""
-        self.random = _random_state()
+        self.random = self.own.state()
         if self.save_steps and row["step"] % self.save_steps == 0 and (
                 row["step"] < self.run.total_steps):
             self.write()
@@ -252,19 +253,6 @@ def restore_best(best, saved: dict):
     weights = {name.removeprefix("best."): value for name, value in saved["tensors"].items()
                if name.startswith("best.")}
     best.weights = weights or None
-
-
-def _random_state() -> dict[str, torch.Tensor]:
-    state = {"random.cpu": torch.get_rng_state()}
-    if machine.device() == "cuda":
-        state["random.cuda"] = torch.cuda.get_rng_state()
-    return state
-
-
-def _set_random_state(state: dict[str, torch.Tensor]):
-    torch.set_rng_state(state["random.cpu"])
-    if "random.cuda" in state and machine.device() == "cuda":
-        torch.cuda.set_rng_state(state["random.cuda"])
 
 
 def _write_tensors(tensors: dict[str, torch.Tensor], path: Path):

@@ -158,7 +158,7 @@ def _collect(state: SweepState, engine, pending: dict, wait: bool):
             state.show_run(state.remaining[0])
 
 
-_one_at_a_time = threading.Lock()  # torch's random state belongs to the whole process
+_one_at_a_time = threading.Lock()  # runs share the memory and number of threads of a process
 
 
 def _train(pickled: bytes, config):

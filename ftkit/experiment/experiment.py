@@ -49,7 +49,8 @@ class Experiment:
     replay_from: the source of general records for `Config.replay`.
     eval_records: limit on the records of `val` and of each probe; all runs use the same ones.
     metrics: name → function of (model, tokenizer) that returns a number, such as exact match.
-    They are measured with the losses, and early stopping can watch them.
+    They are measured with the losses, and early stopping can watch them. torch's draws in them come
+    from the run's random state (`ftkit.model.random_state`).
     Raises UserError (DataError for bad records) before any model is loaded.
     """
 
@@ -207,32 +208,27 @@ class Experiment:
     def iterate(self, config, watch: Watch, stored: Run | None = None):
         """Train as a generator that yields the Run before the first step, after each step, and at
         the end. stored: the Run to continue."""
-        import torch
-
         from ftkit.experiment import checkpoints
 
-        cuda = [torch.cuda.current_device()] if machine.device() == "cuda" else []
-        with torch.random.fork_rng(devices=cuda):
-            try:
-                run, prepared = self.begin(config)
-            except KeyboardInterrupt:  # somewhere deep in a library that loads the model
-                raise KeyboardInterrupt("interrupted before the first step; nothing was "
-                                        "trained") from None
-            kept = checkpoints.of_run(self, run, watch.save_steps, stored)
-            if watch.on_start:
-                watch.on_start(run)
-            yield run
-            yield from self.train_steps(run, prepared, watch, kept)
+        try:
+            run, prepared = self.begin(config)
+        except KeyboardInterrupt:  # somewhere deep in a library that loads the model
+            raise KeyboardInterrupt("interrupted before the first step; nothing was "
+                                    "trained") from None
+        kept = checkpoints.of_run(self, run, watch.save_steps, stored)
+        if watch.on_start:
+            watch.on_start(run)
+        yield run
+        yield from self.train_steps(run, prepared, watch, kept)
         yield run
 
     def begin(self, config) -> tuple[Run, Prepared]:
-        """Create a Run and its encoded data. The model is created from torch's random state, seeded
-        by the Config. Raises UserError if the run does not fit into memory; in a notebook,
-        `preflight.fitted` first tries smaller batches with the same updates."""
-        import torch
-
+        """Create a Run and its encoded data, with a random state of its own, seeded by the Config.
+        Raises UserError if the run does not fit into memory; in a notebook, `preflight.fitted`
+        first tries smaller batches with the same updates."""
         from ftkit.engine import loop
         from ftkit.memory_use import preflight
+        from ftkit.model.random_state import RandomState
 
         if type(config) is not self.CONFIG:
             raise UserError(f"config is {type(config).__name__}; expected a {self.CONFIG.__name__}")
@@ -245,9 +241,11 @@ class Experiment:
         if facts is None:  # it was not on this machine before it was loaded
             facts = preflight.ModelFacts.of_loaded(model)
             config, predicted, smaller = preflight.fitted(self, facts.resolve(config), facts)
-        torch.manual_seed(config.seed)
-        prepared = self.encode(tokenizer, config)
-        model = loading.trainable(model, config)
+        own = RandomState(config.seed)
+        with own:
+            prepared = self.encode(tokenizer, config)
+            model = loading.trainable(model, config)
+        prepared.random = own
         run = Run(id=store.new_id(), config=config, model_name=self.model_name,
                   data=prepared.about,
                   total_steps=machine.steps_in_tier(loop.steps_in(config, len(prepared.units))),

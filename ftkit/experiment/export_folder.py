@@ -20,6 +20,7 @@ from ftkit.base.config import Config
 from ftkit.engine import loop
 from ftkit.memory_use import preflight
 from ftkit.model import loading, rounding
+from ftkit.model.random_state import RandomState
 
 
 class Written(NamedTuple):
@@ -41,7 +42,6 @@ def write(lab, config: Config, folder: Path, copy_model: bool, ranks: int | None
     copy_model: copy a model that is a folder on this machine; otherwise settings.json has its
     path. ranks: stored for the script, which refuses another number.
     """
-    import torch
 
     # An adapter starts the same over quantized weights, which need a GPU to be loaded.
     loadable = config if config.method != "qlora" else config.but(method="lora", load_in_8bit=False)
@@ -54,8 +54,7 @@ def write(lab, config: Config, folder: Path, copy_model: bool, ranks: int | None
     elif copy_model and Path(where).is_dir():
         shutil.copytree(where, folder / "model", ignore=shutil.ignore_patterns("SHA256", "*.gguf"))
         where = None
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
+    with RandomState(config.seed):
         prepared = lab.encode(tokenizer, config)
         model = loading.adapt(model, config)
     rounding.rounding_note(model, config)

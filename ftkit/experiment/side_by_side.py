@@ -1,8 +1,8 @@
 """Train runs of a sweep side by side: one thread per run, each with some of the cores.
 
 torch releases Python's lock while it computes, so two small models with one core each finish
-sooner than one after the other with both cores. The calling thread creates every model, since torch
-has one random state per process, and it reports all rows.
+sooner than one after the other with both cores. The calling thread creates every model and reports
+all rows.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import threading
 from collections.abc import Callable, Iterator
 
 from ftkit.base import free_memory, machine, messages
-from ftkit.base.config_fields import RANDOM, changing
 from ftkit.base.formatting import gb
 from ftkit.base.run_end import End, Stop
 from ftkit.experiment.run import Row, Run
@@ -34,12 +33,10 @@ class PausableRun:
         self.run: Run | None = sweep.done.get(index)
         self.done = self.run is not None  # from the store
         self.steps: Iterator[Run] = iter(())
-        self.random_state = None
         self.stop: Stop | None = None
 
     def begin(self) -> Run:
-        """Create the run's model from torch's seeded random state. No other run may draw random
-        numbers at that time."""
+        """Create the run's model, unless there is one."""
         run, lab = self.run, self.sweep.lab
         if run is None:
             run, prepared = lab.begin(self.sweep.configs[self.index])
@@ -47,7 +44,7 @@ class PausableRun:
             run.tokenizer = copy.deepcopy(run.tokenizer)
             watch = Watch(stop=lambda: self.stop, live=False)
             self.steps = lab.train_steps(run, prepared, watch)
-            self.run, self.random_state = run, _random_state()
+            self.run = run
         return run
 
     def advance(self) -> Row | None:
@@ -68,19 +65,6 @@ class PausableRun:
             while self.advance():
                 pass
 
-    def draws_random_numbers(self, threads: int) -> bool:
-        """Take the first step and return whether it changed torch's random state, which all runs
-        share. Dropout and sampled answers do; a metric of the user may."""
-        import torch
-
-        self.begin()
-        before = torch.get_rng_state()
-        with with_threads(threads):
-            if row := self.advance():
-                self.sweep.report_row(self, row)
-        self.random_state = _random_state()
-        return not torch.equal(before, self.random_state[0])
-
 
 def advance_all(runs: list[PausableRun], workers: int,
                 pause: Callable[[PausableRun], bool] = lambda _: False):
@@ -93,10 +77,8 @@ def advance_all(runs: list[PausableRun], workers: int,
         return _run_threads(runs, workers, pause)
     for run in runs:
         run.begin()
-        _set_random_state(run.random_state)
         while not pause(run) and (row := run.advance()):
             run.sweep.report_row(run, row)
-        run.random_state = _random_state()
 
 
 def finish_interrupted(runs: list[PausableRun]):
@@ -167,31 +149,15 @@ def _work(run, pause, threads, stop_event, events):
     events.put((run, None, failure))
 
 
-def _random_state():
-    import torch
-
-    return torch.get_rng_state(), torch.cuda.get_rng_state_all()
-
-
-def _set_random_state(state):
-    import torch
-
-    torch.set_rng_state(state[0])
-    torch.cuda.set_rng_state_all(state[1])
-
-
 # ------------------------------------------------------------------------------- how many at a time
 
 
 def choose_workers(sweep: SweepState, runs: list[PausableRun], parallel: bool | int | None) -> int:
     """Number of runs to train side by side, at least 1; the reason for 1 becomes a note of the
-    sweep. May take the first step of the first run, to see whether it draws random numbers."""
+    sweep."""
     workers, reason = _allowed_workers(sweep, parallel, len(runs))
     if workers > 1:
         workers, reason = _fitting_workers(runs[0].begin(), workers, parallel)
-    if workers > 1 and runs[0].draws_random_numbers(threads_each(workers)):
-        workers = 1
-        reason = "its steps draw random numbers, and torch has one random state for all"
     if workers > 1:
         sweep.notes.append(f"{workers} side by side")
     elif reason:
@@ -215,9 +181,6 @@ def _allowed_workers(sweep, parallel, count: int) -> tuple[int, str]:
         workers = machine.cores() if parallel is True else parallel
     if workers < 2:
         return 1, "" if parallel == 1 else "there is one core for them"
-    for field in changing(sweep.lab.CONFIG, RANDOM):
-        if any(getattr(config, field) for config in sweep.configs):
-            return 1, f"{field} needs torch's random state, which is one for all"
     return min(workers, count), ""
 
 

@@ -22,8 +22,7 @@ def sweep(lab, config, values: dict, *, on_row=None, parallel=None, backend=None
     on_row: called with each row; rows of runs side by side are interleaved.
     parallel: None trains small models on a CPU side by side, one per thread; False never does;
     True or a number (of runs at a time) does so for any model that fits. Runs share the threads,
-    and the order of summation changes only the last digits. Runs whose steps draw random numbers
-    (dropout, sampled answers) are trained one after the other, and `how` says so.
+    and the order of summation changes only the last digits.
     backend: "dask" or "ray" trains on that cluster. Runs of a lost worker are run again. The runs
     are returned without their models.
     halving: successive halving (Jamieson and Talwalkar 2016, arXiv 1502.07943). All runs start; at
@@ -68,17 +67,13 @@ def _values(name: str, given) -> list:
 
 
 def _train_here(state: SweepState, method, parallel):
-    """Train the runs on this machine by `method`. Restores torch's random state, and ends
-    unfinished runs after an interrupt."""
-    import torch
-
+    """Train the runs on this machine by `method`. Ends unfinished runs after an interrupt."""
     runs = [side_by_side.PausableRun(state, i) for i in range(len(state.configs))]
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        try:
-            method(state, runs, parallel)
-        except BaseException:
-            side_by_side.finish_interrupted(runs)
-            raise
+    try:
+        method(state, runs, parallel)
+    except BaseException:
+        side_by_side.finish_interrupted(runs)
+        raise
 
 
 def _train_all(state: SweepState, runs: list[side_by_side.PausableRun], parallel):

@@ -39,7 +39,7 @@ class Training:
                          run.config.metric_for_best_model)
         self.best.check([*prepared.evaluations, *lab.metrics])
         if checkpoints is not None:
-            checkpoints.best = self.best
+            checkpoints.best, checkpoints.own = self.best, prepared.random
             if checkpoints.saved is not None:
                 restore_best(self.best, checkpoints.saved)
         self.callbacks: list[Callable[[Row], object]] = [watch.on_row] if watch.on_row else []
@@ -55,7 +55,7 @@ class Training:
             self.writer.close()
 
     def _steps(self) -> Iterator[Run]:
-        run = self.run
+        run, prepared = self.run, self.prepared
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         try:
@@ -64,7 +64,7 @@ class Training:
                 self._check_start()
                 self._keep_answers(0)
             self._begin_figure()
-            for row in self._rows():
+            for row in prepared.random.drives(self._rows()):
                 self._record(row)
                 left = time.perf_counter()
                 yield run
@@ -118,8 +118,12 @@ class Training:
     def measure(self, losses_of: Callable | None = None) -> Row:
         """Measure the evaluation losses and the user's metrics. losses_of: replacement for
         `Experiment.measure`."""
+        with self.prepared.random:
+            return self._measured(losses_of or self.lab.measure)
+
+    def _measured(self, losses_of: Callable) -> Row:
         with loop.autocast(self.device, self.run.config.precision):
-            losses = (losses_of or self.lab.measure)(self.run, self.prepared)
+            losses = losses_of(self.run, self.prepared)
         if self.asked:
             is_known = any(map(encoding.answer, self.asked))  # how long an answer is
             self.answered = scoring.answers(self.run.model, self.run.tokenizer, self.asked,

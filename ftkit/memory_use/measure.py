@@ -14,6 +14,7 @@ import torch
 from ftkit.engine import loop, packed_attention, packed_batch
 from ftkit.memory_use import simulate
 from ftkit.model import loading
+from ftkit.model.random_state import RandomState
 
 
 def step(model, config, lengths: list[int], supervised: float = 1.0) -> simulate.Step:
@@ -22,8 +23,8 @@ def step(model, config, lengths: list[int], supervised: float = 1.0) -> simulate
     model: a name as in `loading.load`, or a model that is copied. The tokens are arbitrary. In the
     second step the optimizer's state already exists.
     """
-    torch.manual_seed(config.seed)
-    model = prepare(model, config)
+    with RandomState(config.seed):
+        model = prepare(model, config)
     update = loop.Update(model, config.but(learning_rate=1e-3))
     simulate.fill_state(update)
     size = model.config.get_text_config().vocab_size

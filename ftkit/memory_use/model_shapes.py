@@ -19,7 +19,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
 
-from ftkit.base import json_lines, machine
+from ftkit.base import json_lines, machine, quiet
 from ftkit.base.errors import UserError
 from ftkit.base.files import at_home
 from ftkit.model import loading, soundness
@@ -221,8 +221,9 @@ def _cached(name: str) -> dict:
 
     if re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         try:
-            return AutoConfig.from_pretrained(
-                name, local_files_only=True, trust_remote_code=False).to_dict()
+            with quiet.LIBRARIES:
+                return AutoConfig.from_pretrained(
+                    name, local_files_only=True, trust_remote_code=False).to_dict()
         except (OSError, ValueError):
             pass
         if content := _from_hub(name):

@@ -31,6 +31,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.overrides import TorchFunctionMode
 
+from ftkit.base import quiet
 from ftkit.base.config import MAX_LOGITS
 from ftkit.base.errors import UserError
 from ftkit.base.optimizers import OPTIMIZERS
@@ -192,7 +193,7 @@ def build(shape, config, attn: str | None = None):
 
     shape = copy.deepcopy(shape)
     options = {"attn_implementation": attn} if attn else {}
-    with torch.device("meta"):  # on meta transformers initializes no weights
+    with quiet.LIBRARIES, torch.device("meta"):  # on meta transformers initializes no weights
         # A dtype would become torch's default in all threads while the model is built.
         model = transformers.AutoModelForCausalLM.from_config(shape, dtype=None, **options).float()
         model.config.dtype = torch.float32

@@ -115,9 +115,10 @@ def load(name: str = "tiny", quantize: bool = False, device: str | None = None, 
     """
     location, adapters = with_adapters(name)
     asked = _quantization(dtype, quant_type, load_in_8bit) if quantize else None
-    model, tokenizer = _load_whole(location, asked, device, dtype)
-    for i, folder in enumerate(adapters):
-        model = adapter_folder.apply(merge.unwrap(model) if i else model, folder)
+    with quiet.LIBRARIES:
+        model, tokenizer = _load_whole(location, asked, device, dtype)
+        for i, folder in enumerate(adapters):
+            model = adapter_folder.apply(merge.unwrap(model) if i else model, folder)
     if adapters:
         tokenizer = load_tokenizer(name)
     return model, tokenizer
@@ -211,7 +212,8 @@ def _hub_config(name: str) -> dict:
     """Read config.json of a model on the hub, downloaded unless it is cached."""
     import transformers
 
-    return transformers.PretrainedConfig.get_config_dict(name)[0]
+    with quiet.LIBRARIES:
+        return transformers.PretrainedConfig.get_config_dict(name)[0]
 
 
 def load_tokenizer(name: str):
@@ -245,7 +247,8 @@ def _tokenizer_in(folder: str, rows: int | None = None):
     if folder == str(tiny_path()):  # AutoTokenizer would import every model family
         return transformers.PreTrainedTokenizerFast.from_pretrained(folder)
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        with quiet.LIBRARIES:
+            tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         soundness.check_tokens(tokenizer, rows, folder)
     except UserError:
         raise
@@ -350,7 +353,8 @@ def adapt(model, config):
         return model.requires_grad_(True)
     from ftkit.model import peft_methods
 
-    return peft_methods.wrap(model, config)
+    with quiet.LIBRARIES:
+        return peft_methods.wrap(model, config)
 
 
 def trainable(model, config):

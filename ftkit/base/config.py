@@ -402,7 +402,7 @@ class Config:
     def from_dict(values: dict) -> Config:
         """Restore a Config from `to_dict`. Its class is the one that has most of the fields;
         unknown fields are ignored."""
-        kind = max((Config, DPOConfig, GRPOConfig),
+        kind = max((Config, DPOConfig, GRPOConfig, DistillConfig),
                    key=lambda kind: len(values.keys() & fields_of(kind).keys()))
         return kind(**{k: v for k, v in values.items() if k in fields_of(kind)})
 
@@ -489,11 +489,11 @@ class GRPOConfig(Config):
             "and dead groups; many: slow.",
     )
     loss_type: str = option(
-        "grpo", "how tokens are averaged (TRL's default is dapo)",
-        ("grpo", "bnpo", "dapo", "dr_grpo"),
+        "grpo", "how tokens are averaged or clipped (TRL's default is dapo); rloo: RLOOTrainer's",
+        ("grpo", "bnpo", "dapo", "dr_grpo", "cispo", "sapo", "luspo", "vespo", "rloo"),
         group="Optimization", changes="updates", elsewhere="GRPOConfig",
-        tip="How tokens are averaged. grpo: in each answer, so long wrong answers are punished "
-            "less; bnpo, dapo: all alike; dr_grpo: by a constant.",
+        tip="How tokens are averaged or clipped. grpo: in each answer; dapo: all alike; dr_grpo: "
+            "by a constant; cispo, sapo: soft clip; rloo: leave-one-out baseline.",
     )
     scale_rewards: str = option(
         "group", "standard deviation that divides the advantages", ("group", "batch", "none"),
@@ -546,3 +546,61 @@ class GRPOConfig(Config):
         group="Optimization", changes="tokens", elsewhere="GRPOConfig",
         tip="Longest sampled answer in tokens. Short: right answers are cut; long: slow.",
     )
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class DistillConfig(Config):
+    """Config for `distillation.Distillation`, with the names of TRL's GKDConfig."""
+
+    RATE: ClassVar[float] = 0.3
+
+    lmbda: float = option(
+        1.0, "fraction of the batches that the student answers; 0: off-policy", low=0.0, high=1.0,
+        group="Optimization", changes="tokens", elsewhere="GKDConfig",
+        tip="Fraction of the batches that the student answers itself. Usual: 0.5 to 1. 0: the "
+            "records' answers, cheaper; 1: the student's own mistakes.",
+    )
+    beta: float = option(
+        1.0, "0: forward KL, 1: reverse KL, between: Jensen-Shannon", low=0.0, high=1.0,
+        group="Optimization", changes="updates", elsewhere="GKDConfig",
+        tip="Which divergence from the teacher. 0, forward KL: covers all that it may say; 1, "
+            "reverse KL: only what it says surely. Usual: 1 on-policy.",
+    )
+    temperature: float = option(
+        1.0, "temperature of sampling and of both distributions", low=0.01, high=MANY,
+        group="Optimization", changes="updates", elsewhere="GKDConfig",
+        tip="Temperature of sampling, and of both distributions in the loss. Usual: 0.9 to 1. "
+            "High: unlikely tokens count more.",
+    )
+    max_completion_length: int | None = option(
+        None, "tokens of a sampled answer; default: a few more than the longest reference", low=1,
+        high=MANY,
+        group="Optimization", changes="tokens", elsewhere="GKDConfig.max_new_tokens",
+        tip="Longest sampled answer in tokens. Short: answers are cut; long: slow.",
+    )
+
+
+OBJECTIVES: dict[str, tuple[type[Config], dict]] = {  # name → its Config, and what it sets there
+    "sft": (Config, {}), "dpo": (DPOConfig, {}),
+    **{name: (DPOConfig, {"loss_type": name}) for name in ("ipo", "kto", "orpo", "simpo")},
+    "grpo": (GRPOConfig, {}), "rloo": (GRPOConfig, {"loss_type": "rloo"}),
+    "distill": (DistillConfig, {})}
+
+
+def for_objective(objective: str, values: dict) -> Config:
+    """Create the Config of an objective. Raises UserError if there is no such objective, or if it
+    does not have one of the values."""
+    if objective not in OBJECTIVES:
+        raise UserError(f"objective is {objective!r:.60}; expected one of {', '.join(OBJECTIVES)}")
+    kind, fixed = OBJECTIVES[objective]
+    for name, value in values.items():
+        users = [o for o, (other, its) in OBJECTIVES.items()
+                 if name in fields_of(other) and name not in its]
+        if name not in fields_of(kind):
+            raise UserError(f"objective {objective} does not use {name}. Leave it out, or choose "
+                            f"objective {', '.join(users)}")
+        if value != fixed.get(name, value):
+            raise UserError(f"{name} is {value!r:.60} and objective {objective} means "
+                            f"{fixed[name]}; leave {name} out, or give objective "
+                            f"{', '.join(users)}")
+    return kind(**values | fixed)

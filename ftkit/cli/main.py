@@ -142,14 +142,16 @@ def _run(args) -> int:
 
     if args.resume:
         options.check_resume(args)
+    else:
+        options.check_objective(args)
     if args.log:
         trackers.check(args.log)
     config = options.config(args)
-    if args.model == "smollm2" and not args.resume:
-        _download_smollm2(args)
+    if "smollm2" in (args.model, args.teacher) and not args.resume:
+        _download_smollm2(args, config)
     with contextlib.redirect_stdout(sys.stderr):  # stdout is for the result alone
         # Everything that is read is checked here, before torch is even imported.
-        experiment = _experiment(args)
+        experiment = _experiment(args, config)
         stored = None if args.again or args.resume else _stored_run(args, experiment, config)
         if stored is not None and args.out:
             _report(f"the same run is stored as {stored.id}, but without its weights: --out trains "
@@ -175,8 +177,9 @@ def _run(args) -> int:
                 end.run = run
 
             def on_row(row):
+                shown = "reward" if "reward" in row else "loss"
                 bar(row["step"] / end.run.total_steps,
-                    f"step {row['step']}, loss {row['loss']:.3f}")
+                    f"step {row['step']}, {shown} {row[shown]:.3f}")
 
             how = {"on_start": on_start, "on_row": on_row, "stop": end, "live": False,
                    "out": args.out, "save_steps": args.save_steps, "sample": args.sample,
@@ -200,17 +203,31 @@ def _run(args) -> int:
     return DONE
 
 
-def _experiment(args):
+def _experiment(args, config):
     """The Experiment of the options, or of the run to resume."""
     from ftkit.experiment.experiment import Experiment
 
+    kinds = {}
+    if args.objective or args.resume:
+        from ftkit.experiment.distillation import EXPERIMENTS as kinds
     if args.resume:
         from ftkit.experiment import checkpoints
 
-        return Experiment(**checkpoints.source_of(checkpoints.stored(args.resume).id))
+        stored = checkpoints.stored(args.resume)
+        kind = kinds.get(type(stored.config), Experiment)
+        return kind(**checkpoints.source_of(stored.id))
+    kind = kinds.get(type(config), Experiment)
+    needed = {name: value for name in options.NEEDED
+              if (value := getattr(args, name)) is not None}
     probes = ["general"] if args.probes is None else [p for p in args.probes if p != "none"]
-    return Experiment(model=args.model, data=args.data, val=args.val, probes=probes,
-                      template=args.template)
+    return kind(**needed, model=args.model, data=_data(args, config), val=args.val, probes=probes,
+                template=args.template)
+
+
+def _data(args, config) -> str:
+    from ftkit.base.config import DPOConfig
+
+    return args.data or ("preferences" if isinstance(config, DPOConfig) else "translation")
 
 
 class _EndAfterThisStep:
@@ -281,13 +298,13 @@ def _train_on_ranks(args, experiment, config) -> tuple[dict, str]:
     return run.to_dict(), str(run)
 
 
-def _download_smollm2(args):
+def _download_smollm2(args, config):
     """Download SmolLM2 if needed, after checking the data."""
     from ftkit.data import schema
     from ftkit.model import download
 
     if download.find("smollm2") is None:
-        schema.records(args.data)
+        schema.records(_data(args, config))
         _fetch_with_bar("smollm2", args.quiet)
 
 
@@ -305,13 +322,25 @@ def _run_report(run, log: str | None = None) -> str:
         f"{run.last_step} steps in {run.seconds:.1f} s without evaluations, "
         f"{run.tokens_per_second:,.0f} tokens/s, "
         f"{run.trainable_parameters:,} parameters trained ({fraction:.1%})",
-        "", table(rows).text(terminal_text.width()), "", series.summary(run), *_samples(run),
+        "", table(rows).text(terminal_text.width()), "", series.summary(run), *_objective(run),
+        *_samples(run),
         *(f"Note: {note}" for note in [*run.notes, *_short(run)]),
         *([f"Stored as run {run.id}"] if store.holds(run) else []),
         *([f"Saved to {run.saved_to}"] if run.saved_to else []),
         *([f"Logged as well; to see it: {trackers.how_to_open(log)}"] if log else []),
     ]
     return "\n".join(lines)
+
+
+def _objective(run) -> list[str]:
+    """A line of the first and last step's measures of an objective other than SFT."""
+    first, last = (run.rows[i] if run.rows else {} for i in (0, -1))
+    shown = [f"{name} {first[name]:.3g} → {last[name]:.3g}" for name in MEASURED
+             if name in first and name in last]
+    return ["From the first step to the last: " + ", ".join(shown)] if len(shown) > 1 else []
+
+
+MEASURED = ("reward", "dead", "accuracy", "margin", "chosen", "rejected", "kl", "entropy", "length")
 
 
 def _samples(run) -> list[str]:

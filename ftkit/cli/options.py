@@ -12,7 +12,7 @@ import sys
 import textwrap
 from collections.abc import Callable
 
-from ftkit.base.config import Config
+from ftkit.base.config import OBJECTIVES, Config, for_objective
 from ftkit.base.config_fields import fields_of, grouped, kinds_of
 from ftkit.base.errors import UserError
 from ftkit.cli import terminal_text
@@ -174,8 +174,9 @@ def _run(commands):
     add = groups["Data"].add_argument
     add("--model", default="tiny", metavar="NAME",
         help="tiny (default), smollm2, a folder, or a hub id")
-    add("--data", default="translation", metavar="NAME|FILE",
-        help="a sample or a JSONL file (default: translation)")
+    add("--data", metavar="NAME|FILE",
+        help="a sample or a JSONL file (default: translation; preferences for an objective on "
+             "pairs)")
     add("--val", metavar="FILE",
         help="validation records (default: the sample's, else a tenth of the data)")
     groups["Evaluation"].add_argument(
@@ -189,6 +190,11 @@ def _run(commands):
         help="template that turns a record into text: auto, chat, plain, alpaca, or a text with "
              "{instruction}, {input} and {output} (default: the model's own)")
     _config_options(groups)
+    add = groups["Objective"].add_argument
+    add("--reward", metavar="NAME",
+        help="reward of an answer, for grpo and rloo: exact, contains or number, or your function "
+             "module:function of (answer, record), in a module of this folder")
+    add("--teacher", metavar="NAME", help="model to learn from, for distill: as --model")
     add = groups["System"].add_argument
     add("--ranks", metavar="N", type=whole_number(1, 64),
         help="split the run across N processes on this machine")
@@ -263,7 +269,6 @@ def _memory(commands):
              "it fits, 3: it does not), and report the largest batch and possible changes")
     add("--trainer", default="ftkit", metavar="NAME",
         help="whose training step: ftkit (default), or hf (transformers' Trainer)")
-    add("--objective", metavar="NAME", help="sft (default), dpo or grpo")
     add("--gpus", default=1, metavar="N", type=whole_number(1, 2**20),
         help="number of GPUs (default: 1)")
     add("--zero", default=0, metavar="STAGE", type=whole_number(0, 3),
@@ -331,23 +336,43 @@ def _groups(parser: _Parser) -> dict:
     """Group of fields -> its section in the help."""
     titles = {"Data": "model and data", "Method": "method (names as in peft)",
               "Optimization": "optimization (names as in transformers)",
+              "Objective": "objective (names as in TRL)",
               "Evaluation": "evaluation", "System": "system"}
     return {group: parser.add_argument_group(title) for group, title in titles.items()}
 
 
 def _config_options(groups: dict):
-    """Add an option per field of Config; the namespace lacks the options that are not given."""
-    for group, names in grouped(Config).items():
+    """Add an option per field of a Config; the namespace lacks the options that are not given."""
+    groups["Objective"].add_argument(
+        "--objective", metavar="NAME", help=f"{', '.join(OBJECTIVES)} (default: sft)")
+    known: set[str] = set()
+    for kind in dict.fromkeys(kind for kind, _ in OBJECTIVES.values()):
+        _fields_as_options(groups, kind, known)
+
+
+def _fields_as_options(groups: dict, config_class, known: set[str]):
+    """Add an option per field of a Config class that is not among `known`, and to these."""
+    for group, names in grouped(config_class).items():
         for name in names:
-            field, kind = fields_of(Config)[name], kinds_of(Config)[name].type
+            if name in known:
+                continue
+            known.add(name)
+            section = groups[group if config_class is Config else "Objective"]
+            field, kind = fields_of(config_class)[name], kinds_of(config_class)[name].type
+            twins = {o: fields_of(other)[name] for o, (other, _) in OBJECTIVES.items()
+                     if name in fields_of(other)}
             text = field.metadata["help"]
-            if field.metadata["choices"]:
-                text += f" ({', '.join(field.metadata['choices'])})"
-            if field.default is not None:
+            if choices := dict.fromkeys(c for f in twins.values() for c in f.metadata["choices"]):
+                text += f" ({', '.join(choices)})"
+            defaults = {str(f.default) for f in twins.values()}
+            if field.default is not None and len(defaults) < 2:
                 default = str(field.default)
                 text += f"; default: {default.lower() if kind is bool else default}"
+            elif len(defaults) > 1:
+                text += "; default: " + ", ".join(
+                    f"{o} {f.default}" for o, f in twins.items() if not OBJECTIVES[o][1])
             value = {"nargs": "?", "const": "true"} if kind is bool else {}
-            groups[group].add_argument(
+            section.add_argument(
                 "--" + name.replace("_", "-"), dest=name, metavar=METAVARS.get(kind, "NAME"),
                 default=argparse.SUPPRESS, help=text.replace("%", "%%"), **value)
 
@@ -367,5 +392,25 @@ def check_resume(args: argparse.Namespace):
 
 def config(args: argparse.Namespace) -> Config:
     """The Config of the options."""
-    return Config(**{name: getattr(args, name) for name in fields_of(Config)
-                     if hasattr(args, name)})
+    every = {name for kind, _ in OBJECTIVES.values() for name in fields_of(kind)}
+    return for_objective(args.objective or "sft",
+                         {k: v for k, v in vars(args).items() if k in every})
+
+
+NEEDED = {"reward": ("grpo", "rloo"), "teacher": ("distill",)}  # option → its objectives
+
+
+def check_objective(args: argparse.Namespace):
+    """Raise UsageError if the options of `run` do not go with its objective."""
+    objective = args.objective or "sft"
+    for name, objectives in NEEDED.items():
+        if objective in objectives and getattr(args, name) is None:
+            expected = {"reward": "exact, contains, number, or module:function of your own",
+                        "teacher": "a model, such as smollm2"}[name]
+            raise UsageError(f"--objective {objective} needs --{name}: {expected}")
+        if objective not in objectives and getattr(args, name) is not None:
+            raise UsageError(f"--{name} belongs to --objective {' or '.join(objectives)}; leave "
+                             f"--{name} out, or give --objective {objectives[0]}")
+    if objective != "sft" and (args.ranks or args.torchrun or args.zero):
+        raise UsageError(f"--objective {objective} cannot be combined with --ranks or --torchrun; "
+                         "leave them out: TRL trains it on several GPUs")

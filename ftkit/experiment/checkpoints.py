@@ -30,7 +30,8 @@ from ftkit.experiment import store
 from ftkit.experiment.run import Row, Run, plain
 
 LIKE_WEIGHTS = {"exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "state1", "state2"}
-ARGUMENTS = {"model", "data", "val", "probes", "template", "replay_from", "eval_records"}
+ARGUMENTS = {"model", "data", "val", "probes", "template", "replay_from", "eval_records", "reward",
+             "teacher"}
 TENSORS, FACTS, SOURCE = "state.safetensors", "state.json", "source.json"
 
 
@@ -74,9 +75,12 @@ class Checkpoints:
 
     def write(self) -> bool:
         """Write a checkpoint of the last recorded step. Returns False if weights and rows belong
-        to different steps (an interrupt within a step) or the disk is full."""
+        to different steps (an interrupt within a step), if sampled answers have steps left, or if
+        the disk is full."""
         update, rows = self.update, self.run.rows
         if update is None or not rows or update.is_stepping or update.steps != rows[-1]["step"]:
+            return False
+        if update.steps % getattr(self.run.config, "num_iterations", 1):
             return False
         began, step = time.perf_counter(), int(rows[-1]["step"])
         new, place = (self.folder / f"{name}{step}" for name in (".new-", "checkpoint-"))
@@ -127,9 +131,6 @@ def of_run(lab, run: Run, save_steps: int | None, stored: Run | None) -> Checkpo
     if isinstance(save_steps, bool) or not isinstance(save_steps, int) or save_steps < 0:
         raise UserError(f"save_steps is {save_steps!r}; expected a whole number of at least 0, or "
                         "None")
-    if not lab.CAN_RESUME:
-        raise UserError(f"save_steps is {save_steps!r}, but a run of {type(lab).__name__} keeps no "
-                        "checkpoints and cannot be resumed. Leave save_steps out.")
     if stored is None:
         return Checkpoints(run, save_steps)
     if run.total_steps != stored.total_steps:

@@ -203,8 +203,6 @@ class Experiment:
 
     # ---------------------------------------------------- one run, for the modules that drive it
 
-    CAN_RESUME = True  # whether `training_rows` can start in the middle
-
     def iterate(self, config, watch: Watch, stored: Run | None = None):
         """Train as a generator that yields the Run before the first step, after each step, and at
         the end. stored: the Run to continue."""

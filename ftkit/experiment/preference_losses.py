@@ -1,15 +1,18 @@
-"""The losses of preference tuning: one function each, on log-probabilities, without a model.
+"""The losses of post-training: one function each, on log-probabilities, without a model.
 
-policy, reference: (2, pairs), summed log-probabilities (nats) of the chosen and rejected answers
-under the trained and the initial model. lengths: (2, pairs), supervised tokens of these answers.
-Each loss of pairs returns (loss, rewards): a scalar, and the implicit rewards (2, pairs), whose
-difference is the margin.
+Of pairs. policy, reference: (2, pairs), summed log-probabilities (nats) of the chosen and rejected
+answers under the trained and the initial model. lengths: (2, pairs), supervised tokens of these
+answers. Each loss returns (loss, rewards): a scalar, and the implicit rewards (2, pairs), whose
+difference is the margin. From rewards: see `grpo`. From a teacher: `divergence`.
 
-Names, formulas and defaults are TRL's, with which the tests compare: `DPOTrainer` (sigmoid, ipo,
-sft), `KTOTrainer`, `ORPOTrainer`, `CPOTrainer` (simpo, without its cpo_alpha) and `GRPOTrainer`.
+Names, formulas and defaults are TRL's, with which the tests compare losses and gradients:
+`DPOTrainer` (sigmoid, ipo, sft), `KTOTrainer`, `ORPOTrainer`, `CPOTrainer` (simpo, without its
+cpo_alpha), `RewardTrainer`, `GRPOTrainer`, `RLOOTrainer` and `GKDTrainer`.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 import torch.nn.functional as F
@@ -62,6 +65,13 @@ def sft(policy, lengths):
     return -policy[0].sum() / lengths[0].sum()
 
 
+def reward_model(chosen, rejected, margin=0.0) -> torch.Tensor:
+    """Bradley-Terry, Ouyang et al. 2022 (arXiv 2203.02155), eq. 1: the chosen answer wins with
+    probability sigmoid(chosen - rejected - margin); chosen, rejected: (pairs,), scores of a reward
+    model."""
+    return -F.logsigmoid(chosen - rejected - margin).mean()
+
+
 def of_pairs(config, policy, reference, lengths, kl=None) -> tuple[torch.Tensor, dict]:
     """Compute the loss `config.loss_type` and its measures.
 
@@ -102,14 +112,50 @@ def advantages(rewards: torch.Tensor, scale_rewards: str = "group") -> torch.Ten
     """Reward of each answer minus the mean of its group; rewards: (groups, answers).
 
     scale_rewards: "group" or "batch" divides by its standard deviation (equal rewards in a group
-    give zeros); "none" follows Dr. GRPO, Liu et al. 2025 (arXiv 2503.20783). RLOO's leave-one-out
-    advantage (arXiv 2402.14740) equals that of "none" times n / (n - 1).
+    give zeros); "none" follows Dr. GRPO, Liu et al. 2025 (arXiv 2503.20783).
     """
     centered = rewards - rewards.mean(1, keepdim=True)
     if scale_rewards == "none":
         return centered
     deviation = rewards.std() if scale_rewards == "batch" else rewards.std(1, keepdim=True)
     return centered / (deviation + 1e-4)
+
+
+def leave_one_out(rewards: torch.Tensor) -> torch.Tensor:
+    """RLOO, Ahmadian et al. 2024 (arXiv 2402.14740): the reward of each answer minus the mean of
+    the others in its group; rewards: (groups, answers). A KL penalty is part of the reward."""
+    others = rewards.shape[1] - 1
+    return (rewards - rewards.mean(1, keepdim=True)) * (others + 1) / others
+
+
+def gae(rewards, values, mask, gamma: float = 1.0, lam: float = 0.95):
+    """Generalized advantage estimation, Schulman et al. 2015 (arXiv 1506.02438), eq. 16.
+
+    rewards, values, mask: (answers, tokens): reward after each token, and the critic's prediction
+    before it. Returns (advantages, returns), the latter being the critic's targets. lam 0 is the
+    one-step error r + gamma V' - V; lam 1 is the sum of all later rewards minus V.
+    """
+    values = values * mask
+    following = torch.cat([values[:, 1:], torch.zeros_like(values[:, :1])], 1)
+    errors = (rewards + gamma * following - values) * mask
+    carried, columns = torch.zeros_like(errors[:, 0]), []
+    for error in reversed(errors.unbind(1)):
+        carried = error + gamma * lam * carried
+        columns.append(carried)
+    advantage = torch.stack(columns[::-1], 1) * mask
+    return advantage, advantage + values
+
+
+def ppo(policy, old, mask, advantage, values, old_values, returns, epsilon: float = 0.2,
+        value_range: float = 0.2) -> tuple[torch.Tensor, torch.Tensor]:
+    """PPO, Schulman et al. 2017 (arXiv 1707.06347), eq. 7: (policy loss, value loss), means over
+    tokens; all arguments (answers, tokens). The value loss is half the larger of the squared errors
+    of the value and of the value clipped to `value_range` around the old one."""
+    ratio = importance_ratio(policy, old, mask)
+    gain = torch.min(ratio * advantage, ratio.clamp(1 - epsilon, 1 + epsilon) * advantage)
+    near = old_values + (values - old_values).clamp(-value_range, value_range)
+    error = torch.max((values - returns).square(), (near - returns).square()) / 2
+    return -(gain * mask).sum() / mask.sum(), (error * mask).sum() / mask.sum()
 
 
 def importance_ratio(policy, old, mask, level: str = "token") -> torch.Tensor:
@@ -123,41 +169,113 @@ def importance_ratio(policy, old, mask, level: str = "token") -> torch.Tensor:
 
 
 def clip_range(config) -> tuple[float, float]:
-    """Return the (lower, upper) ratio beyond which a further gain has no gradient."""
+    """Return the (lower, upper) ratio beyond which a further gain has no gradient. CISPO limits the
+    ratio itself, only from above, to `epsilon_high`, by default ScaleRL's 5 (arXiv 2510.13786)."""
+    if config.loss_type == "cispo":
+        return 0.0, 5.0 if config.epsilon_high is None else config.epsilon_high
     high = config.epsilon if config.epsilon_high is None else config.epsilon_high
     return 1 - config.epsilon, 1 + high
 
 
 def grpo(policy, old, mask, advantage, config, reference=None, max_tokens: int = 0):
     """The loss of Shao et al. 2024 (arXiv 2402.03300): a clipped policy gradient, and the KL to the
-    reference.
+    reference; `config.loss_type` selects a relative.
 
     policy, old, reference, mask: (answers, tokens): log-probabilities under the current model, at
     sampling, and under the initial model. advantage: (answers,). The KL is weighted by the ratio,
-    as in DeepSeek-V3.2 and TRL, since otherwise its gradient would be biased. `config.loss_type`
-    determines the mean: "grpo" in each answer and then over answers; "bnpo" over all tokens of the
-    batch; "dapo" likewise, as a batch is sampled for one step here (Yu et al. 2025, arXiv
-    2503.14476); "dr_grpo" divides by a constant, max_tokens for each answer.
+    as in DeepSeek-V3.2 and TRL, since otherwise its gradient would be biased; in "rloo" it is part
+    of the reward.
+
+    The mean: "grpo" and "sapo" in each answer and then over answers; "bnpo" over all tokens of the
+    batch; "dapo" (Yu et al. 2025, arXiv 2503.14476), "cispo" and "vespo" likewise, as a batch is
+    sampled for one step here; "dr_grpo" divides by a constant, max_tokens for each answer; "luspo"
+    (arXiv 2602.05261) sums over an answer, for importance_sampling_level "sequence".
     """
+    if config.loss_type == "rloo":
+        return _rloo(policy, old, mask, advantage, config)
     ratio = importance_ratio(policy, old, mask, config.importance_sampling_level)
-    advantage = advantage[:, None]
-    gain = torch.min(ratio * advantage, ratio.clamp(*clip_range(config)) * advantage)
+    gain = _gain(policy, old, mask, ratio, advantage[:, None], config)
     if config.beta:
         gain = gain - config.beta * ratio * k3(policy, reference)
     gain = gain * mask
-    if config.loss_type == "grpo":
+    if config.loss_type in ("grpo", "sapo"):
         return -(gain.sum(1) / mask.sum(1)).mean()
+    if config.loss_type == "luspo":
+        return -gain.sum(1).mean()
     return -gain.sum() / (len(gain) * max_tokens if config.loss_type == "dr_grpo" else mask.sum())
+
+
+def _gain(policy, old, mask, ratio, advantage, config) -> torch.Tensor:
+    """What a token contributes; its gradient is a weight times that of its log-probability."""
+    low, high = clip_range(config)
+    if config.loss_type == "cispo":  # MiniMax-M1 (arXiv 2506.13585): no token loses its gradient
+        return ratio.clamp(max=high).detach() * advantage * policy
+    if config.loss_type == "sapo":  # arXiv 2511.20347: a soft gate, with TRL's temperatures
+        heat = torch.where(advantage > 0, 1.0, 1.05)
+        return torch.sigmoid(heat * (ratio - 1)) * 4 / heat * advantage
+    if config.loss_type == "vespo":
+        return _vespo_weight(policy, old, mask, advantage) * advantage * policy
+    return torch.min(ratio * advantage, ratio.clamp(low, high) * advantage)
+
+
+@torch.no_grad()
+def _vespo_weight(policy, old, mask, advantage) -> torch.Tensor:
+    """VESPO (arXiv 2602.10693): e^b w^a e^(-b w), which is 1 at w = 1, the ratio of the whole
+    answer; (a, b) is (2, 3) where the advantage is at least 0, else (3, 2)."""
+    log_w = ((policy - old).clamp(-20, 20) * mask).sum(1, keepdim=True).clamp(math.log(1e-8), 20)
+    power = torch.where(advantage >= 0, 2.0, 3.0)
+    decay = 5.0 - power
+    return (decay + power * log_w - decay * log_w.exp()).exp()
+
+
+def _rloo(policy, old, mask, advantage, config) -> torch.Tensor:
+    """A clipped policy gradient whose ratio is the one of the whole answer, a product."""
+    ratio = ((policy - old) * mask).sum(1).exp()
+    return -torch.min(ratio * advantage, ratio.clamp(*clip_range(config)) * advantage).mean()
 
 
 def clipped(policy, old, mask, advantage, config) -> float:
     """Fraction of the tokens whose gradient is zero because of clipping."""
-    ratio = importance_ratio(policy, old, mask, config.importance_sampling_level)
+    if config.loss_type in ("cispo", "sapo", "vespo"):
+        return 0.0
+    level = config.importance_sampling_level
+    ratio = importance_ratio(policy, old, mask, level)
+    if config.loss_type == "rloo":
+        ratio = ((policy - old) * mask).sum(1, keepdim=True).exp()
     advantage, (low, high) = advantage[:, None], clip_range(config)
     outside = ((ratio > high) & (advantage > 0)) | ((ratio < low) & (advantage < 0))
     return float((outside * mask).sum() / mask.sum())
 
 
+def k1(policy, reference) -> torch.Tensor:
+    """Estimate of the KL from answers of the policy: unbiased, but negative for many answers."""
+    return policy - reference
+
+
+def k2(policy, reference) -> torch.Tensor:
+    """Half the square of `k1`: biased, with little variance; its gradient is the one of the KL."""
+    return (policy - reference).square() / 2
+
+
 def k3(policy, reference) -> torch.Tensor:
     """Schulman's estimate of the KL from answers of the policy: unbiased, and never negative."""
     return (reference - policy).exp() - (reference - policy) - 1
+
+
+# ----------------------------------------------------------------------------- from a teacher
+
+
+def divergence(student, teacher, beta: float = 1.0, temperature: float = 1.0) -> torch.Tensor:
+    """Generalized Jensen-Shannon divergence, Agarwal et al. 2023 (arXiv 2306.13649), eq. 1; a mean
+    over tokens (nats). student, teacher: (tokens, vocabulary), logits.
+
+    beta 0 is the forward KL(teacher || student), which covers all that the teacher may say; 1 the
+    reverse KL, which stays where the teacher is sure.
+    """
+    ours, theirs = ((x / temperature).log_softmax(-1) for x in (student, teacher))
+    if beta in (0, 1):
+        p, q = (theirs, ours) if beta == 0 else (ours, theirs)
+        return (p.exp() * (p - q)).sum(-1).mean()
+    mixed = torch.logaddexp(ours + math.log1p(-beta), theirs + math.log(beta))
+    from_theirs, from_ours = ((p.exp() * (p - mixed)).sum(-1) for p in (theirs, ours))
+    return (beta * from_theirs + (1 - beta) * from_ours).mean()

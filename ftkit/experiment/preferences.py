@@ -17,17 +17,18 @@ from collections.abc import Callable
 
 import torch
 
-from ftkit.base.config import Config, DPOConfig, GRPOConfig
+from ftkit.base.config import MOVE_THE_BASE, Config, DPOConfig, GRPOConfig
 from ftkit.base.config_fields import flagged
 from ftkit.base.errors import UserError
 from ftkit.data import encoding
 from ftkit.data.jsonl import DataError, Problem
 from ftkit.engine import generation, loop, packed_batch, packed_loss
-from ftkit.evaluate import scoring
 from ftkit.experiment import preference_losses as losses
+from ftkit.experiment import rewards
 from ftkit.experiment.experiment import Experiment
 from ftkit.experiment.inputs import some
 from ftkit.experiment.preference_losses import advantages, k3
+from ftkit.experiment.rewards import exact
 from ftkit.experiment.run import Prepared, Row
 from ftkit.memory_use import preflight
 from ftkit.model.eval_mode import evaluating
@@ -59,11 +60,6 @@ def dpo_loss(policy, reference, beta: float) -> tuple[torch.Tensor, dict]:
     return loss, losses.measures(policy, rewards)
 
 
-def exact(answer: str, record: dict) -> float:
-    """A verifiable reward: 1 if the answer equals the reference, else 0."""
-    return float(scoring.is_right(answer, record))
-
-
 def sample(model, tokenizer, prompts: list[list[int]], max_new_tokens: int,
            temperature: float = 1.0) -> tuple[list[str], list[dict]]:
     """Sample an answer to each prompt, as text and as an example with the answer as labels."""
@@ -92,7 +88,6 @@ class Objective(Experiment):
 
     UNSUPPORTED = flagged(Config, "sft_only")
     NEEDS_TOKEN_LOSSES = True
-    CAN_RESUME = False
 
     def encode(self, tokenizer, config):
         for name in self.UNSUPPORTED:
@@ -101,20 +96,22 @@ class Objective(Experiment):
                                 f"does not support. Leave {name} out.")
         return super().encode(tokenizer, config)
 
-    def training_rows(self, run, prepared, measure):
+    def training_rows(self, run, prepared, measure, begin=None):
         update = loop.Update(run.model, run.config)
-        add_gradients = self.gradients(run, prepared, update.scaler)
+        start = loop.NEW if begin is None else begin(update)
+        add_gradients = self.gradients(run, prepared, update.scaler, start.step)
 
         def take_step(learning_rate):
             row = {"learning_rate": learning_rate} | add_gradients()
             return row | {"grad_norm": float(update.apply(learning_rate))}
 
         return loop.run_steps(take_step, run.model, run.config, run.total_steps,
-                              len(prepared.units), measure)
+                              len(prepared.units), measure, start)
 
-    def gradients(self, run, prepared, scaler) -> Callable[[], Row]:
+    def gradients(self, run, prepared, scaler, done: int = 0) -> Callable[[], Row]:
         """Return a function that accumulates the gradients of the next step in the model and
-        returns the step's row: loss, tokens and other measures."""
+        returns the step's row: loss, tokens and other measures. done: steps of an interrupted run,
+        whose records are skipped."""
         raise NotImplementedError
 
 
@@ -140,10 +137,12 @@ class Pairs(Prepared):
 
 @dataclasses.dataclass
 class Prompts(Prepared):
-    """prompts: token ids of each question. max_answer_tokens: limit for a sampled answer."""
+    """prompts: token ids of each question. max_answer_tokens: limit for a sampled answer.
+    reference: the initial model; None for an adapter, which is switched off instead."""
 
     prompts: list[list[int]] = dataclasses.field(default_factory=list)
     max_answer_tokens: int = 0
+    reference: torch.nn.Module | None = None
 
 
 class DPO(Objective):
@@ -224,10 +223,12 @@ class DPO(Objective):
             reference = data.reference[:, indices]
         return losses.of_pairs(run.config, policy, reference, lengths, kl)
 
-    def gradients(self, run, prepared, scaler):
+    def gradients(self, run, prepared, scaler, done=0):
         config, pairs = run.config, prepared.units
         order = loop.shuffled(len(pairs), config.batch_size, config.seed)
         passes = config.gradient_accumulation_steps
+        for _ in range(done * passes):
+            next(order)
 
         def add_gradients():
             rows, tokens = [], 0
@@ -299,21 +300,47 @@ def pair_examples(records, tokenizer, **options) -> list[tuple[dict, dict]]:
 class GRPO(Objective):
     """An Experiment with a reward; runs take a GRPOConfig.
 
-    reward: a function of an answer (text) and its record that returns a number. Its rows have the
-    mean reward, the fraction of dead groups (all rewards equal, so no gradient), the mean answer
-    length in tokens, the fraction of clipped tokens, and with beta the KL to the reference in nats
-    per answer. `loss` does not measure success: it starts near 0 in every batch.
+    reward: a function of an answer (text) and its record that returns a number, or its name (see
+    `rewards.named`). Its rows have the mean reward, the fraction of dead groups (all rewards equal,
+    so no gradient), the mean answer length in tokens, the fraction of clipped tokens, the KL to the
+    initial model in nats per answer, and the entropy of the next token in nats, as the mean of
+    -log p of the drawn tokens (unbiased at temperature 1). `loss` does not measure success: it
+    starts near 0 in every batch. A reward that cannot be used raises UserError.
     """
 
     CONFIG = GRPOConfig
     UNSUPPORTED = (*Objective.UNSUPPORTED, "gradient_accumulation_steps")
 
-    def __init__(self, reward: Callable[[str, dict], float], model="tiny", data="tasks", **options):
+    def __init__(self, reward: Callable[[str, dict], float] | str, model="tiny", data="tasks",
+                 **options):
+        self.reward_name = reward if isinstance(reward, str) else None
+        self.reward = rewards.named(reward) if isinstance(reward, str) else reward
         super().__init__(model, data, **options)
-        self.reward = reward
+        rewards.rate(self.reward, encoding.answer(self.train[0]), self.train[0])
 
     def fixed_settings(self):
-        return super().fixed_settings() | {"reward": getattr(self.reward, "__name__", "reward")}
+        return super().fixed_settings() | {
+            "reward": rewards.identity(self.reward, self.reward_name)}
+
+    def source(self):
+        made = super().source() if self.reward_name else None
+        return made and made | {"reward": self.reward_name}
+
+    def begin(self, config):
+        run, prepared = super().begin(config)
+        if isinstance(prepared, Prompts) and self.keeps_reference(run.config):
+            prepared.reference = copy.deepcopy(run.model).eval()
+        return run, prepared
+
+    def training_rows(self, run, prepared, measure, begin=None):
+        dead = True
+        for row in super().training_rows(run, prepared, measure, begin):
+            dead = dead and row["dead"] == 1
+            yield row
+        if dead:
+            run.notes.append("all answers to a question earned the same reward in every step, so "
+                             "nothing was learned; check the reward, ask easier questions, or "
+                             "raise num_generations or temperature")
 
     def encode(self, tokenizer, config):
         prepared = super().encode(tokenizer, config)
@@ -338,54 +365,68 @@ class GRPO(Objective):
                 for _ in range(config.num_generations)]
 
     def keeps_reference(self, config):
-        return bool(config.beta)
+        return config.method == "full" or config.init_lora_weights in MOVE_THE_BASE
 
-    def gradients(self, run, prepared, scaler):
+    def gradients(self, run, prepared, scaler, done=0):
         config, model, prompts = run.config, run.model, prepared.prompts
-        device = next(model.parameters()).device
-        reference = copy.deepcopy(model).eval() if config.beta else None
+        device, reference = next(model.parameters()).device, prepared.reference
         order = loop.shuffled(len(self.train), config.batch_size, config.seed)
+        for _ in range(done // config.num_iterations):
+            next(order)
 
         def scores_of(scored_model, examples):
             with loop.autocast(device, config.precision):
                 return log_probs(scored_model, examples)
+
+        @torch.no_grad()
+        def initial_scores(examples):
+            if reference is not None:
+                return scores_of(reference, examples)[0]
+            with model.disable_adapter():
+                return scores_of(model, examples)[0]
 
         def batches():
             for chosen in order:
                 repeated = [i for i in chosen for _ in range(config.num_generations)]
                 texts, examples = sample(model, run.tokenizer, [prompts[i] for i in repeated],
                                          prepared.max_answer_tokens, config.temperature)
-                rewards = torch.tensor([float(self.reward(text, self.train[i]))
-                                        for text, i in zip(texts, repeated, strict=True)])
-                rewards = rewards.view(len(chosen), -1).to(device)
-                with torch.no_grad():  # at the first step the policy is the old one
-                    old = scores_of(model, examples)[0] if config.num_iterations > 1 else None
-                    other = scores_of(reference, examples)[0] if reference else None
-                seen = {"reward": rewards.mean().item(),
-                        "dead": (rewards == rewards[:, :1]).all(1).float().mean().item(),
-                        "length": sum(len(e["labels"]) - e["labels"].count(encoding.NO_LOSS)
-                                      for e in examples) / len(examples),
+                earned = torch.tensor([rewards.rate(self.reward, text, self.train[i])
+                                       for text, i in zip(texts, repeated, strict=True)])
+                earned = earned.view(len(chosen), -1).to(device)
+                other, old, is_rloo = initial_scores(examples), None, config.loss_type == "rloo"
+                seen = {"reward": earned.mean().item(),
+                        "dead": (earned == earned[:, :1]).all(1).float().mean().item(),
+                        "length": answer_tokens(examples) / len(examples),
                         "tokens": sum(len(e["input_ids"]) for e in examples)}
+                if config.num_iterations > 1 or is_rloo:  # else the policy of the step is the old
+                    with torch.no_grad():
+                        old, mask = scores_of(model, examples)
+                    penalty = config.beta * (losses.k1(old, other) * mask).sum(1).view_as(earned)
+                gains = (losses.leave_one_out(earned - penalty) if is_rloo
+                         else advantages(earned, config.scale_rewards))
                 for _ in range(config.num_iterations):
-                    gains = advantages(rewards, config.scale_rewards).flatten()
-                    yield examples, gains, old, other, seen
+                    yield examples, gains.flatten(), old, other, seen
 
         drawn = batches()
 
         def add_gradients():
             examples, gains, old, other, seen = next(drawn)
             policy, mask = scores_of(model, examples)
-            old = policy.detach() if old is None else old
+            now = policy.detach()
+            old = now if old is None else old
             loss = losses.grpo(policy, old, mask, gains, config, other,
                                prepared.max_answer_tokens)
             scaler.scale(loss).backward()
-            row = {"loss": loss.item(),
-                   "clipped": losses.clipped(policy, old, mask, gains, config)} | seen
-            if reference:
-                row["kl"] = float((k3(policy.detach(), other) * mask).sum(1).mean())
-            return row
+            return {"loss": loss.item(), "kl": float((k3(now, other) * mask).sum(1).mean()),
+                    "entropy": float(-(now * mask).sum() / mask.sum()),
+                    "clipped": losses.clipped(now, old, mask, gains, config)} | seen
 
         return add_gradients
 
     def plotted_columns(self):
-        return "reward", "dead", *self.metrics
+        return "reward", "kl", "entropy", *self.metrics
+
+
+def answer_tokens(unit: list[dict]) -> int:
+    """Number of labeled tokens of a unit's examples."""
+    return sum(len(e["labels"]) - e["labels"].count(encoding.NO_LOSS) for e in unit)

@@ -86,6 +86,9 @@ class Training:
             run.stopped = f"out of memory after step {len(run.rows)} of {run.total_steps}"
             self.writer.finish()
             raise
+        except UserError:  # a reward or a metric that cannot be used
+            self.writer.close()
+            raise
         self._finish()
 
     def _rows(self) -> Iterator[Row]:

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ftkit.base import machine
-from ftkit.base.config import LORA, MAX_LOGITS, Config, DPOConfig, GRPOConfig
+from ftkit.base.config import LORA, MAX_LOGITS, OBJECTIVES, Config, DPOConfig, for_objective
 from ftkit.base.config_fields import MEMORY, changing, fields_of
 from ftkit.base.errors import UserError
 from ftkit.base.optimizers import OPTIMIZERS
@@ -26,7 +26,6 @@ from ftkit.memory_use.traced_step import READ, Step, on_a_line
 
 STATES = ("weights", "gradients", "optimizer")
 TRAINERS = ("ftkit", "hf")
-OBJECTIVES = {"sft": Config, "dpo": DPOConfig, "grpo": GRPOConfig}
 # A forward pass of more tokens is rejected as a mistake.
 MOST_TOKENS, MOST_TRACED, TRACED = 10**9, 2**22, 2**20
 UNIT = 512  # tokens of the simulated sequences from which a batch on a GPU is extrapolated
@@ -56,7 +55,7 @@ def memory(config: Config | None = None, model="tiny", *, gpus: int = 1, zero: i
         AdamW without fusion).
     gpu: a card by name ("RTX 4090") or size ("24GB"): `.verdict` says whether the step fits, how
         far it could grow, and what would make it fit.
-    objective: sft, dpo or grpo; by default the one that the class of `config` implies.
+    objective: one of `base.config.OBJECTIVES`; by default the one that `config` implies.
     progress: called with the change of `config` before each further prediction that `gpu` needs.
     changes: fields of Config, `ft.memory(model="tiny", method="lora")`.
 
@@ -282,13 +281,9 @@ def _of_objective(config, objective: str | None, changes: dict):
     """Convert `config` to the Config class of an objective, with `changes`."""
     if objective is None:
         return config.but(**changes)
-    if objective not in OBJECTIVES:
-        raise UserError(f"objective is {objective!r:.60}; expected one of {', '.join(OBJECTIVES)}")
-    kind = OBJECTIVES[objective]
-    if not isinstance(config, kind) or kind is Config:
-        kept = {k: v for k, v in config.differs().items() if k in kind.__dataclass_fields__}
-        config = kind(**kept)
-    return config.but(**changes)
+    kind, _ = OBJECTIVES.get(objective, (Config, {}))
+    kept = {k: v for k, v in config.differs().items() if k in fields_of(kind)}
+    return for_objective(objective, kept | changes)
 
 
 def _sequences(config) -> int:

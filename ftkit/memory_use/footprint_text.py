@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from ftkit.base.config import MAX_LOGITS, DPOConfig, GRPOConfig
+from ftkit.base.config import MAX_LOGITS, DistillConfig, DPOConfig, GRPOConfig
 from ftkit.base.formatting import gb
 from ftkit.memory_use import formula, model_shapes, verdict
 from ftkit.memory_use.byte_text import NAMES, size
@@ -148,6 +148,11 @@ def notes_on(config, shape, lengths, context, trainer, footprint) -> tuple[str, 
                      f"embeddings) stays in 16 or 32 bits; {share:.2f} bits on average")
     if isinstance(config, GRPOConfig):
         notes.append("the cache of keys and values while answers are drawn is not counted")
+    if isinstance(config, DistillConfig):
+        notes.append("the teacher, its logits, and the cache while answers are drawn are not "
+                     "counted")
+    if isinstance(config, GRPOConfig) and config.method == "full":
+        notes.append("the frozen copy of the model, to which a run measures its KL, is not counted")
     if isinstance(config, DPOConfig) and config.method == "full" and trainer == "hf":
         notes.append("TRL keeps a second copy of the weights as the reference, which is not "
                      "counted; precompute_ref_log_probs=True does without")

@@ -15,7 +15,7 @@ from helpers import ROOT, start
 import ftkit as ft
 from ftkit.base.errors import UserError
 from ftkit.evaluate import scoring
-from ftkit.experiment import checkpoints, preferences, store
+from ftkit.experiment import checkpoints, distillation, preferences, store
 
 RECORDS = [{"instruction": f"Name the number {n}.", "input": "", "output": f"number {n}"}
            for n in range(40)]
@@ -128,8 +128,34 @@ def test_what_cannot_be_resumed_is_said(lab):
         checkpoints.source_of(part.id)
     with pytest.raises(UserError, match="save_steps is -1"):
         lab.run(**SHORT, save_steps=-1)
-    with pytest.raises(UserError, match="keeps no checkpoints"):
-        preferences.DPO().run(max_steps=1, save_steps=2)
+
+
+OBJECTIVES = {  # name → (Experiment, options of a run)
+    "dpo": (lambda: preferences.DPO(probes=(), eval_records=4), {"gradient_accumulation_steps": 2}),
+    "grpo": (lambda: preferences.GRPO("contains", data="to_past", probes=(), eval_records=4),
+             {"num_iterations": 2, "num_generations": 3, "max_completion_length": 6}),
+    "rloo": (lambda: preferences.GRPO(lambda answer, record: len(answer) % 3, data="to_past",
+                                      probes=(), eval_records=4),
+             {"loss_type": "rloo", "beta": 0.1, "num_generations": 3, "method": "lora",
+              "max_completion_length": 6}),
+    "distill": (lambda: distillation.Distillation("tiny", data="to_past", probes=(),
+                                                  eval_records=4),
+                {"lmbda": 0.5, "max_completion_length": 6, "learning_rate": 1e-3})}
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_other_objectives_go_on_to_the_same_curve(name):
+    """The answers of a batch serve two steps of this GRPO, so it continues from step 2, not 3."""
+    make, options = OBJECTIVES[name]
+    config = {"max_steps": 5, "batch_size": 2, "precision": "fp32", "live": False} | options
+    lab = make()
+    whole = lab.run(**config)
+    part = lab.run(**config, save_steps=0 if name == "dpo" else 2, on_row=interrupt_at(3))
+    again = lab.resume(part.id)
+    same(again, whole)
+    shared = {"reward", "kl", "entropy", "length", "margin"} & again.rows[0].keys()
+    assert shared and all(a[key] == pytest.approx(b[key], abs=1e-6) for key in shared
+                          for a, b in zip(again.rows, whole.rows, strict=True))
 
 
 # --------------------------------------------------------------------------- the command line

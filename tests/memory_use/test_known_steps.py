@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from ftkit.base.config import Config
 from ftkit.memory_use import footprint, traced_step
 
 KNOWN = traced_step._archive()
@@ -22,7 +23,7 @@ def test_a_shipped_step_is_what_a_trace_gives_now(name, home, monkeypatch):
     question, steps = shipped["question"], shipped["steps"]
     monkeypatch.setattr(traced_step, "shipped", lambda question: None)
     traced = footprint._traced.__wrapped__(
-        question["content"], footprint.OBJECTIVES["sft"](**question["config"]),
+        question["content"], Config(**question["config"]),
         tuple(map(tuple, question["batches"])), *question["options"])
     assert json.loads(traced_step.written(question, traced))["steps"] == steps
 

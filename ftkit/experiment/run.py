@@ -43,15 +43,9 @@ class DataInfo(TypedDict, total=False):
 class Prepared:
     """The encoded data of a run.
 
-<<<<<<< HEAD
     units: what batches are drawn from: lists of examples (a single example, or a packed row); pairs
     or prompts for preference objectives. evaluations: measure, such as val_loss → examples.
-    about: `Run.data`.
-=======
-    units: the units of a batch, each a list of examples (a single example, or a packed row);
-    preference objectives use pairs or prompts. evaluations: measure, such as val_loss → examples.
-    about: `Run.data`. random: the `random_state.RandomState` of the run, added when it begins.
->>>>>>> de761e1 (Give each run random numbers of its own, whatever other threads do)
+    about: `Run.data`. random: the run's `random_state.RandomState`, added when it begins.
     """
 
     units: Any

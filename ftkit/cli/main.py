@@ -2,8 +2,8 @@
 
 Progress goes to stderr and results to stdout, with --json as exactly one JSON object. Exit status:
 0 done; 2 a mistake of the user (a UserError, or a path that cannot be used), reported in one
-sentence; 3 `memory --gpu` only: it does not fit; 1 a failure of ftkit (FTKIT_DEBUG=1 shows its
-traceback); 130 interrupted; 143 ended by SIGTERM.
+sentence; 3 `memory --gpu`: it does not fit, `export --check`: the file answers differently;
+1 a failure of ftkit (FTKIT_DEBUG=1 shows its traceback); 130 interrupted; 143 ended by SIGTERM.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from ftkit.report.table import table
 
 DISK = errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES
 DONE, FAILED, WRONG, DOES_NOT_FIT, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 130, 143
+DIFFERENT = DOES_NOT_FIT
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -481,14 +482,32 @@ def _convert(args) -> int:
 
 
 def _export(args) -> int:
-    from ftkit.model.export import export
+    from ftkit.evaluate import parity
+    from ftkit.model import export, gguf_file
 
+    out, is_gguf = at_home(args.out), args.out.rstrip("/\\").endswith("gguf")
+    dtype = args.dtype or ("f16" if is_gguf else "fp32")
+    if is_gguf != (dtype in gguf_file.TYPES) or (args.check is not None and not is_gguf):
+        raise options.UsageError(f"{dtype if args.check is None else '--check'} does not go with "
+                                 f"{args.out}; the name of a folder for GGUF (f16 or q8_0, which "
+                                 "--check reads) ends in gguf, any other gets fp32, bf16 or fp16")
+    only_check = args.check is not None and out.is_dir()
     with contextlib.redirect_stdout(sys.stderr):
-        folder = export(args.source, args.out, args.dtype)
-    size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-    _print(args, {"folder": str(folder), "dtype": args.dtype, "bytes": size},
-           f"{folder}: {formatting.gb(size)} in {args.dtype}, with README.md, its model card")
-    return DONE
+        folder = out if only_check else export.export(args.source, out, dtype)
+    size = sum(path.stat().st_size for path in folder.iterdir()
+               if path.suffix in (".safetensors", ".gguf"))
+    data = {"folder": str(folder), "dtype": dtype, "bytes": size}
+    text = f"{folder}: {formatting.gb(size)} in {dtype}, with README.md, its model card"
+    if is_gguf:
+        text += f"; `ollama create NAME -f {folder / 'Modelfile'}` adds it to Ollama"
+    if args.check is not None:
+        with contextlib.redirect_stdout(sys.stderr):
+            data["check"] = parity.compare(args.source, folder, export.questions(
+                args.source, args.check))
+        text = "\n".join([*([] if only_check else [text]), parity.text_of(data["check"])])
+    _print(args, data, text)
+    wrong = {one["cause"] for one in data.get("check", {}).get("differences", [])} - {"rounding"}
+    return DIFFERENT if wrong else DONE
 
 
 def _fetch(args) -> int:

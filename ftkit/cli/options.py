@@ -243,9 +243,16 @@ def _export(commands):
                       "merge an adapter into its base model, for use in other programs")
     export.add_argument("source", metavar="DIR", help="the folder that `ftkit run --out` or peft "
                                                       "saved")
-    export.add_argument("out", metavar="OUT", help="a new folder for the merged model")
-    export.add_argument("--dtype", default="fp32", metavar="NAME",
-                        help="number format of the weights: fp32, bf16 or fp16 (default: fp32)")
+    export.add_argument("out", metavar="OUT",
+                        help="a new folder for the merged model; if its name ends in gguf, it gets "
+                             "model.gguf and a Modelfile, for llama.cpp and Ollama")
+    export.add_argument("--dtype", metavar="NAME",
+                        help="number format of the weights: fp32, bf16 or fp16 (default: fp32), "
+                             "for GGUF f16 or q8_0 (default: f16)")
+    export.add_argument("--check", nargs="?", const="auto", metavar="FILE",
+                        help="answer 20 prompts of a sample or file with transformers and with the "
+                             "GGUF file, and name the first difference and its cause; an OUT that "
+                             "exists is only checked. Exit status 3: a cause besides rounding")
 
 
 def _fetch(commands):

@@ -17,10 +17,12 @@ from ftkit.base import files, formatting
 from ftkit.base.config import Config
 from ftkit.base.errors import UserError
 from ftkit.base.files import at_home, new_folder
-from ftkit.model import adapter_folder, loading, merge, soundness
+from ftkit.data import schema
+from ftkit.model import adapter_folder, gguf_file, loading, merge, soundness
 
 RECIPE = "ftkit_run.json"  # written by `ftkit run --out` next to the weights
-DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "f16": "float16",
+          "q8_0": "float32"}
 
 
 def keep_recipe(run, folder: str | Path):
@@ -31,24 +33,24 @@ def keep_recipe(run, folder: str | Path):
 def export(source: str | Path, out: str | Path, dtype: str = "fp32") -> Path:
     """Export `source` (a saved adapter or model) as a complete model in `out`; returns the folder.
 
-    dtype: fp32, bf16 or fp16. `out` must be new or empty, and appears only when it is complete. It
-    contains safetensors, tokenizer and model card, and can be read by transformers, vLLM and
-    llama.cpp's converter. Raises UserError if the source cannot be merged.
+    dtype: fp32, bf16 or fp16 for safetensors, f16 or q8_0 for GGUF with an Ollama Modelfile
+    (`gguf_file`). `out` must be new or empty, and appears only when it is complete, with a model
+    card. Raises UserError if the source cannot be merged.
     """
     import torch
 
     source, out = at_home(source), at_home(out)
+    writes_gguf = dtype in gguf_file.TYPES
     if dtype not in DTYPES:
         raise UserError(f"dtype is {dtype!r}; expected one of {', '.join(DTYPES)}")
     new_folder(out)
     if not source.is_dir():
         raise UserError(f"there is no folder {source}; expected one written by `ftkit run --out` "
                         "or peft's save_pretrained")
-    recipe = _recipe(source)
-    model, tokenizer = _whole(source, recipe)
+    model, tokenizer, recipe = whole(source)
     kind = getattr(torch, DTYPES[dtype])
     soundness.check_values(model, f"{source}, merged")
-    if dtype == "fp16":
+    if kind == torch.float16:
         largest = max(p.detach().abs().max().item() for p in model.parameters())
         if largest > torch.finfo(kind).max:
             raise UserError(f"a weight is {largest:.3g}, above fp16's largest number "
@@ -56,7 +58,10 @@ def export(source: str | Path, out: str | Path, dtype: str = "fp32") -> Path:
     part = out.with_name(out.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     try:
-        loading.save(model.to(kind), tokenizer, part)
+        if writes_gguf:
+            gguf_file.write(model, tokenizer, part, dtype, template_of(recipe))
+        else:
+            loading.save(model.to(kind), tokenizer, part)
         (part / "README.md").write_text(card(source, recipe, dtype), encoding="utf-8")
         if out.is_dir():
             out.rmdir()
@@ -71,16 +76,34 @@ def export(source: str | Path, out: str | Path, dtype: str = "fp32") -> Path:
     return out
 
 
-def _whole(source: Path, recipe: dict):
-    """Load the folder's model, merged in fp32, and its tokenizer."""
+def template_of(recipe: dict) -> str | None:
+    """The template of the run of a recipe; None means that of the tokenizer."""
+    fixed = recipe.get("data", {}).get("held_still")
+    return fixed.get("template") if isinstance(fixed, dict) else None
+
+
+def questions(source: str | Path, given: str):
+    """Records to compare an export on: those given; for "auto" the run's sample, else tasks."""
+    name = given if given != "auto" else _recipe(at_home(source)).get("data", {}).get("name")
+    if given == "auto" and name not in schema.sample_names():
+        name = "tasks"
+    try:
+        return schema.records(name, "test")
+    except UserError:  # a sample without a test split
+        return schema.records(name)
+
+
+def whole(source: Path) -> tuple:
+    """Load the folder's model, merged in fp32, its tokenizer and its recipe ({} if unknown)."""
+    recipe = _recipe(source)
     base_name, adapters = loading.with_adapters(str(source))
     if recipe.get("config", {}).get("method") != "qlora" or not adapters:
         model, tokenizer = loading.load(str(source), device="cpu")
-        return merge.unwrap(model), tokenizer
+        return merge.unwrap(model), tokenizer, recipe
     base, _ = loading.load(base_name, device="cpu")
     _as_quantized(base, base_name, recipe["config"])
     model = adapter_folder.apply(base, source)
-    return merge.unwrap(model), loading.load_tokenizer(str(source))
+    return merge.unwrap(model), loading.load_tokenizer(str(source)), recipe
 
 
 def _as_quantized(model, name: str, config: dict):

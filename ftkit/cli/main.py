@@ -481,6 +481,14 @@ def _convert(args) -> int:
     return DONE
 
 
+def _diagnose(args) -> int:
+    from ftkit.interview import log_causes
+
+    result = log_causes.diagnose(args.file)
+    _print(args, result, log_causes.text_of(result))
+    return DONE
+
+
 def _export(args) -> int:
     from ftkit.evaluate import parity
     from ftkit.model import export, gguf_file
@@ -576,5 +584,5 @@ def _drill(args) -> int:
 
 
 COMMANDS = {"lab": _lab, "playground": _playground, "doctor": _doctor, "run": _run, "check": _check,
-            "convert": _convert, "export": _export, "fetch": _fetch, "memory": _memory,
-            "runs": _runs, "drill": _drill}
+            "convert": _convert, "diagnose": _diagnose, "export": _export, "fetch": _fetch,
+            "memory": _memory, "runs": _runs, "drill": _drill}

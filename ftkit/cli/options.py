@@ -130,8 +130,8 @@ def parser() -> argparse.ArgumentParser:
     top = _Parser(prog="ftkit", description="Learn to fine-tune language models by doing it.")
     top.add_argument("--version", action="version", version=f"ftkit {__version__}")
     commands = top.add_subparsers(metavar="COMMAND", dest="command", required=True)
-    for add in (_lab, _playground, _doctor, _run, _check, _convert, _export, _fetch, _memory,
-                _drill, _runs):
+    for add in (_lab, _playground, _doctor, _run, _check, _convert, _diagnose, _export, _fetch,
+                _memory, _drill, _runs):
         add(commands)
     return top
 
@@ -236,6 +236,13 @@ def _convert(commands):
                          help="text: write functions and calls as text, as Hermes models do")
     convert.add_argument("--skip", action="store_true",
                          help="leave out the rows that cannot be trained on")
+
+
+def _diagnose(commands):
+    diagnose = _command(commands, "diagnose", "name what may be wrong with a run, from its log")
+    diagnose.add_argument("file", metavar="FILE",
+                          help="trainer_state.json, a log as .jsonl, .csv or printed rows, or a "
+                               "folder of TensorBoard; exports of W&B and trackio")
 
 
 def _export(commands):

@@ -462,19 +462,22 @@ def _audit_report(result: dict, file: str) -> Iterable[str]:
         more = sum(map(len, list(lines.values())[20:]))
         if more:
             yield f"... and {more:,} more {kind} (--json has them all)"
-    if 0 < len({problem["row"] for problem in result["errors"]}) < result["rows"]:
-        yield with_names("To leave out the rows with errors: "
-                         "`ftkit convert OLD NEW.jsonl --skip`", file)
+    yield from (f"Note: {note}" for note in result["notes"])
     for name, lengths in result["lengths"].items():
         unit = "tokens" if name.endswith("tokens") else "characters"
         yield f"{name.removesuffix('_tokens')}, {unit}: " + ", ".join(
             f"{statistic} {number:,}" for statistic, number in lengths.items())
+    if result["mend"]:
+        lost = _count(result["mend"]["lost"], "row")
+        yield with_names(f"To mend all of it, leaving out {lost} of {result['rows']:,}: "
+                         f"`{result['mend']['command']}`", file)
 
 
 def _convert(args) -> int:
     from ftkit.data import convert
 
-    count, left_out = convert.write(args.file, args.out, args.tools, args.skip)
+    count, left_out = convert.write(args.file, args.out, args.tools, args.skip, dedup=args.dedup,
+                                    suspect=args.suspect, against=args.against)
     _print(args, {"file": str(args.out), "records": count, "left_out": left_out},
            f"{args.out}: {_count(count, 'record')}"
            + (f"; {_count(left_out, 'row')} left out" if left_out else ""))
@@ -583,6 +586,13 @@ def _drill(args) -> int:
     return terminal.main(args)
 
 
+def _mcp(args) -> int:
+    from ftkit.cli import tutor
+
+    tutor.serve()
+    return DONE
+
+
 COMMANDS = {"lab": _lab, "playground": _playground, "doctor": _doctor, "run": _run, "check": _check,
             "convert": _convert, "diagnose": _diagnose, "export": _export, "fetch": _fetch,
-            "memory": _memory, "runs": _runs, "drill": _drill}
+            "memory": _memory, "runs": _runs, "drill": _drill, "mcp": _mcp}

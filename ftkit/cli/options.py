@@ -131,7 +131,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"ftkit {__version__}")
     commands = top.add_subparsers(metavar="COMMAND", dest="command", required=True)
     for add in (_lab, _playground, _doctor, _run, _check, _convert, _diagnose, _export, _fetch,
-                _memory, _drill, _runs):
+                _memory, _drill, _runs, _mcp):
         add(commands)
     return top
 
@@ -236,6 +236,12 @@ def _convert(commands):
                          help="text: write functions and calls as text, as Hermes models do")
     convert.add_argument("--skip", action="store_true",
                          help="leave out the rows that cannot be trained on")
+    convert.add_argument("--dedup", action="store_true",
+                         help="leave out the rows that repeat an earlier one, nearly or exactly")
+    convert.add_argument("--suspect", action="store_true",
+                         help="leave out personal data, keys, and empty or truncated answers")
+    convert.add_argument("--against", metavar="FILE", action="append",
+                         help="leave out the rows whose prompt occurs in this file (repeatable)")
 
 
 def _diagnose(commands):
@@ -344,6 +350,11 @@ def _runs(commands):
                            "first (default: by time, newest last)")
     runs.add_argument("--limit", metavar="N", type=whole_number(1),
                       help="at most N runs (default: 20 as text, all with --json)")
+
+
+def _mcp(commands):
+    _command(commands, "mcp", "serve tools for your AI assistant: lessons, hints, cards, runs",
+             json=False)
 
 
 def _groups(parser: _Parser) -> dict:

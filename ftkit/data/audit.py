@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import zlib
 from array import array
+from importlib.util import find_spec
 from pathlib import Path
 
 from ftkit.base.formatting import show
-from ftkit.data import encoding, foreign, schema, templates
+from ftkit.data import encoding, foreign, schema, suspect, templates
 from ftkit.data.file_formats import rows
 from ftkit.data.jsonl import DataError, Problem
 
@@ -31,18 +33,44 @@ def check(path, tokenizer=None, max_length: int | None = None, against=None) -> 
     report rows that lose part or all of their response. Keys of the result:
     rows: number of non-blank lines. errors, warnings: lists of {row, field, problem}; row is the
     line number, field is None for the whole row. duplicates: rows equal to an earlier one.
-    near_duplicates: rows at least 80 % similar to an earlier one (see `_Near`). lengths: min,
+    near_duplicates: rows at least 80 % similar to an earlier one (see `Near`). lengths: min,
     median, p95 and max of prompt and response in characters, and with a tokenizer in tokens.
-    leaks: rows whose prompt occurs in `against`.
+    leaks: rows whose prompt occurs in `against`. mend: the command that leaves out or rewrites what
+    was found, and how many rows it loses; None if nothing was found. notes: what was not examined.
     Raises DataError only if a file cannot be opened or a file of `against` has invalid rows.
     """
-    audit = _Audit(tokenizer, max_length, _questions(against))
-    for line, record, problem in rows(path):
-        audit.row(line, record, problem)
-    return audit.result()
+    with suspect.searching() as private:
+        audit = _Audit(tokenizer, max_length, questions(against), private)
+        for line, record, problem in rows(path):
+            audit.row(line, record, problem)
+        result = audit.result()
+    return result | {"mend": _mend(path, audit, result, against),
+                     "notes": [] if find_spec("detect_secrets") else [suspect.MISSING]}
 
 
-def _questions(against) -> dict[int, str]:
+def _mend(path, audit, result: dict, against) -> dict | None:
+    """The one command that mends what was found, and the rows that it loses."""
+    from ftkit.data import convert
+
+    tools = any("--tools text" in problem["problem"] for problem in result["errors"])
+    options = {"tools": "text" if tools else None, "skip": bool(result["errors"]),
+               "dedup": bool(result["duplicates"] + result["near_duplicates"]),
+               "suspect": bool(audit.suspected), "against": against if result["leaks"] else None}
+    if not any(options.values()):
+        return None
+    try:
+        _, lost = convert.convert(path, **options | {"skip": True})
+    except DataError:  # no row is left
+        return None
+    files = [against] if isinstance(against, str | Path) else against or []
+    words = ["--tools text"] * tools + [f"--{name}" for name in ("skip", "dedup", "suspect")
+                                        if options[name]]
+    if options["against"]:
+        words += [f"--against {shlex.quote(str(file))}" for file in files]
+    return {"command": f"ftkit convert OLD NEW.jsonl {' '.join(words)}", "lost": lost}
+
+
+def questions(against) -> dict[int, str]:
     """Map the hash of each prompt in `against` to "FILE line N". Raises DataError if a line is
     invalid."""
     paths = [] if against is None else [against] if isinstance(against, str | Path) else against
@@ -63,7 +91,8 @@ def _questions(against) -> dict[int, str]:
 class _Audit:
     """The state of an audit: `row` adds a row, `result` returns the findings."""
 
-    def __init__(self, tokenizer, max_length, others_questions):
+    def __init__(self, tokenizer, max_length, others_questions, private):
+        self.private, self.suspected = private, 0
         self.tokenizer, self.max_length = tokenizer, max_length
         self.others_questions = others_questions
         self.rows = self.leaks = 0
@@ -75,7 +104,7 @@ class _Audit:
         self.unknown: dict[str, list[int]] = {}  # name → first line, number of rows
         self.renamed: dict[str, list[int]] = {}
         self.lengths = {"prompt": array("I"), "response": array("I")}
-        self.chunk, self.chunk_lines, self.near = [], [], _Near()
+        self.chunk, self.chunk_lines, self.near = [], [], Near()
         self.thoughts = tokenizer is not None and templates.uses_thoughts(tokenizer, None)
         if tokenizer is not None:
             self.lengths |= {"prompt_tokens": array("I"), "response_tokens": array("I")}
@@ -124,7 +153,11 @@ class _Audit:
         """Warn about content that is allowed but often a mistake."""
         for name in foreign.unread_fields(record, kind, self.thoughts):
             self.unknown.setdefault(name, [line, 0])[1] += 1
-        for field, text in _texts(record, kind):
+        texts = list(texts_of(record, kind))
+        for field, problem in suspect.suspicions(texts, schema.response_of(record), self.private):
+            self.suspected += 1
+            self.warn(line, field, problem)
+        for field, text in texts:
             control = CONTROL.search(text)
             if control:
                 self.warn(line, field, f"contains the control character {show(control.group())}")
@@ -196,7 +229,7 @@ class _Audit:
     def compare(self) -> tuple[int, int]:
         """Warn about duplicate rows; returns (number of duplicates, number of near-duplicates)."""
         near = self.near.pairs()
-        self.near = _Near()  # free most of the memory
+        self.near = Near()  # free most of the memory
         same, asks = schema.first_of(self.whole), schema.first_of(self.question)
         for i, line in enumerate(self.lines):
             if same[i] != i:
@@ -212,7 +245,7 @@ class _Audit:
         return int((same != range(len(same))).sum()), len(near)
 
 
-def _texts(record: dict, kind: str):
+def texts_of(record: dict, kind: str):
     """Yield (field, text) for each text of a record that is tokenized."""
     if kind == "chat":
         for i, message in enumerate(record["messages"]):
@@ -227,7 +260,7 @@ def _spread(values) -> dict:
     return {name: lengths[round(share * (len(lengths) - 1))] for name, share in at.items()}
 
 
-class _Near:
+class Near:
     """Finds rows that share most of their three-word shingles, in nearly linear time.
 
     MinHash: the fraction of equal minima under 64 random hashes estimates the Jaccard similarity of

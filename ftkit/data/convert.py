@@ -21,12 +21,15 @@ INTRODUCTION = ("You may call these functions. Answer with one <tool_call> for e
                 "object with the name of the function and its arguments.\n<tools>\n{}\n</tools>")
 
 
-def convert(source, tools: str | None = None, skip: bool = False) -> tuple[schema.Records, int]:
+def convert(source, tools: str | None = None, skip: bool = False, dedup: bool = False,
+            suspect: bool = False, against=None) -> tuple[schema.Records, int]:
     """Convert a file, the files of a pattern or rows in memory; returns (records, rows skipped).
 
     tools: "text" writes function calls as text, in the format of Hermes and Qwen models: <tools> in
     the system message, <tool_call> and <tool_response> in the turns. skip: leave out invalid rows
-    instead of raising DataError.
+    instead of raising DataError. dedup: leave out rows that repeat an earlier one, nearly or
+    exactly. suspect: leave out personal data, keys, and empty or truncated answers. against: leave
+    out rows whose prompt occurs in these files.
     """
     if tools not in (None, "text"):
         raise UserError(f"tools is {tools!r}; expected 'text' or None")
@@ -60,10 +63,37 @@ def convert(source, tools: str | None = None, skip: bool = False) -> tuple[schem
         raise DataError(path, problems)
     if not kept:
         raise DataError(path, problems or [Problem(0, None, "there are no records")])
-    return schema.Records(kept, path.name if path else "records", path, lines), left_out
+    places = _wanted(kept, dedup, suspect, against)
+    left_out += len(kept) - len(places)
+    return schema.Records([kept[i] for i in places], path.name if path else "records", path,
+                          array("L", [lines[i] for i in places])), left_out
 
 
-def write(source, out: str | Path, tools: str | None = None, skip: bool = False) -> tuple[int, int]:
+def _wanted(records: list[dict], dedup: bool, suspect: bool, against) -> list[int]:
+    """Indexes of the records that pass the checks asked for, each as in `audit`."""
+    if not (dedup or suspect or against):
+        return list(range(len(records)))
+    from ftkit.data import audit
+    from ftkit.data import suspect as suspicious
+
+    others, near, whole = audit.questions(against), audit.Near(), array("Q")
+    wanted = []
+    with suspicious.searching() as private:
+        for i, record in enumerate(records):
+            kind = schema.kind_of(record)
+            texts = list(audit.texts_of(record, kind))
+            whole.append(schema.short_hash(json.dumps([text for _, text in texts])))
+            near.add(f"{schema.prompt_of(record)}\n{schema.response_of(record)}")
+            found = suspect and list(suspicious.suspicions(texts, schema.response_of(record),
+                                                           private))
+            if not found and schema.short_hash(schema.group_key(record)) not in others:
+                wanted.append(i)
+    same, alike = schema.first_of(whole), near.pairs()
+    return [i for i in wanted if not dedup or (same[i] == i and i not in alike)]
+
+
+def write(source, out: str | Path, tools: str | None = None, skip: bool = False,
+          **checks) -> tuple[int, int]:
     """Write the result of `convert` to a new file; returns (records written, rows skipped).
 
     Raises UserError if `out` exists or cannot be written.
@@ -75,7 +105,7 @@ def write(source, out: str | Path, tools: str | None = None, skip: bool = False)
         raise UserError(f"{show(str(out))} exists already. Choose another file name.")
     if out.suffix != ".jsonl":
         raise UserError(f"{show(str(out))} does not end in .jsonl. Choose a name that does.")
-    records, left_out = convert(source, tools, skip)
+    records, left_out = convert(source, tools, skip, **checks)
     unfinished = out.with_name(f"{out.name}.unfinished")
     try:
         with open(unfinished, "w", encoding="utf-8", newline="\n") as file:

@@ -256,6 +256,9 @@ def _not_json(text: str, error: json.JSONDecodeError, ended: bool) -> str:
                 "on each line, without commas between them")
     # An error at the very end, or an unterminated string, means that the record was cut off.
     if text.startswith("{") and (not rest or error.msg.startswith("Unterminated")):
+        if ended and text[-1] not in "{[,":
+            return ("the record is cut off at the end of this line; write it again, or leave it "
+                    "out: `ftkit convert OLD NEW.jsonl --skip`")
         if ended:
             return ("the object does not end on this line; JSON Lines needs each object on one "
                     "line; if this is pretty-printed JSON, rename it: `mv OLD NEW.json`")

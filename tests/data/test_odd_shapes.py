@@ -113,7 +113,7 @@ def test_a_conversation_without_end_is_refused():
 
 
 def test_a_long_text_is_compared_in_parts_that_make_no_difference():
-    whole, parts = audit._Near(), audit._Near()
+    whole, parts = audit.Near(), audit.Near()
     parts.WORDS = 7
     for near in (whole, parts):
         near.add(" ".join(f"word{i % 40}" for i in range(100)))
@@ -123,7 +123,7 @@ def test_a_long_text_is_compared_in_parts_that_make_no_difference():
 
 
 def test_rows_compared_a_few_pairs_at_a_time_have_the_same_near_duplicates():
-    whole, parts = audit._Near(), audit._Near()
+    whole, parts = audit.Near(), audit.Near()
     parts.PAIRS = 3
     for near in (whole, parts):
         for i in range(20):

@@ -312,7 +312,7 @@ def test_an_exact_duplicate_is_not_counted_as_a_near_one_too(tmp_path):
 
 
 def test_all_but_the_first_of_many_like_rows_are_near_duplicates():
-    near = audit._Near()
+    near = audit.Near()
     for i in range(4000):
         near.add("the same few words again and again and again in a long row" + " x" * (i % 2))
     assert sorted(near.pairs()) == list(range(1, 4000))

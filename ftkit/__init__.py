@@ -47,7 +47,7 @@ __all__, __getattr__, __dir__ = public_names(__name__, {
     "progress": "interview.progress.progress",
     "drill": "interview.drill.drill",
 })
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 
 if "ipykernel" in sys.modules:  # in a notebook, before its first widget

@@ -20,6 +20,16 @@ import nbformat
 HERE = Path(__file__).parent
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 KEPT = ("tags", "jupyter")  # of the metadata of a cell
+INSTALL = '''\
+# On a machine without ftkit, such as Colab: set FTKIT_WHEEL to the path or address of its wheel.
+import importlib.util
+import os
+
+if importlib.util.find_spec("ftkit") is None:
+    if not os.environ.get("FTKIT_WHEEL"):
+        raise RuntimeError("ftkit is not installed here. Set os.environ['FTKIT_WHEEL'] to the path "
+                           "or the address of its wheel, and run this cell again.")
+    get_ipython().run_line_magic("pip", f"install -q {os.environ['FTKIT_WHEEL']!r}")'''
 
 
 def build(source: Path) -> str:
@@ -33,6 +43,9 @@ def build(source: Path) -> str:
             {name: cell.metadata[name] for name in KEPT if name in cell.metadata})
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
+    first = nbformat.v4.new_code_cell(INSTALL, id="install", metadata={
+        "tags": ["install"], "jupyter": {"source_hidden": True}})
+    notebook.cells.insert(1, first)  # below the title
     nbformat.validate(notebook)
     return nbformat.writes(notebook) + "\n"
 

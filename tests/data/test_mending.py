@@ -35,7 +35,7 @@ def test_following_the_last_line_leaves_a_clean_file_and_loses_the_rows_it_said(
     test = write(tmp_path / "test.jsonl", [chat("Is it secret?", "Yes.")])
     status, out, _ = ftkit("check", path, "--against", test)
     last = out.strip().splitlines()[-1]
-    command = shlex.split(re.search("`([^`]+)`", " ".join(out.split()))[1])
+    command = shlex.split(re.findall("`([^`]+)`", " ".join(out.split()))[-1])
     assert status == 2 and "leaving out 6 rows of 47" in " ".join(out.split()), last
     assert {"--skip", "--dedup", "--suspect", "--against", "--tools"} <= set(command)
     status, said, _ = ftkit(*command[1:])

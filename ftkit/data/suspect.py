@@ -12,10 +12,9 @@ import re
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 
-NO_ANSWER = {"n/a", "na", "none", "null", "nan", "nil", "todo", "tbd", "?", "-", "--", "...", "…",
-             "no answer", "[deleted]", "#n/a"}
+NO_ANSWER = {"n/a", "#n/a", "nan", "todo", "tbd", "--", "...", "…", "no answer", "[deleted]"}
 MAIL = re.compile(r"\b[\w.+-]+@(?!example\.)[\w-]+(?:\.[\w-]+)*\.[a-z]{2,}\b", re.IGNORECASE)
-CUT = re.compile(r"(,|;|\(|\b(and|or|the|an|of|to|with|for|because))$", re.IGNORECASE)
+CUT = re.compile(r"(,|\(|\b(and|or|the|an|of|to|with|for|because))$", re.IGNORECASE)
 GUESSED = ("HighEntropy", "Keyword", "IPPublic")  # detectors that take words for keys
 MISSING = "keys and telephone numbers were not looked for: pip install 'ftkit[privacy]'"
 

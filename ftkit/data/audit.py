@@ -53,13 +53,13 @@ def _mend(path, audit, result: dict, against) -> dict | None:
     from ftkit.data import convert
 
     tools = any("--tools text" in problem["problem"] for problem in result["errors"])
-    options = {"tools": "text" if tools else None, "skip": bool(result["errors"]),
+    options = {"skip": bool(result["errors"]),
                "dedup": bool(result["duplicates"] + result["near_duplicates"]),
                "suspect": bool(audit.suspected), "against": against if result["leaks"] else None}
     if not any(options.values()):
         return None
     try:
-        _, lost = convert.convert(path, **options | {"skip": True})
+        _, lost = convert.convert(path, "text" if tools else None, **options | {"skip": True})
     except DataError:  # no row is left
         return None
     files = [against] if isinstance(against, str | Path) else against or []

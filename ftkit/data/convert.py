@@ -81,7 +81,7 @@ def _wanted(records: list[dict], dedup: bool, suspect: bool, against) -> list[in
     with suspicious.searching() as private:
         for i, record in enumerate(records):
             kind = schema.kind_of(record)
-            texts = list(audit.texts_of(record, kind))
+            texts = list(audit.texts_of(record, kind or "text"))
             whole.append(schema.short_hash(json.dumps([text for _, text in texts])))
             near.add(f"{schema.prompt_of(record)}\n{schema.response_of(record)}")
             found = suspect and list(suspicious.suspicions(texts, schema.response_of(record),

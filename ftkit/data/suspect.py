@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 
 NO_ANSWER = {"n/a", "#n/a", "nan", "todo", "tbd", "--", "...", "…", "no answer", "[deleted]"}
@@ -45,7 +45,7 @@ def searching() -> Iterator[Callable[[str], str | None]]:
         yield found
 
 
-def suspicions(texts: list[tuple[str, str]], response: str, private) -> Iterator[tuple]:
+def suspicions(texts: Sequence[tuple[str, str]], response: str, private) -> Iterator[tuple]:
     """Yield (field, problem) for each reason to leave a record out.
 
     texts: (field, text) of everything that is tokenized. response: the target. private: what

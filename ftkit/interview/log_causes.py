@@ -210,7 +210,7 @@ def _rate_too_high(log):
                      if broken else "")
     early, peak = smooth[: len(smooth) // 2 + 1], max(smooth[1:])
     rise = max((log.after[k] - log.before[k] for k in _others(log)), default=0.0)
-    if peak > 1.15 * first and early.index(max(early)) > 0 and (rise > 1 or last > 0.6 * first):
+    if early.index(max(early)) > 0 and (peak > 1.3 * first or (peak > 1.15 * first and rise > 1)):
         return Found("rate_too_high", 0.85, f"the loss rose from {number(first)} to {number(peak)} "
                      "before it fell" + (f", and another loss rose by {number(rise)}" if rise > 0
                                          else ""), "more steps do not mend what was lost")
@@ -220,10 +220,12 @@ def _rate_too_high(log):
 
 
 def _rate_too_low(log):
-    fall = _fall(log, "val_loss") if len(log.values("val_loss")) > 2 else _fall(log)
-    losses, norms = log.values("loss"), log.values("grad_norm")
-    rates = log.values("learning_rate")
-    if _is_rl(log) or log.values("margin") or len(losses) < 8 or not fall < 0.1 or fall < -0.05:
+    name = "val_loss" if len(log.values("val_loss")) > 2 else "loss"
+    fall, norms = _fall(log, name), log.values("grad_norm")
+    losses, rates = log.values("loss"), log.values("learning_rate")
+    far = bool(rates) and max(rates) <= 5e-5 and _ends(log.values(name))[1] > 4  # no LLM ends there
+    limit = 0.35 if far else 0.1
+    if _is_rl(log) or log.values("margin") or len(losses) < 8 or not -0.05 < fall < limit:
         return None
     if not any(norms or [1]) or not any(rates or [1]) or any(_is_broken(log)):
         return None
@@ -282,7 +284,8 @@ def _outlier_batches(log):
     if len(norms) < 20 or not norms[len(norms) // 2]:
         return None
     high = [norm for norm in norms if norm > 20 * norms[len(norms) // 2]]
-    if high and len(high) <= 0.1 * len(norms) and _fall(log) > 0:
+    late = log.values("grad_norm")[len(norms) // 10:]  # large at the start is usual
+    if high and len(high) <= 0.1 * len(norms) and high[-1] in late and _fall(log) > 0:
         return Found("outlier_batches", 0.7, f"grad_norm is up to {number(high[-1])} in "
                      f"{len(high)} of {len(norms)} rows, usually {number(norms[len(norms) // 2])}",
                      f"the loss falls all the same, to {number(losses[-1])}")
@@ -293,7 +296,7 @@ def _loss_multiplied(log):
     if _is_rl(log) or not losses or not vals:
         return None
     ratio = _mean(losses[len(losses) // 2:]) / max(1e-9, _mean(vals[len(vals) // 2:]))
-    if ratio > 3 and _fall(log) > 0:
+    if ratio > 3 and losses[0] > 8 and _fall(log) > 0:
         return Found("loss_multiplied", 0.8, f"the training loss is {ratio:.1f} times val_loss",
                      "training records that are much harder look the same")
 
@@ -307,8 +310,9 @@ def _nothing_replayed(log):
     key = max(rises, key=lambda k: rises[k], default=None)
     if key is None or rises[key] < FORGOT or not (_fall(log) > 0.1 or _fall(log, "val_loss") > 0.1):
         return None
-    return Found("nothing_replayed", 0.65, f"{key} rose from {number(log.before[key])} to "
-                 f"{number(log.after[key])} while the loss on the task fell",
+    return Found("nothing_replayed", 0.65 if rises[key] > 3 * FORGOT else 0.4,
+                 f"{key} rose from {number(log.before[key])} to {number(log.after[key])} while the "
+                 "loss on the task fell",
                  "a lower learning rate also forgets less")
 
 

@@ -103,4 +103,4 @@ def test_a_client_has_a_whole_exchange_over_stdio(home):
     assert sorted(names) == sorted(TOOLS)
     assert "merge" in lesson and first.startswith("Hint 1 of 3") and "after a failed" in second
     assert "no exercise is called 'nothing'" in wrong and term.startswith("LoRA")
-    assert "2 steps in" in started and "translation" in runs
+    assert "2 steps in" in started and "tiny, 2 steps" in runs

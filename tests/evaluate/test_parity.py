@@ -73,10 +73,12 @@ def test_llama_cpp_gives_the_same_20_answers(trained, files, template, dtype):
 def test_smollm2_gives_the_same_20_answers_in_llama_cpp(smollm2_home, monkeypatch, tmp_path):
     pytest.importorskip("llama_cpp")
     monkeypatch.setenv("FTKIT_HOME", str(smollm2_home))
-    ft.Experiment("smollm2", data="translation", probes=()).run(
-        method="lora", max_steps=60, batch_size=4, eval_steps=99, live=False, out=tmp_path / "lora")
+    ft.Experiment("smollm2", data="contracts_task", probes=()).run(
+        method="lora", max_steps=40, batch_size=4, eval_steps=99, live=False, out=tmp_path / "lora")
     out = export(tmp_path / "lora", tmp_path / "gguf", "f16")
-    assert parity.compare(tmp_path / "lora", out, questions())["same"] == 20
+    rows = ft.records("contracts_task", "test")
+    found = parity.compare(tmp_path / "lora", out, rows)
+    assert found["same"] == 20, parity.text_of(found)
 
 
 def changed(folder, tmp_path, field, value):

@@ -27,15 +27,16 @@ def body(code: str) -> str:
 
 def attempts(name: str) -> list[tuple[str, dict]]:
     """Twenty ways to ask for the solution of an exercise."""
-    n = next(p.name[7:9] for p in (hints.machine.package() / "lessons" / "exercises").glob(
-        "lesson_*.md") if f"# {name}\n" in p.read_text("utf-8"))
+    folder = hints.machine.package() / "lessons" / "exercises"
+    file = next(p for p in folder.glob("*.md") if f"# {name}\n" in p.read_text("utf-8"))
+    n = file.stem[-2:]  # of the lesson; another word for the exercises of the interview
     odd = (f"{name}\n", f"../{name}", f"{name} solution", f"# {name}", f"'{name}' or 1=1", "*")
     return [("solution", {"exercise": name}), ("verdict", {"exercise": name}),
             *[("hint", {"exercise": name})] * 4, *[("solution", {"exercise": e}) for e in odd],
             ("lesson", {"number": n}), ("lesson", {"number": n, "part": name}),
-            ("lesson", {"number": f"../ftkit/lessons/exercises/lesson_{n}.md"}),
+            ("lesson", {"number": f"../ftkit/lessons/exercises/{file.name}"}),
             ("term", {"name": name}), ("cards", {"topic": name}), ("runs", {"id": f"../{name}"}),
-            ("start_run", {"data": f"ftkit/lessons/exercises/lesson_{n}.md"}),
+            ("start_run", {"data": f"ftkit/lessons/exercises/{file.name}"}),
             ("start_run", {"data": "translation; cat lesson_02.md"})]
 
 

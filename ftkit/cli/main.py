@@ -412,7 +412,7 @@ def _usual(config, args) -> tuple:
 
 
 def _check(args) -> int:
-    from ftkit.data import schema
+    from ftkit.data import convert, schema
     from ftkit.model import loading
 
     def found(name):
@@ -431,6 +431,7 @@ def _check(args) -> int:
         max_length = max_length or min(loading.context(model), 512)
     result = audit.check(at_home(args.file), tokenizer=tokenizer, max_length=max_length,
                          against=args.against)
+    result["mend"] = convert.mend(at_home(args.file), result, args.against)
     _print(args, result, "\n".join(_audit_report(result, args.file)))
     if result["errors"]:
         problems = [schema.Problem(**problem) for problem in result["errors"]]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 import zlib
 from array import array
 from importlib.util import find_spec
@@ -35,8 +34,8 @@ def check(path, tokenizer=None, max_length: int | None = None, against=None) -> 
     line number, field is None for the whole row. duplicates: rows equal to an earlier one.
     near_duplicates: rows at least 80 % similar to an earlier one (see `Near`). lengths: min,
     median, p95 and max of prompt and response in characters, and with a tokenizer in tokens.
-    leaks: rows whose prompt occurs in `against`. mend: the command that leaves out or rewrites what
-    was found, and how many rows it loses; None if nothing was found. notes: what was not examined.
+    leaks: rows whose prompt occurs in `against`. suspected: reasons to leave rows out, see
+    `suspect`. notes: what was not examined. `convert.mend` names the command that mends all of it.
     Raises DataError only if a file cannot be opened or a file of `against` has invalid rows.
     """
     with suspect.searching() as private:
@@ -44,30 +43,8 @@ def check(path, tokenizer=None, max_length: int | None = None, against=None) -> 
         for line, record, problem in rows(path):
             audit.row(line, record, problem)
         result = audit.result()
-    return result | {"mend": _mend(path, audit, result, against),
+    return result | {"suspected": audit.suspected,
                      "notes": [] if find_spec("detect_secrets") else [suspect.MISSING]}
-
-
-def _mend(path, audit, result: dict, against) -> dict | None:
-    """The one command that mends what was found, and the rows that it loses."""
-    from ftkit.data import convert
-
-    tools = any("--tools text" in problem["problem"] for problem in result["errors"])
-    options = {"skip": bool(result["errors"]),
-               "dedup": bool(result["duplicates"] + result["near_duplicates"]),
-               "suspect": bool(audit.suspected), "against": against if result["leaks"] else None}
-    if not any(options.values()):
-        return None
-    try:
-        _, lost = convert.convert(path, "text" if tools else None, **options | {"skip": True})
-    except DataError:  # no row is left
-        return None
-    files = [against] if isinstance(against, str | Path) else against or []
-    words = ["--tools text"] * tools + [f"--{name}" for name in ("skip", "dedup", "suspect")
-                                        if options[name]]
-    if options["against"]:
-        words += [f"--against {shlex.quote(str(file))}" for file in files]
-    return {"command": f"ftkit convert OLD NEW.jsonl {' '.join(words)}", "lost": lost}
 
 
 def questions(against) -> dict[int, str]:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from array import array
 from pathlib import Path
 
 from ftkit.base.errors import UserError
 from ftkit.base.files import at_home
 from ftkit.base.formatting import show
-from ftkit.data import file_formats, foreign, schema
+from ftkit.data import audit, file_formats, foreign, schema
+from ftkit.data import suspect as suspicious
 from ftkit.data.jsonl import DataError, Problem
 
 INTRODUCTION = ("You may call these functions. Answer with one <tool_call> for each call, a JSON "
@@ -69,13 +71,33 @@ def convert(source, tools: str | None = None, skip: bool = False, dedup: bool = 
                           array("L", [lines[i] for i in places])), left_out
 
 
+def mend(path, found: dict, against=None) -> dict | None:
+    """The one command that mends what `audit.check` found, and how many rows it loses.
+
+    None if nothing was found, or no row would be left.
+    """
+    tools = any("--tools text" in problem["problem"] for problem in found["errors"])
+    options = {"skip": bool(found["errors"]),
+               "dedup": bool(found["duplicates"] + found["near_duplicates"]),
+               "suspect": bool(found["suspected"]), "against": against if found["leaks"] else None}
+    if not any(options.values()):
+        return None
+    try:
+        _, lost = convert(path, "text" if tools else None, **options | {"skip": True})
+    except DataError:  # no row is left
+        return None
+    files = [against] if isinstance(against, str | Path) else against or []
+    words = ["--tools text"] * tools + [f"--{name}" for name in ("skip", "dedup", "suspect")
+                                        if options[name]]
+    if options["against"]:
+        words += [f"--against {shlex.quote(str(file))}" for file in files]
+    return {"command": f"ftkit convert OLD NEW.jsonl {' '.join(words)}", "lost": lost}
+
+
 def _wanted(records: list[dict], dedup: bool, suspect: bool, against) -> list[int]:
     """Indexes of the records that pass the checks asked for, each as in `audit`."""
     if not (dedup or suspect or against):
         return list(range(len(records)))
-    from ftkit.data import audit
-    from ftkit.data import suspect as suspicious
-
     others, near, whole = audit.questions(against), audit.Near(), array("Q")
     wanted = []
     with suspicious.searching() as private:

@@ -328,7 +328,7 @@ def test_check_gives_the_json_of_the_audit(ftkit, tmp_path, home):
     found = json.loads(out)
     assert status == 2 and err.startswith(f"ftkit: {path} line 22, field 'output': empty")
     assert found.keys() == {"rows", "errors", "warnings", "duplicates", "near_duplicates",
-                            "lengths", "leaks", "mend", "notes"}
+                            "lengths", "leaks", "suspected", "mend", "notes"}
     assert "--skip --dedup --against" in found["mend"]["command"] and found["mend"]["lost"] == 5
     assert found["rows"] == 22 and found["duplicates"] == 1 and found["leaks"] == 4
     assert [e["row"] for e in found["errors"]] == [22]

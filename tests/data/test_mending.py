@@ -6,7 +6,7 @@ import shlex
 
 import pytest
 
-from ftkit.data import audit, jsonl, schema, suspect
+from ftkit.data import audit, convert, jsonl, schema, suspect
 
 pytestmark = pytest.mark.quick
 CALL = {"messages": [
@@ -59,9 +59,11 @@ def test_a_truncated_line_is_not_taken_for_pretty_printed_json(tmp_path):
     ("This answer goes on for quite some time and then it stops at the word and", "cut off"),
     ("Write to jane@corp.org.", "an e-mail address")])
 def test_answers_that_should_not_be_trained_on_are_named(tmp_path, answer, words):
-    found = audit.check(write(tmp_path / "x.jsonl", [chat("a", answer), chat("b", "Fine.")]))
+    path = write(tmp_path / "x.jsonl", [chat("a", answer), chat("b", "Fine.")])
+    found = audit.check(path)
     assert words in found["warnings"][0]["problem"]
-    assert found["mend"] == {"command": "ftkit convert OLD NEW.jsonl --suspect", "lost": 1}
+    assert convert.mend(path, found) == {
+        "command": "ftkit convert OLD NEW.jsonl --suspect", "lost": 1}
 
 
 def test_keys_and_telephone_numbers_are_found_by_libraries(tmp_path):

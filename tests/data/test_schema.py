@@ -244,7 +244,7 @@ def test_check_has_exactly_the_promised_fields(tmp_path):
         "rows": 1, "errors": [], "warnings": [], "duplicates": 0, "near_duplicates": 0,
         "lengths": {"prompt": dict.fromkeys(("min", "median", "p95", "max"), 27),
                     "response": dict.fromkeys(("min", "median", "p95", "max"), 5)},
-        "leaks": 0, "mend": None,
+        "leaks": 0, "suspected": 0,
     }
 
 

@@ -30,7 +30,8 @@ Names = str | Iterable[str] | None  # several may be separated by commas; None m
 
 class StatedClaim(TypedDict):
     """An entry of a question's "proofs". If op is "==", `proof` must return `number` up to the
-    relative error `within`."""
+    relative error `within`. If op is "<" or ">", the smaller side divided by the larger one is in
+    `ratio`, [lowest, highest]."""
 
     proof: str
     says: str
@@ -38,6 +39,7 @@ class StatedClaim(TypedDict):
     unit: str
     number: NotRequired[float]
     within: NotRequired[float]
+    ratio: NotRequired[list[float]]
 
 
 class AskedNumber(TypedDict):

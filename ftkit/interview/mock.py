@@ -240,6 +240,20 @@ class Talk:
             "exercises": [task.id for task in weak if task.round == "coding"],
             "lessons": sorted({lesson for task in weak for lesson in task.lessons})}
 
+    def verdict(self) -> str:
+        """Hire or no hire, with the reasons: rounds, topics, and points of weight 3 not said."""
+        facts = self.summary()
+        if 2 * facts["asked"] < len(self.tasks):
+            return "No verdict: fewer than half of the questions were answered."
+        weak = [name for name, score in facts["rounds"].items() if score < WEAK]
+        core = [p.text for r in self.scored() for p in r["task"].points
+                if p.weight == rubrics.CORE and p.text in r["missed"]]
+        reasons = {"weak rounds": weak, "gaps": facts["gaps"], "strengths": facts["strengths"],
+                   "not said": [f"“{text}”" for text in core[:3]]}
+        hire = facts["score"] >= STRONG and not weak
+        return "; ".join([f"{'Hire' if hire else 'No hire'} at {facts['score']:.0%}", *(
+            f"{what}: {', '.join(which)}" for what, which in reasons.items() if which)]) + "."
+
     def _by(self, field: str) -> dict[str, list[float]]:
         found: dict[str, list[float]] = {}
         for result in self.scored():
@@ -254,7 +268,8 @@ class Talk:
         skipped = len(self.results) - facts["asked"]
         lines = [f"{facts['score']:.0%} over {facts['asked']} of {facts['planned']} questions"
                  + (f", {skipped} skipped" if skipped else ""),
-                 *(f"Round {name}: {score:.0%}" for name, score in facts["rounds"].items()),
+                 self.verdict(), *(f"Round {name}: {score:.0%}"
+                                   for name, score in facts["rounds"].items()),
                  "Strengths: " + (", ".join(facts["strengths"]) or ("none" if enough else few)),
                  "Gaps: " + (", ".join(facts["gaps"]) or ("none" if enough else few))]
         if facts["cards"]:
@@ -326,5 +341,14 @@ pre{{background:#f4f4f4;padding:.5em;white-space:pre-wrap}}
 
 def draw_questions(pool: list[bank.Question], count: int,
                    rng: random.Random) -> list[bank.Question]:
-    """`count` questions at random, or the whole pool if it is smaller; topics take turns."""
-    return bank.take_turns(rng.sample(pool, len(pool)))[:count]
+    """`count` questions at random, or the whole pool if it is smaller; topics take turns.
+
+    As many topics as possible have enough questions to be called a strength or a gap.
+    """
+    topics: dict[str, list[bank.Question]] = {}
+    for question in rng.sample(pool, len(pool)):
+        topics.setdefault(question.topic, []).append(question)
+    long = [questions[:ENOUGH] for questions in topics.values() if len(questions) >= ENOUGH]
+    together = [question for questions in long[:count // ENOUGH] for question in questions]
+    others = [q for q in bank.take_turns(rng.sample(pool, len(pool))) if q not in together]
+    return bank.take_turns((together + others)[:count])

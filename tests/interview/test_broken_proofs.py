@@ -27,7 +27,7 @@ from ftkit.evaluate import metrics, perplexity
 from ftkit.experiment import preference_losses
 from ftkit.interview import bank
 from ftkit.interview.proofs import core, evaluation, lora, loss, memory, numbers, runs
-from ftkit.model import checkpointing
+from ftkit.model import checkpointing, merge
 
 CLAIMS = {claim["proof"]: claim for q in bank.everything() for claim in q.proofs}
 ROOMS = (evaluation, lora, loss, memory, numbers)
@@ -410,6 +410,24 @@ PATCHES = [
           preference_losses, "sigmoid",
           lambda policy, reference, beta: (-evaluation.logsigmoid(beta * (policy -
               reference)[0]).mean(), None)),
+    Patch("k1_is_taken_for_k3", "kl_k3",
+          preference_losses, "k3", lambda policy, reference: policy - reference),
+    Patch("half_of_the_adapter_is_merged", "merge_error merge_ratio",
+          peft.tuners.lora.Linear, "get_delta_weight",
+          lambda original: lambda layer, adapter: original(layer, adapter) / 2, wraps=True),
+    Patch("all_answers_are_in_one_bin", "calibration_gap",
+          evaluation, "calibration_error", lambda sure, right: abs(numpy.mean(sure) -
+              numpy.mean(right))),
+    Patch("bins_are_not_weighted", "calibration_gap",
+          evaluation, "calibration_error", lambda sure, right: numpy.mean([abs(s - numpy.mean(
+              [r for t, r in zip(sure, right, strict=True) if s == t])) for s in set(sure)])),
+    Patch("both_orders_share_their_draws", "judge_swapped judge_fixed",
+          evaluation, "rng", lambda seed=0: numpy.random.default_rng(0)),
+    Patch("the_outlier_is_3_standard_deviations", "outlier_error",
+          numbers, "normal", lambda original: lambda *size, **seed: 10 * original(*size, **seed),
+          wraps=True),
+    Patch("perplexity_is_that_of_another_function", "corpus_ppl",
+          perplexity, "of", lambda scores: 7.0),
     Patch("the_minimum_is_not_reached", "kl_optimum elo_gap",
           evaluation, "minimized",
           lambda original: lambda start, of, steps, lr: original(start, of, 3, lr), wraps=True),
@@ -513,7 +531,7 @@ TRAINING_PATCHES = [
           runs, "train", lambda original: always(original, learning_rate=1e-3), wraps=True),
     Patch("no_old_records_are_replayed", "narrow_replay domain_replay",
           runs, "train", lambda original: without(original, "replay"), wraps=True),
-    Patch("no_answer_is_made_wrong", "noise_hurts",
+    Patch("no_answer_is_made_wrong", "noise_hurts capacity_noise rank_capacity",
           split_and_corrupt, "corrupt", lambda records, kind, share, seed: records),
     Patch("the_rank_is_not_passed_on", "rank_capacity",
           runs, "train", lambda original: always(original, r=8, lora_alpha=16), wraps=True),
@@ -535,7 +553,14 @@ TRAINING_PATCHES = [
     Patch("the_template_is_not_passed_on", "template_mismatch",
           runs, "tasks_loss",
           lambda original: lambda model, template=None: original(model), wraps=True),
-    Patch("the_reference_is_left_out", "dpo_ln2",
+    Patch("the_merge_loses_the_adapter", "lora_moves_less",
+          merge, "merged", lambda original: lambda model: (
+              lora.base()[0] if hasattr(model, "peft_config") else original(model)), wraps=True),
+    Patch("the_new_task_is_replayed", "narrow_replay",
+          runs, "tiny_experiment", lambda original: lambda *args, **options: original(
+              *args, **options | ({"replay_from": "contracts_task"} if "replay_from" in options
+                                  else {})), wraps=True),
+    Patch("the_reference_is_left_out", "dpo_ln2 dpo_rejected_falls dpo_gap_grows",
           preference_losses, "sigmoid",
           lambda original: lambda policy, reference, beta: original(policy,
               torch.zeros_like(reference), beta), wraps=True),

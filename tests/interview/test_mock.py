@@ -10,6 +10,7 @@ import select
 import shlex
 import subprocess
 import sys
+from collections import Counter
 
 import pytest
 from helpers import ROOT, others_later, start
@@ -155,7 +156,7 @@ def test_an_interview_has_four_rounds_and_each_question_a_clock():
 
 
 def test_gaps_are_named_from_three_questions_on_and_weak_cards_are_due(home):
-    talk = mock.Talk(topic="memory", questions=2, seed=0, rounds="concept")
+    talk = mock.Talk(topic="loss", questions=2, seed=0, rounds="concept")
     for _ in range(2):
         talk.score(set())
     assert talk.summary()["gaps"] == [] and "fewer than 3 questions" in " ".join(talk.lines())
@@ -169,6 +170,29 @@ def test_gaps_are_named_from_three_questions_on_and_weak_cards_are_due(home):
     assert told["cards"] == weak and told["lessons"]
     assert set(weak) <= set(cards.Store().due())
     assert talk.results[3]["task"].id not in cards.Store().due()
+
+
+def test_strengths_and_gaps_can_be_named_in_the_default_interview():
+    named = 0
+    for seed in range(500):
+        talk = mock.Talk(seed=seed)
+        topics = Counter(task.topic for task in talk.tasks if task.round == "concept")
+        named += sum(count >= mock.ENOUGH for count in topics.values()) >= 2
+        assert sum(topics.values()) == 6
+    assert named >= 450
+
+
+def test_the_verdict_has_its_reasons(home):
+    talk = mock.Talk(questions=3, seed=0, topic="memory", rounds="concept")
+    assert "No verdict: fewer than half" in " ".join(talk.lines())
+    for task in talk.tasks:
+        talk.score(range(len(task.points)))
+    assert talk.verdict() == "Hire at 100%; strengths: memory."
+    talk = mock.Talk(questions=3, seed=0, topic="memory", rounds="concept")
+    for _ in talk.tasks:
+        talk.score([])
+    assert talk.verdict().startswith("No hire at 0%; weak rounds: concept; gaps: memory; not said:")
+    assert talk.tasks[0].points[0].text in talk.verdict() in talk.lines()
 
 
 def test_the_cards_of_a_weak_design_are_due_and_those_of_a_good_story_are_not(home):

@@ -92,9 +92,11 @@ def test_a_claim_about_nan_never_holds():
         assert not core.Claim("", float("nan"), op, 1.0).holds()
 
 
-def test_a_comparison_needs_a_gap():
-    assert not core.Claim("", 1.0, "<", 1.02).holds()
-    assert core.Claim("", 1.0, "<", 1.2).holds()
+def test_a_comparison_holds_between_its_two_factors_only():
+    for left, holds in ((1.0, False), (0.8, True), (0.05, False), (-1.0, False)):
+        assert core.Claim("", left, "<", 1.0, ratio=(0.1, 0.9)).holds() is holds
+        assert core.Claim("", 1.0, ">", left, ratio=(0.1, 0.9)).holds() is holds
+    assert not core.Claim("", 0.0, "<", 0.0).holds()
 
 
 def test_a_claim_draws_its_parts_its_two_sides_or_its_runs(kept):

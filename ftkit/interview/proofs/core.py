@@ -5,9 +5,10 @@
 
 The bank states a claim (operator, number, unit, tolerance). A proof computes the left side in
 another way: counted by transformers or peft, measured in bytes by torch, simulated, or measured on
-the embedded model. A claim that holds must fail when its number is changed by a tenth or its
-comparison is reversed; `mutations` makes these changed claims, and a test checks every proof.
-`tests/interview/test_broken_proofs.py` breaks the work behind most of them and sees them fail.
+the embedded model. A comparison states between which factors its sides differ. A claim that holds
+must fail when its number is changed by a tenth or its comparison is reversed; `mutations` makes
+these changed claims, and a test checks every proof. `tests/interview/test_broken_proofs.py` breaks
+the work behind most of them and sees them fail.
 """
 
 from __future__ import annotations
@@ -20,15 +21,16 @@ from ftkit.base.errors import UserError
 from ftkit.base.formatting import clean, number
 from ftkit.interview.bank import StatedClaim
 from ftkit.interview.proofs.registry import PROOFS, Evidence, Proof
-from ftkit.lessons.claims import OPERATORS
 
 ONE_AT_A_TIME = threading.Lock()  # proofs share models, a tokenizer and torch's random state
-MIN_GAP = 0.05  # the sides of a comparison must differ by this fraction of the larger one
 
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
-    """`left op right`, and the sentence that states it. within: accepted relative error of "==".
+    """`left op right`, and the sentence that states it.
+
+    within: accepted relative error of "==". ratio: lowest and highest value of the side that is
+    claimed to be smaller, divided by the other one.
     """
 
     says: str
@@ -39,16 +41,18 @@ class Claim:
     within: float = 0.01
     evidence: Evidence | None = None
     kind: str = ""  # of its proof, see `registry.KINDS`
+    ratio: tuple[float, float] | None = None
 
     def holds(self) -> bool:
-        """Whether the claim is true, never for nan. < and > need a gap of 5 % of the larger one."""
+        """Whether it is true (never for nan)."""
         if not (math.isfinite(self.left) and math.isfinite(self.right)):
             return False
         if self.op in ("==", "!="):
             near = abs(self.left - self.right) <= self.within * abs(self.right)
             return near == (self.op == "==")
-        gap = abs(self.left - self.right) > MIN_GAP * max(abs(self.left), abs(self.right))
-        return gap and bool(OPERATORS[self.op](self.left, self.right))
+        small, large = (self.left, self.right) if self.op == "<" else (self.right, self.left)
+        low, high = self.ratio or (-math.inf, math.inf)
+        return small < large != 0 and low <= small / large <= high
 
     def mutations(self) -> list[Claim]:
         """False variants: the number 10 % up and down and "!=", or the comparison reversed."""
@@ -61,6 +65,7 @@ class Claim:
 
     def __repr__(self):
         sides = f"{number(self.left)} {self.op} {number(self.right)} {self.unit}".strip()
+        sides += f", {number(self.ratio[0])} to {number(self.ratio[1])} of it" if self.ratio else ""
         kind = f" ({self.kind})" if self.kind else ""
         return clean(f"{'✓' if self.holds() else '✗'} {self.says}: {sides}{kind}")
 
@@ -94,7 +99,8 @@ def prove(stated: StatedClaim, seed: int = 0) -> Claim:
     if right is None:
         raise ValueError(f"the proof {stated['proof']!r} has nothing to compare with")
     return Claim(stated["says"], float(evidence.left), stated["op"], float(right),
-                 stated["unit"], stated.get("within", 0.01), evidence, proof.kind)
+                 stated["unit"], stated.get("within", 0.01), evidence, proof.kind,
+                 tuple(stated["ratio"]) if "ratio" in stated else None)  # type: ignore[arg-type]
 
 
 def sides(says: str, op: str) -> tuple[str, str]:

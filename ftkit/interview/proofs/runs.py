@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -202,6 +203,21 @@ def noisy_lora(r: int) -> Recipe:
 noisy_full = noisy(learning_rate=1e-3)
 
 
+def on_wrong_answers(recipes: dict[str, Recipe]) -> Callable[[int], Evidence]:
+    """Compare two runs of `noisy` by their loss on the training records with wrong answers."""
+    from ftkit.evaluate.scoring import loss_on
+
+    def compute(seed):
+        clean = schema.records("tasks")[:48]
+        found = split_and_corrupt.corrupt(clean, "wrong", share=0.33, seed=seed)
+        wrong = [n for n, c in zip(found, clean, strict=True) if n["output"] != c["output"]]
+        bars = {label: loss_on(run_of(seed).model, encode(wrong)) if wrong else math.nan
+                for label, run_of in recipes.items()}
+        return Evidence(*bars.values(), bars=bars)
+
+    return compute
+
+
 def turning_point(run) -> tuple[float, int]:
     """The lowest val_loss of a run and the index of its row."""
     return min((row["val_loss"], i) for i, row in enumerate(run.rows) if "val_loss" in row)
@@ -239,8 +255,8 @@ learning_curve = compare("val_loss", {"384 records": amount(384), "96 records": 
 register(
     "run", trains=True,
     one_batch=before_after("val_loss", on_eight_records()),
-    capacity_noise=compare("loss", {"full": noisy_full, "LoRA r=1": noisy_lora(1)}),
-    rank_capacity=compare("loss", {"r=32": noisy_lora(32), "r=1": noisy_lora(1)}),
+    capacity_noise=on_wrong_answers({"full": noisy_full, "LoRA r=1": noisy_lora(1)}),
+    rank_capacity=on_wrong_answers({"r=32": noisy_lora(32), "r=1": noisy_lora(1)}),
     overfit_val=overfit_val,
     epochs_noise=overfit_val,
     learning_curve=learning_curve,
@@ -343,7 +359,7 @@ def dpo(seed) -> tuple[float, dict[str, tuple[float, float]]]:
     """Train ten steps of DPO at a high learning rate from the model tuned on all tasks.
 
     Returns the first loss, and a dict: chosen or rejected → mean log-probability of whole answers
-    (before, after).
+    (before, after), nan if the first loss is not that of a policy which equals its reference.
     """
     from ftkit.experiment.preferences import dpo_loss, log_probs
 
@@ -365,6 +381,8 @@ def dpo(seed) -> tuple[float, dict[str, tuple[float, float]]]:
         optimizer.step()
     with torch.no_grad():
         after = log_probs_of_answers(model).mean(1)
+        if not math.isclose(losses[0], math.log(2), rel_tol=1e-3):
+            after *= math.nan
     means = zip(reference.mean(1).tolist(), after.tolist(), strict=True)
     return losses[0], dict(zip(("chosen", "rejected"), means, strict=True))
 

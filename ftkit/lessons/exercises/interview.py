@@ -87,12 +87,15 @@ def _same(a, b) -> bool:
     if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
         return a.shape == b.shape and torch.allclose(a.double(), b.double(), 1e-4, 1e-6,
                                                      equal_nan=True)
-    if isinstance(a, bool | str) or isinstance(b, bool | str):
+    if isinstance(a, list | tuple) or isinstance(b, list | tuple):
+        return (isinstance(a, list | tuple) and isinstance(b, list | tuple) and len(a) == len(b)
+                and all(map(_same, a, b)))
+    if isinstance(a, bool | str | Exception) or isinstance(b, bool | str | Exception):
         return a == b
-    if isinstance(a, torch.Tensor | float | int) and isinstance(b, torch.Tensor | float | int):
+    try:
         return math.isclose(float(a), float(b), rel_tol=1e-4, abs_tol=1e-6)
-    return (isinstance(a, list | tuple) and isinstance(b, list | tuple) and len(a) == len(b)
-            and all(map(_same, a, b)))
+    except (TypeError, ValueError):  # not two numbers
+        return False
 
 
 def _short(value) -> str:

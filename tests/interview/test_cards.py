@@ -330,7 +330,7 @@ def test_undo_takes_back_what_a_rating_told_the_calibration(home):
     assert [row["right"] for row in predictions.calibration_rows()] == [0.0]
 
 
-def test_each_step_of_a_back_fits_on_a_screen_of_80_by_24():
+def test_each_step_of_a_back_fits_on_a_screen_of_80_by_24(home):
     for card in cards.deck():
         points = [f"  1  [1] {p.text}" for p in rubrics.points(card.question)]
         first, *more = card.steps("an answer of some words")

@@ -168,7 +168,9 @@ def win_rate(swapped: bool, pairs=200_000, bias=0.7) -> float:
     if not swapped:
         return 100 * first.mean()
     second = rng(1).random(pairs) >= bias  # A is shown second and wins
-    decided = first == second  # in some pairs, else the orders were not judged independently
+    decided = first == second
+    if not decided.any():
+        return math.nan  # the two orders were not judged independently
     return 100 * (decided.mean() * first[decided].mean() + 0.5 * (1 - decided.mean()))
 
 

@@ -78,6 +78,10 @@ def export(place):
     return ftkit("export", place / "adapter", place / "out")
 
 
+def gguf(place):
+    return ftkit("export", place / "adapter", place / "out-gguf")
+
+
 def torchrun(place):
     return ftkit("run", "--data", place / "data.jsonl", "--torchrun", place / "out", *RUN[:4],
                  *RUN[6:])
@@ -151,8 +155,8 @@ def panel(place):
 
 
 SCENARIOS = {each.__name__: each for each in (
-    run, interrupted, resume, export, torchrun, convert, lab, drill, interview, sheets, memory,
-    panel)}
+    run, interrupted, resume, export, gguf, torchrun, convert, lab, drill, interview, sheets,
+    memory, panel)}
 
 
 # ------------------------------------------------------------------------------ one trial

@@ -76,9 +76,11 @@ class Distillation(Objective):
             chosen, is_own = next(order), coin.random() < config.lmbda
             examples = [e for i in chosen for e in units[i]]
             if is_own:
-                _, examples = preferences.sample(
-                    student, run.tokenizer, [prompts[i] for i in chosen], limit,
-                    config.temperature)
+                # The driver of a run leaves this block if the first batch draws nothing.
+                with prepared.random:
+                    _, examples = preferences.sample(
+                        student, run.tokenizer, [prompts[i] for i in chosen], limit,
+                        config.temperature)
             batch = packed_batch.pack(examples, device)
             with torch.no_grad():
                 wanted = logits(teacher, batch)

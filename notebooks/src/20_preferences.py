@@ -16,7 +16,7 @@
 # - choose among DPO, IPO, KTO, ORPO, SimPO and the GRPO family;
 # - recognize over-optimization and reward hacking.
 #
-# *About 45 minutes. The code needs about a minute on two CPU cores. You need lessons
+# *About 100 minutes, or two sittings: DPO, then GRPO. The code needs about 90 seconds on two CPU cores. You need lessons
 # [04](04_instruction_tuning.ipynb) and [16](16_catastrophic_forgetting.ipynb).*
 
 # %%
@@ -128,7 +128,8 @@ from ftkit.inside import preferences
 
 setting = {"model": (sft.model, tokenizer), "data": pairs[:200], "val": asked, "probes": (),
            "eval_records": 30,
-           "metrics": {"exact": lambda model, tok: ft.exact_match(model, tok, asked)}}
+           "metrics": {"exact": lambda model, tok: ft.exact_match(model, tok, asked),
+                       "kl": lambda model, tok: preferences.kl(model, sft.model, tok, asked)}}
 lab = preferences.DPO(**setting)
 base = preferences.DPOConfig(beta=0.1, batch_size=8, max_steps=24, eval_steps=24)
 
@@ -162,8 +163,8 @@ guess.score(NAMES[direction(ends("DPO, 10 x", "exact"), ends("DPO", "exact"))])
 
 # %% [markdown]
 # This is **over-optimization** in its crudest form, by too high a learning rate: the loss on new pairs is
-# lower, and what we meant gets worse. That loss would choose the broken model. The accuracy would not (0.87
-# against 1.00); the next section shows what it misses. In real runs the text can stay fluent: quality rises, then
+# lower, and what we meant gets worse. Chosen by loss, the broken model would win. Chosen by accuracy it
+# would not, but accuracy has a blind spot of its own: see the next section. In real runs the text can stay fluent: quality rises, then
 # falls as the KL grows ([Rafailov et al. 2024](https://arxiv.org/abs/2406.02900)). Each p covers the seeds of this
 # stage, not another SFT model or other questions.
 #
@@ -207,22 +208,34 @@ ft.table([{"question": record["instruction"], "chosen": record["chosen"]}
 # %%
 # Learning rates: the better of 1e-4 and 3e-4 on validation pairs, tried before with one seed (at a
 # tie the lower one). 3e-4 is the edge of this grid: a higher one may be better. DPO is tried at
-# both rates. The betas are usual values; none was searched.
+# both rates, and at the higher one with two betas. The other betas are usual values.
 runs["DPO, 3 x"] = repeat(lab, base.but(learning_rate=3e-4))
+runs["DPO, 3 x, β 0.5"] = repeat(lab, base.but(learning_rate=3e-4, beta=0.5))
 runs["SFT"] = repeat(lab, base.but(loss_type="sft", learning_rate=3e-4))
 others = {"ipo": (0.1, 3e-4), "kto": (0.1, 1e-4), "simpo": (2.0, 1e-4), "orpo": (0.1, 3e-4)}
 for name, (beta, rate) in others.items():
     runs[name] = repeat(lab, base.but(loss_type=name, beta=beta, learning_rate=rate), seeds=[0])
 ft.scatter(runs, x="val_accuracy", y="exact", start=False, frontier=False)
 
+# %% [markdown]
+# How far did each go? `kl` is the KL to the SFT model in nats per answer (means over the seeds):
+
+# %%
+def means(name, *measures):
+    return {k: round(sum(ends(name, k)) / len(runs[name]), 2) for k in measures}
+
+
+ft.table([{"run": name} | means(name, "exact", "val_accuracy", "kl") for name in runs])
+
 # %%
 ft.expect(ends("SFT", "exact"), ">", ends("DPO, 3 x", "exact"), "SFT beats DPO at 3e-4")
+ft.expect(ends("SFT", "exact"), ">", ends("DPO, 3 x, β 0.5", "exact"), "also at β 0.5")
 verdict = ft.expect(ends("SFT", "exact"), ">", ends("DPO", "exact"),
                     "where the chosen answer is THE right one, imitation beats DPO")
 
 # %% [markdown]
-# No. DPO at 1e-4, KTO and SFT all rank the 30 new pairs right, with an exact match from 0.40 to 0.74. So accuracy
-# does not say how good the answers are. Here each question has one right answer, which imitation learns directly.
+# No. DPO at 1e-4, KTO and SFT rank the new pairs about equally well, and their exact match differs by far. So
+# accuracy does not say how good the answers are. Here each question has one right answer, which imitation learns directly.
 #
 # IPO, KTO, SimPO and ORPO have one seed each and two learning rates, so their order is not tested. ORPO, which
 # contains the SFT loss, ended near SFT. SimPO and ORPO rank without the reference: their accuracy is another
@@ -230,8 +243,7 @@ verdict = ft.expect(ends("SFT", "exact"), ">", ends("DPO", "exact"),
 #
 # ## At 135M
 #
-# Untouched, SmolLM2-135M-Instruct answers in sentences, so an exact match of 0, before training or after DPO,
-# says more about form than knowledge.
+# SmolLM2 answers in sentences, so its exact match of 0 is about form, not knowledge.
 
 # %%
 from ftkit.teaching import at_135m
@@ -325,6 +337,8 @@ short = preferences.GRPOConfig(learning_rate=2e-4, max_steps=14, eval_steps=14, 
                                max_completion_length=18)
 games = {"exact": repeat(preferences.GRPO(preferences.exact, **setting), short),
          "long": repeat(preferences.GRPO(long, **setting), short)}
+control = repeat(ft.Experiment(**setting),  # imitation: the same records, rate and steps
+                 ft.Config(learning_rate=2e-4, max_steps=14, eval_steps=14, batch_size=8))
 
 # %%
 before = games["exact"][0].before["exact"]
@@ -334,9 +348,12 @@ reward = {when: [run.rows[i]["reward"] for run in games["long"]]
 ft.expect(right["exact"], ">", before, "the honest reward: more sentences are right")
 ft.expect(reward["last step"], ">", reward["first step"], "the other reward rises too", paired=True)
 ft.expect(right["long"], "<", before, "but fewer sentences are right")
+ft.expect([run.after["exact"] for run in control], ">", right["exact"],
+          "the control: imitating the right answers beats GRPO")
 
 # %%
-ft.curves(games, "reward", "length")  # left: two different rewards on one axis
+# In "reward", two different rewards share an axis; "kl" is to the SFT model, in nats per answer.
+ft.curves(games, "reward", "length", "kl")
 
 # %%
 columns = {name: ft.answers(members[0].model, tokenizer, checked[:5], max_new_tokens=18)
@@ -345,9 +362,12 @@ ft.table([{"wanted": record["output"]} | {name: answers[i] for name, answers in 
           for i, record in enumerate(checked[:5])])
 
 # %% [markdown]
-# Only the honest reward brings right answers: 0.25 became 0.58, and 0.01 under the length reward. That policy
-# writes nearly to the limit of 18 tokens. The honest policy's wrong answers are strange too: all earn 0. (2M
-# model, 40 sentences, three seeds; no SFT control, no run at 135M.)
+# The honest reward brings right answers; under the length reward almost none is left, and the policy writes
+# nearly to the limit of 18 tokens. The honest policy's wrong answers are strange too: all earn 0.
+#
+# **The control wins.** Here the right answer can be written down, so imitating it takes fewer steps than
+# finding it by chance and being paid. GRPO earns its cost where nobody can write the answer, but a program can
+# check it. (2M model, 40 sentences, three seeds; no run at 135M.)
 #
 # A policy optimizes the reward you wrote, not the one you meant. This is **reward hacking**. Two
 # habits help: a measure that training never sees, and reading the answers that earn most. A KL penalty
@@ -498,8 +518,9 @@ ft.check("honest_reward", honest_reward)
 #
 # - DPO rewards the gap: watch chosen and rejected apart.
 # - A policy optimizes the reward you wrote.
-# - The claim fails: DPO at 10 x ranked 0.87 of the new pairs right, while exact match fell from 0.27 to
-#   0.13. The length reward nearly doubled; almost no answer stayed right.
+# - The claim fails: DPO at 10 x ranked most new pairs right, while fewer answers were. The length reward
+#   nearly doubled; almost no answer stayed right.
+# - Where right answers can be written down, imitation won against DPO and against GRPO: run it as a control.
 #
 # In the package: [preference_losses.py](../ftkit/experiment/preference_losses.py).
 # Next: [21 the interview clinic](21_interview_clinic.ipynb).

@@ -333,7 +333,7 @@ class GRPO(Objective):
         return run, prepared
 
     def training_rows(self, run, prepared, measure, begin=None):
-        dead = True
+        dead = all(row["dead"] == 1 for row in run.rows)  # of an interrupted run
         for row in super().training_rows(run, prepared, measure, begin):
             dead = dead and row["dead"] == 1
             yield row

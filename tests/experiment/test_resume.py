@@ -1,5 +1,6 @@
 """A run that was killed goes on, and its curve is that of a run that was never interrupted."""
 
+import itertools
 import json
 import os
 import random
@@ -158,6 +159,22 @@ def test_other_objectives_go_on_to_the_same_curve(name):
     shared = {"reward", "kl", "entropy", "length", "margin"} & again.rows[0].keys()
     assert shared and all(a[key] == pytest.approx(b[key], abs=1e-6) for key in shared
                           for a, b in zip(again.rows, whole.rows, strict=True))
+
+
+def test_a_resumed_run_remembers_that_its_rewards_differed():
+    calls = itertools.count()
+
+    def reward(answer, record):  # differs in the first two steps, of four answers each
+        call = next(calls)
+        return float(call % 2) if call <= 8 else 0.0
+
+    lab = preferences.GRPO(reward, data="to_past", probes=(), eval_records=4)
+    part = lab.run(max_steps=3, batch_size=2, num_generations=2, max_completion_length=4,
+                   live=False, save_steps=0, on_row=interrupt_at(2))
+    assert [row["dead"] for row in part.rows] == [0, 0]
+    again = lab.resume(part.id)
+    assert again.rows[-1]["dead"] == 1
+    assert not any("nothing was learned" in note for note in again.notes)
 
 
 # --------------------------------------------------------------------------- the command line

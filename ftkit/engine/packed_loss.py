@@ -148,7 +148,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             total, grad = _loss_and_gradient(hidden, low, targets)
             ctx.save_for_backward(grad, hidden, low)
             return total
-        total = torch.zeros((), device=hidden.device)
+        total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         d_hidden = torch.empty_like(hidden)
         d_weight = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
         for start in range(0, len(targets), chunk):

@@ -391,7 +391,8 @@ class GRPO(Objective):
                 texts, examples = sample(model, run.tokenizer, [prompts[i] for i in repeated],
                                          prepared.max_answer_tokens, config.temperature)
                 earned = torch.tensor([rewards.rate(self.reward, text, self.train[i])
-                                       for text, i in zip(texts, repeated, strict=True)])
+                                       for text, i in zip(texts, repeated, strict=True)],
+                                      dtype=torch.float32)
                 earned = earned.view(len(chosen), -1).to(device)
                 other, old, is_rloo = initial_scores(examples), None, config.loss_type == "rloo"
                 seen = {"reward": earned.mean().item(),

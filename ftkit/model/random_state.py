@@ -10,6 +10,8 @@ Two kinds of draws cannot be given one: dropout inside torch's own attention (an
 operations), and draws on a GPU. For them `own` becomes the global state, for the operation or for
 the block, and other runs wait meanwhile. A draw of yours in another thread at that very time is not
 kept apart, nor is `torch.manual_seed` heard inside the block: draw from a `torch.Generator` there.
+While transformers builds a model in 16 bits, that is torch's default dtype in all threads, so code
+that a run calls names the dtype of the tensors it makes.
 """
 
 from __future__ import annotations

@@ -47,7 +47,8 @@ KINDS = {
     "dropout, recomputed": lambda: sft({**DROPOUT, "gradient_checkpointing": True}),
     "dropout, packed": lambda: sft({**DROPOUT, "packing": True, "max_length": 64}),
     "noise": lambda: sft({"method": "full", "neftune_noise_alpha": 5.0}),
-    "metric": lambda: sft(DROPOUT, metrics={"drawn": lambda *_: float(torch.rand(()))}),
+    "metric": lambda: sft(DROPOUT, metrics={
+        "drawn": lambda *_: float(torch.rand((), dtype=torch.float32))}),
     "DPO": dpo,
     "GRPO": grpo,
 }

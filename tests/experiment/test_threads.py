@@ -3,6 +3,7 @@ their random numbers alone."""
 
 import itertools
 import random
+import shutil
 import sys
 import threading
 
@@ -205,6 +206,22 @@ def test_a_run_of_a_panel_and_a_cell_do_not_notice_each_other(what, alone):
     of_main, made = in_panel(what, "dropout")
     assert same(made, expected)
     assert of_main is True if what != "a run" else same(of_main, of_cell)
+
+
+def test_two_threads_that_load_models_find_them_whole(tmp_path):
+    folders = [shutil.copytree(loading.tiny_path(), tmp_path / name) for name in ("one", "other")]
+    found = []
+
+    def load(folder):
+        for _ in range(5):
+            found.append(loading.load(str(folder))[0].get_input_embeddings().weight.std() > 0)
+
+    threads = [threading.Thread(target=load, args=(folder,)) for folder in folders]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 10 and all(found)
 
 
 @pytest.mark.seeds

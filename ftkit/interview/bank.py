@@ -11,8 +11,6 @@ only a person can judge the answer. `measured_here` is what the proofs show on t
 A card with a `number` or a `choice` is judged. All others ask for recall: say it, then look.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import difflib
 import functools

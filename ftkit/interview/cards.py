@@ -13,8 +13,6 @@ A learner's own cards are lines of `home()/cards.jsonl`:
     {"id": "states-7b", "back": "The answer to this card of the bank, in my own words."}
 """
 
-from __future__ import annotations
-
 import csv
 import dataclasses
 import io

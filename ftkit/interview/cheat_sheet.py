@@ -1,8 +1,6 @@
 """The cheat sheet: one printed page a topic, with its formulas and the questions of the bank; its
 numbers are computed while it is written."""
 
-from __future__ import annotations
-
 import tempfile
 from pathlib import Path
 

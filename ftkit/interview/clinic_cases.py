@@ -8,8 +8,6 @@ the few recorded runs of SmolLM2-135M. Logs of "out of memory" are computed with
 `sent.made` says which.
 """
 
-from __future__ import annotations
-
 import copy
 import dataclasses
 import functools

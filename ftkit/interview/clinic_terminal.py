@@ -1,7 +1,5 @@
 """`ftkit drill --clinic`: cases of the clinic in a plain terminal."""
 
-from __future__ import annotations
-
 from ftkit.base.errors import UserError
 from ftkit.interview.clinic_round import Round, Visit
 from ftkit.interview.typed_lines import Ask, read_line, say

@@ -3,8 +3,6 @@
 One text field takes a number (a reading), the name of a cause or words of it, or a key, then Enter.
 """
 
-from __future__ import annotations
-
 import ipywidgets as W
 
 from ftkit.interview.clinic_round import Round

@@ -6,8 +6,6 @@
 A candidate's code runs in a process of its own, so that an endless loop ends with the time limit.
 """
 
-from __future__ import annotations
-
 import functools
 import json
 import re

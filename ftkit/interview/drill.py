@@ -1,7 +1,5 @@
 """`ft.drill`: flash cards, a mock interview or the clinic in a notebook."""
 
-from __future__ import annotations
-
 from ftkit.interview import flashcards, interview_widget
 
 

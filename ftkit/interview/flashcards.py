@@ -6,8 +6,6 @@ moves to a second field for the confidence, which is no drop-down because Jupyte
 keys, and the focus, away from one. Proofs run in their own thread.
 """
 
-from __future__ import annotations
-
 import base64
 import threading
 

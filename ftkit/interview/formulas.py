@@ -5,8 +5,6 @@
 `formulas.jsonl` has the formulas by topic; a test computes those that have an example.
 """
 
-from __future__ import annotations
-
 import functools
 import re
 

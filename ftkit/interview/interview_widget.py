@@ -4,8 +4,6 @@ A small field takes keys, which its hint names; each has a button too. An area b
 answer or the code. Tab moves between them.
 """
 
-from __future__ import annotations
-
 import html
 import threading
 from pathlib import Path

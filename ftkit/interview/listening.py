@@ -7,8 +7,6 @@ Words are compared without their endings. A point is heard where the answer has 
 its key terms. A typed answer supports a ticked point if it shares one of them.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Sequence
 

@@ -6,8 +6,6 @@ The causes are those of the clinic, with a few that only other programs have. Th
 never settings; their thresholds were chosen on the logs of tests/logs that are not held out.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from pathlib import Path

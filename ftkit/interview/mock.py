@@ -9,8 +9,6 @@ the code), design (a problem of 35 minutes or more) and story (your own experien
 in `home()/interviews/TIME/answers.md`, next to the report.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import random
 import re

@@ -1,7 +1,5 @@
 """`ftkit drill --interview`: the mock interview in a plain terminal."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from ftkit.interview import coding

@@ -4,8 +4,6 @@
     judge("about 6.74*16", 107.8, "GB")  (True, "right: 107.8 GB")
 """
 
-from __future__ import annotations
-
 import ast
 import math
 import operator

@@ -4,8 +4,6 @@ Everything is read from the learner's own logs: exercises and guesses from `prog
 that are due from `drill.jsonl`.
 """
 
-from __future__ import annotations
-
 import re
 from datetime import UTC, datetime
 from typing import NamedTuple

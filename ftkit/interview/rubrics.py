@@ -6,8 +6,6 @@
 `rubrics.jsonl` has the rubrics of all other questions.
 """
 
-from __future__ import annotations
-
 import functools
 from typing import NamedTuple
 

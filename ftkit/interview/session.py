@@ -5,8 +5,6 @@
 The widget (`flashcards`) and the terminal (`terminal`) both show a Session.
 """
 
-from __future__ import annotations
-
 import random
 import zlib
 from collections.abc import Callable

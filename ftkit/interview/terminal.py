@@ -1,7 +1,5 @@
 """`ftkit drill`: the cards, the mock interview and the proofs in a plain terminal."""
 
-from __future__ import annotations
-
 import sys
 import time
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Reading and printing lines in a plain terminal: drill, mock interview and clinic."""
 
-from __future__ import annotations
-
 import select
 import shutil
 import sys

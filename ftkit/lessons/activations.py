@@ -7,8 +7,6 @@
     largest_batch(config, budget)          by simulation
 """
 
-from __future__ import annotations
-
 import bisect
 import copy
 from collections.abc import Callable

@@ -6,8 +6,6 @@
 The verdict is computed from the recorded numbers each time, by the test of `ft.expect`.
 """
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 

@@ -5,8 +5,6 @@
 prints ✓ solved, ✗ and the failing case, or ○ not solved yet, and never stops Run All.
 """
 
-from __future__ import annotations
-
 import dis
 import functools
 import inspect

@@ -5,8 +5,6 @@
 An unmet claim is printed and does not stop Restart & Run All.
 """
 
-from __future__ import annotations
-
 import math
 import operator
 import os

@@ -4,8 +4,6 @@ Terms are in `glossary.md`, one line each: the term, the lesson that introduces 
 brackets, and one or two sentences.
 """
 
-from __future__ import annotations
-
 import difflib
 import functools
 import re

@@ -5,8 +5,6 @@ controls are a second output. `finish` replaces them by the guess alone: the res
 cell that scores it, so that a page that was executed gives nothing away under its question.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Callable

@@ -15,8 +15,6 @@ Their texts are in `exercises/lesson_NN.md`, one section for each exercise:
     ```
 """
 
-from __future__ import annotations
-
 import dataclasses
 import difflib
 import re

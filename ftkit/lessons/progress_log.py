@@ -3,8 +3,6 @@
     progress_log.add("check", name="lora_params", state="solved"); progress_log.entries()
 """
 
-from __future__ import annotations
-
 import json
 import math
 import time

@@ -3,8 +3,6 @@
     terms("The labels were shifted twice")        # frozenset({'label', 'shift', 'twice'})
 """
 
-from __future__ import annotations
-
 import functools
 import re
 

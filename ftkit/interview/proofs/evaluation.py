@@ -1,7 +1,5 @@
 """Proofs about metrics, statistics, mixtures and preferences: counted or simulated, seeded."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Proofs about adapters and AdamW's steps: what peft and torch do to the embedded model."""
 
-from __future__ import annotations
-
 import copy
 import functools
 from typing import Any

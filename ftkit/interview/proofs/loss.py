@@ -1,7 +1,5 @@
 """Proofs about the loss, the mask, templates, packing, schedules and what backward keeps."""
 
-from __future__ import annotations
-
 import functools
 import math
 import warnings

@@ -1,7 +1,5 @@
 """Proofs about bytes, operations and GPUs: counted on real shapes, measured by torch, simulated."""
 
-from __future__ import annotations
-
 import copy
 import functools
 import math

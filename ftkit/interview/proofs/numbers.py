@@ -1,7 +1,5 @@
 """Proofs about number formats: spacing, rounding, underflow, NF4 as bitsandbytes stores it."""
 
-from __future__ import annotations
-
 import torch
 
 from ftkit.interview.proofs.memory import GB, nf4_bits, nf4_bytes_7b, normal, parameters_7b

@@ -11,8 +11,6 @@
 The first argument says what a proof is, one of KINDS.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
 from typing import Any

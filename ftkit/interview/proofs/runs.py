@@ -5,8 +5,6 @@ A recipe is a function from a seed to a finished Run, such as `full(learning_rat
 lesson runs these) and were also seen to hold with 100, 101 and 102.
 """
 
-from __future__ import annotations
-
 import copy
 import functools
 import math

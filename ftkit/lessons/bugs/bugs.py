@@ -3,8 +3,6 @@
     BUGS["pad_is_eos"].what; BUGS["pad_is_eos"].function      # in place of STAGES["collate"]
 """
 
-from __future__ import annotations
-
 import copy
 import dataclasses
 from collections.abc import Callable

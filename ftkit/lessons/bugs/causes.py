@@ -6,8 +6,6 @@ Each cause is defined once: bugs of code in `bugs`, wrong settings and the other
 interview clinic in `ftkit.interview`.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import math

@@ -7,8 +7,6 @@ pipeline itself is correct: a test compares its losses with `engine.packed_loss`
     trained = train(STAGES, seed=0); measure(trained, STAGES)
 """
 
-from __future__ import annotations
-
 import copy
 import dataclasses
 import functools

@@ -4,8 +4,6 @@
     to_bf16(x, draw=generator)       # up or down at random, right on average
 """
 
-from __future__ import annotations
-
 import torch
 
 from ftkit.base import machine

@@ -4,8 +4,6 @@ Hu et al. 2021, arXiv:2106.09685: a frozen weight W gets the update (lora_alpha 
 has shape (r, in) and B (out, r). B starts at zero, so the adapted model starts as the base model.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

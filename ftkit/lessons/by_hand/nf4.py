@@ -8,8 +8,6 @@ The weights of a block are divided by their largest absolute value and then repl
 of 16 levels between -1 and 1, the code book.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import statistics

@@ -1,7 +1,5 @@
 """IA3 and DoRA from scratch, as in lesson 03; tests compare them with peft's layers."""
 
-from __future__ import annotations
-
 
 def ia3_forward(x, W, scale, on_input: bool):
     """The output (n, d_out) of the frozen weight W (d_out, d_in) with IA3, for x (n, d_in).

@@ -4,8 +4,6 @@ It rises linearly over `warmup` steps; the last of them and the next step have t
 transformers the first step of a warm-up has learning rate 0.)
 """
 
-from __future__ import annotations
-
 import math
 
 

@@ -1,7 +1,5 @@
 """Checks that several lessons share. Each returns None or a message for the learner."""
 
-from __future__ import annotations
-
 from collections.abc import Collection
 
 from ftkit.lessons.checks import near

@@ -6,8 +6,6 @@ that names it. A candidate is compared with the solution in `interview.md` on ea
 the mistaken solutions gives what the candidate gives on all cases, its sentence is told.
 """
 
-from __future__ import annotations
-
 import copy
 import functools
 import math

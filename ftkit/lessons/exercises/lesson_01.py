@@ -1,7 +1,5 @@
 """Lesson 01, full fine-tuning."""
 
-from __future__ import annotations
-
 import math
 from types import SimpleNamespace
 

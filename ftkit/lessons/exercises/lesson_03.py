@@ -1,7 +1,5 @@
 """Lesson 03, the PEFT family."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from ftkit.lessons.checks import exercise

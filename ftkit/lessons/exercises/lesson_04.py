@@ -1,7 +1,5 @@
 """Lesson 04, instruction tuning."""
 
-from __future__ import annotations
-
 import math
 
 from ftkit.lessons.checks import exercise, near

@@ -1,7 +1,5 @@
 """Lesson 05, templates, special tokens, packing."""
 
-from __future__ import annotations
-
 from ftkit.lessons.checks import exercise
 
 BOS, EOS = 1, 2

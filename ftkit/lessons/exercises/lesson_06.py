@@ -1,7 +1,5 @@
 """Lesson 06, domain adaptation."""
 
-from __future__ import annotations
-
 import math
 import statistics
 

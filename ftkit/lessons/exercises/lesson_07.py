@@ -1,7 +1,5 @@
 """Lesson 07, the learning rate."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 

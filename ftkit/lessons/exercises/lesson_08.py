@@ -1,7 +1,5 @@
 """Lesson 08, batch, accumulation, epochs, warm-up, decay, clipping."""
 
-from __future__ import annotations
-
 import math
 
 from ftkit.lessons.checks import exercise, near

@@ -1,7 +1,5 @@
 """Lesson 09, where the memory goes."""
 
-from __future__ import annotations
-
 from ftkit.lessons.checks import exercise, near
 from ftkit.lessons.exercises._common import check_number
 

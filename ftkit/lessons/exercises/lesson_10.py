@@ -1,7 +1,5 @@
 """Lesson 10, quantization and QLoRA."""
 
-from __future__ import annotations
-
 from ftkit.lessons.checks import exercise
 from ftkit.lessons.exercises._common import check_number
 

@@ -1,7 +1,5 @@
 """Lesson 11, activations and checkpointing."""
 
-from __future__ import annotations
-
 from ftkit.lessons.checks import exercise, near
 
 

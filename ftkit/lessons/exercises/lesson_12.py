@@ -1,7 +1,5 @@
 """Lesson 12, floating point."""
 
-from __future__ import annotations
-
 from ftkit.lessons.checks import exercise, near
 
 

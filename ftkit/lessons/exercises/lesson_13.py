@@ -1,7 +1,5 @@
 """Lesson 13, ZeRO and FSDP."""
 
-from __future__ import annotations
-
 from ftkit.lessons.checks import exercise, near
 
 

@@ -1,7 +1,5 @@
 """Lesson 16, catastrophic forgetting."""
 
-from __future__ import annotations
-
 from ftkit.lessons.checks import exercise
 
 # ----------------------------------------------------------------------------- with_replay

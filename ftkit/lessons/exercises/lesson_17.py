@@ -1,7 +1,5 @@
 """Lesson 17, overfitting."""
 
-from __future__ import annotations
-
 import math
 
 from ftkit.lessons.checks import exercise

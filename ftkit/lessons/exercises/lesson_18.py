@@ -1,7 +1,5 @@
 """Lesson 18, data quality."""
 
-from __future__ import annotations
-
 from ftkit.lessons.checks import exercise, near
 
 

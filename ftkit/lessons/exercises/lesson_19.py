@@ -1,7 +1,5 @@
 """Lesson 19, multi-task mixing."""
 
-from __future__ import annotations
-
 import math
 
 from ftkit.lessons.checks import exercise, near

@@ -1,7 +1,5 @@
 """Lesson 20, preferences and rewards."""
 
-from __future__ import annotations
-
 import math
 
 from ftkit.lessons.checks import exercise, near

@@ -1,7 +1,5 @@
 """Lesson 21, interview clinic."""
 
-from __future__ import annotations
-
 import math
 
 from ftkit.lessons.checks import exercise, near

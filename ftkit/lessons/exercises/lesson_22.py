@@ -1,7 +1,5 @@
 """Lesson 22, the what-if lab."""
 
-from __future__ import annotations
-
 import math
 import statistics
 

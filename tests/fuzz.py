@@ -76,7 +76,7 @@ def jsonl(folder):
         path.write_bytes(raw)
         found = audit.check(path)
         assert found["rows"] >= len({e["row"] for e in found["errors"]}) - 1
-        schema.records(path)
+        assert len(schema.records(path)) == found["rows"]
 
     return seeds, read
 

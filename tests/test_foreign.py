@@ -1,7 +1,5 @@
-"""What a new user brings along: an Alpaca file, a chat, a CSV called .jsonl, a large file, Chinese
-with emoji. Each is trained on or told exactly; the large one within twice its size of memory."""
+"""What a new user brings along: a table of pandas, a large file, Chinese with emoji."""
 
-import csv
 import json
 import os
 import random
@@ -11,66 +9,13 @@ import sys
 
 import pytest
 
-from ftkit.cli import main
-
 TOPICS = ["the tides", "a refund", "bread", "Vienna", "the moon", "a contract", "tea", "rust"]
-
-
-@pytest.fixture
-def home(tmp_path, monkeypatch):
-    monkeypatch.setenv("FTKIT_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
-
-
-@pytest.fixture
-def train(home, capsys):
-    def run(path, *options):
-        status = main.main(["run", "--data", str(path), "--max-steps", "3", "--json", *options])
-        out, err = capsys.readouterr()
-        return status, json.loads(out) if out.startswith("{") else out, err
-
-    return run
 
 
 def rows(n=40):
     return [{"instruction": f"Say something about {t} in {i} words.", "input": "",
              "output": f"Here are {i} words about {t}."}
             for i in range(n) for t in [TOPICS[i % len(TOPICS)]]]
-
-
-def finished(result):
-    status, made, err = result
-    assert status == 0, err
-    assert made["history"][-1]["loss"] > 0
-    return made
-
-
-def test_an_alpaca_file_as_published_is_one_array(tmp_path, train):
-    path = tmp_path / "alpaca_data.json"
-    path.write_text(json.dumps(rows(), indent=4), "utf-8")
-    made = finished(train(path))
-    assert made["data"]["rows"] + made["data"]["validation_rows"] == len(rows())
-
-
-def test_a_chat_file_is_trained_on_its_assistant(tmp_path, train):
-    path = tmp_path / "chat.jsonl"
-    path.write_text("".join(json.dumps({"messages": [
-        {"role": "system", "content": "Be brief."}, {"role": "user", "content": r["instruction"]},
-        {"role": "assistant", "content": r["output"]}, {"role": "user", "content": "More?"},
-        {"role": "assistant", "content": "No."}]}) + "\n" for r in rows()), "utf-8")
-    finished(train(path))
-
-
-def test_a_csv_called_jsonl_is_reported_by_line_and_what_to_do(tmp_path, train, home):
-    path = tmp_path / "mine.jsonl"
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, ["instruction", "input", "output"])
-        writer.writeheader()
-        writer.writerows(rows())
-    status, _, err = train(path)
-    assert status == 2 and "mine.jsonl" in err and "line 1" in err and "CSV" in err
-    assert "Traceback" not in err and not (home / "runs").exists()
-    finished(train(path.rename(tmp_path / "mine-new.csv")))
 
 
 def test_a_table_of_pandas_trains_as_the_same_records_do(home):
@@ -85,13 +30,14 @@ def test_a_table_of_pandas_trains_as_the_same_records_do(home):
     assert [row["loss"] for row in of_table.rows] == [row["loss"] for row in of_list.rows]
 
 
-def test_chinese_with_emoji_is_trained_on_and_answered(tmp_path, train):
+def test_chinese_with_emoji_is_trained_on(tmp_path, home, ftkit):
     path = tmp_path / "中文 😀.jsonl"
     path.write_text("".join(json.dumps({
         "instruction": f"请用一句话介绍{t}。", "input": f"第{i}次 🙏",
         "output": f"{t}很好 👍🏽，谢谢你！"}, ensure_ascii=False) + "\n"
         for i in range(40) for t in [["茶", "月亮", "合同", "面包"][i % 4]]), "utf-8")
-    finished(train(path))
+    status, out, err = ftkit("run", "--data", path, "--max-steps", 3, "--json")
+    assert status == 0 and json.loads(out)["history"][-1]["loss"] > 0, err
 
 
 def measured(arguments, home) -> tuple[int, str, int]:

@@ -24,12 +24,6 @@ HEAVY = {"transformers", "peft", "bitsandbytes", "matplotlib", "pandas", "ipywid
 # --------------------------------------------------------------------------------- importing
 
 
-def test_import_ftkit_loads_nothing_heavy():
-    code = "import sys, ftkit; print(*sorted(name.partition('.')[0] for name in sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert not HEAVY & set(done.stdout.split())
-
-
 def test_the_names_a_lesson_starts_with_load_no_heavy_module_but_torch():
     code = ("import sys, ftkit as ft; ft.setup; ft.records; ft.Config; ft.Experiment; ft.Run; "
             "ft.predict; ft.expect; ft.check; "

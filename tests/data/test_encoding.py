@@ -13,7 +13,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from ftkit.data import audit, encoding, schema, templates
+from ftkit.data import audit, encoding, schema
 
 CHATML = (
     "{% for m in messages %}{% if loop.first and m['role'] != 'system' %}"
@@ -279,14 +279,6 @@ def test_chat_ids_are_those_of_apply_chat_template(tokenizer):
     assert encoding.prompt_ids(ONE, tokenizer) == asked
 
 
-def test_the_mask_is_transformers_assistant_mask_where_the_template_marks_it():
-    tokenizer = byte_tokenizer(CHATML_MARKED)
-    theirs = tokenizer.apply_chat_template(TALK["messages"], return_dict=True,
-                                           return_assistant_tokens_mask=True)
-    ours = encoding.encode(TALK, tokenizer)
-    assert theirs["assistant_masks"] == [int(x != -100) for x in ours["labels"]]
-
-
 def test_an_answer_that_already_ends_in_eos_gets_no_second_one():
     tokenizer = byte_tokenizer()
     example = encoding.encode(ONE | {"output": "5<|im_end|>"}, tokenizer)
@@ -313,12 +305,6 @@ def test_eos_ids_are_the_end_of_turn_and_what_the_model_names():
     assert encoding.eos_ids(tokenizer) == {end, start}
     assert encoding.eos_ids(tokenizer, model) == {end, start, 7}
     assert encoding.eos_ids(byte_tokenizer()) == {end}
-
-
-def test_the_input_of_an_instruction_is_never_left_out():
-    for tokenizer in TOKENIZERS.values():
-        for template in TEMPLATES:
-            assert "2 3" in text_of(tokenizer, encoding.prompt_ids(ONE, tokenizer, template))
 
 
 def test_a_question_alone_is_enough_to_ask():
@@ -374,7 +360,10 @@ def test_a_conversation_that_the_template_rejects_is_reported_by_line(tmp_path):
     ("chat", "no chat template"), ("llama", "expected chat, alpaca"), ("{instruction}", "output"),
     ("{output} {output}", "output"), ("{instruction} {output} {extra}", "extra"),
     ("{output", "not valid"), ("{output!r}", "output"), ("{instruction!r}{output}", "!r"),
-    ("{instruction:>999999999}{output}", ":>999999999"),
+    ("{instruction:>999999999}{output}", ":>999999999"), ("{output:>9}", "output"),
+    ("{instruction:.1}{output}", "."), ("{instruction.upper}{output}", "."), ("{output}}", "."),
+    ("{instruction[0]}{output}", "."), ("{0}{output}", "."), ("{}{output}", "."),
+    ("{{output}}", "."),
 ])
 def test_a_template_that_cannot_work_is_reported(template, word):
     with pytest.raises(ValueError, match=word):
@@ -587,18 +576,6 @@ def test_the_inspector_takes_ids_that_are_no_tokens_and_bytes_of_a_character():
     ids = [*tokenizer("😀")["input_ids"], 10**6, -1]
     view = encoding.show_batch([{"input_ids": ids, "labels": ids}], tokenizer)
     assert "[id 1000000]" in repr(view) and "\ufffd" not in repr(view) and view._repr_html_()
-
-
-# ------------------------------------------------------------------------------------- speed
-
-
-def test_segments_join_to_the_whole_text():
-    for template in (CHATML, WITH_BOS):
-        tokenizer = byte_tokenizer(template)
-        (line, bare), = templates.segments([TALK], tokenizer, None)
-        assert "".join(text for text, _ in line) == tokenizer.apply_chat_template(
-            TALK["messages"], tokenize=False)
-        assert not bare and [text for text, loss in line if loss][0].strip() == "Yo<|im_end|>"
 
 
 # ------------------------------------------------------------------------- large data

@@ -45,10 +45,6 @@ def same(found: dict, wanted: dict) -> bool:
     return {name: found.get(name) for name in wanted} == wanted
 
 
-def test_there_are_at_least_sixty_foreign_files_of_different_names():
-    assert len({case.name for case in foreign_data.CASES}) == len(foreign_data.CASES) >= 60
-
-
 @pytest.mark.parametrize("case", foreign_data.CASES, ids=lambda case: case.name)
 def test_a_foreign_file_is_read_or_its_message_followed_makes_it_work(case, tmp_path, follow):
     if any(word in case.name for word in NEEDS):
@@ -274,23 +270,6 @@ def test_rows_in_memory_with_tools_name_the_function_that_writes_them_as_text():
     assert schema.records(records) == records
 
 
-# ------------------------------------------------------------------------------- loss
-
-
-@pytest.mark.heavy
-@pytest.mark.parametrize("template", ["chat", "alpaca"])
-def test_an_answer_of_weight_0_is_read_and_not_trained_on(template):
-    from ftkit.model import loading
-
-    tokenizer = loading.load_tokenizer("tiny")
-    talk = [USER, BOT | {"content": "Wrong."}, USER, BOT | {"content": "Right."}]
-    whole = encoding.encode({"messages": talk}, tokenizer, template=template)
-    talk[1] = talk[1] | {"weight": 0}
-    weighted = encoding.encode({"messages": talk}, tokenizer, template=template)
-    trained = tokenizer.decode([t for t in weighted["labels"] if t != encoding.NO_LOSS])
-    assert weighted["input_ids"] == whole["input_ids"]
-    assert "Right." in trained and "Wrong." not in trained
-    assert "Wrong." in tokenizer.decode([t for t in whole["labels"] if t != encoding.NO_LOSS])
 
 
 @pytest.mark.heavy

@@ -1,14 +1,7 @@
-"""300 hostile cases over data, models and adapters, those of `test_template_limits` included.
-
-Each is refused in a sentence, is in the notes, or changes nothing. None is silent, none ends in
-another exception, none runs for ever.
-"""
+"""Hostile records and files: each is refused in a sentence, is in the notes, or changes nothing."""
 
 import itertools
 import json
-import math
-import os
-import shutil
 
 import pytest
 
@@ -53,10 +46,6 @@ FILES = {
        for kind in ("json", "jsonl", "txt", "csv") for code in (
            "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be")},
 }
-LETTERS = ["{output!r}", "{output!s}", "{output:>9}", "{output:>999999999}",
-           "{instruction!a}{output}", "{instruction:.1}{output}",
-           "{instruction.upper}{output}", "{instruction[0]}{output}",
-           "{output}{output}", "{0}{output}", "{}{output}", "{{output}}", "{output", "{output}}"]
 
 
 def outcome(read) -> str:
@@ -93,74 +82,3 @@ def test_a_file_of_which_a_part_would_be_lost_is_refused(name, tokenizer, tmp_pa
     (tmp_path / file).write_bytes(content if isinstance(content, bytes) else content.encode())
     assert outcome(lambda: encoding.encode_all(
         schema.records(tmp_path / file), tokenizer)) == "refused"
-
-
-@pytest.mark.parametrize("template", LETTERS)
-def test_a_format_string_that_changes_texts_is_refused(template, tokenizer):
-    assert outcome(lambda: encoding.encode_all([ASKED], tokenizer, template=template)) == "refused"
-
-
-# ----------------------------------------------------------------------------- models, adapters
-
-CONFIG = [(name, value) for name, values in {
-    "attention_dropout": (-1, 1, 2, math.nan), "return_dict": (False,),
-    "eos_token_id": ("x", ["x"]),
-    "bos_token_id": ({},), "pad_token_id": ("x",), "attn_implementation": ("a/b", "a/b:c"),
-    "_attn_implementation": ("a/b",), "auto_map": ({"AutoModelForCausalLM": "x.Y"},),
-    "hidden_size": (0, -1, 1.5, 10**12, "x", None), "num_hidden_layers": (0, -1, 10**9, True),
-    "vocab_size": (0, -5, 10**12, "x"), "num_attention_heads": (0, -1, "x"),
-    "max_position_embeddings": (0, -1, "x"), "model_type": (None, 3, "x", "bert"),
-    "architectures": (["LlamaForSequenceClassification"], ["T5ForConditionalGeneration"]),
-    "text_config": ("x", [1]),
-    "quantization_config": ("x", {"quant_method": "x"}, [1]), "is_encoder_decoder": (True,),
-}.items() for value in values]
-ADAPTER = [(name, value) for name, values in {
-    "r": (0, -1, 3, "x"), "lora_alpha": (math.nan, math.inf), "peft_type": (None, "x", 3),
-    "target_modules": ([], ["x"], "x("), "base_model_name_or_path": (None, 3, "", "/x/y", "x"),
-    "alora_invocation_tokens": ([1],),
-}.items() for value in values]
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    """The embedded model, and an adapter on it."""
-    import peft
-
-    from ftkit.model import loading
-
-    place = tmp_path_factory.mktemp("good")
-    model, tokenizer = loading.load("tiny")
-    made = peft.get_peft_model(model, peft.LoraConfig(r=2, target_modules=["q_proj"],
-                                                      task_type="CAUSAL_LM"))
-    loading.save(made, tokenizer, place / "adapter")
-    shutil.copytree(loading.tiny_path(), place / "model")
-    return place
-
-
-@pytest.mark.parametrize("kind, name, value", [
-    *(("model", *case) for case in CONFIG), *(("adapter", *case) for case in ADAPTER)])
-def test_a_config_that_describes_another_model_is_refused(kind, name, value, folders, tmp_path):
-    from ftkit.model import export, loading
-
-    shutil.copytree(folders / kind, tmp_path / "x", copy_function=os.link)
-    path = tmp_path / "x" / ("config.json" if kind == "model" else "adapter_config.json")
-    content = json.loads(path.read_bytes()) | {name: value}
-    path.unlink()
-    path.write_text(json.dumps(content))
-    try:
-        if name == "auto_map":  # the model is one of transformers, so no code is needed
-            loading.load(str(path.parent))
-            return
-        loading.check(str(path.parent))
-        export.export(path.parent, tmp_path / "out")
-    except UserError as error:
-        assert str(error) and not (tmp_path / "out").exists()
-    else:
-        raise AssertionError(f"{name} {value} was accepted")
-
-
-def test_there_are_three_hundred_cases():
-    from test_template_limits import HOSTILE
-
-    assert len(PLACES) * len(ODD) + len(FILES) + len(LETTERS) + len(CONFIG) + len(ADAPTER) + len(
-        HOSTILE) >= 300

@@ -1,10 +1,9 @@
-"""What is trained on, in records of other tools: 32 marked by hand, 240 by a second implementation.
+"""What is trained on, in records of other tools, marked by hand.
 
 The tokenizer has an id for each byte, and the letters <S> <U> <A> <E> <T> as special tokens. In the
 marked texts, [ ] are around what is trained on.
 """
 
-import gzip
 import itertools
 import json
 
@@ -133,51 +132,6 @@ def test_what_a_template_does_not_write_is_in_the_notes(tokenizer):
         "the field score", "the field messages.reasoning_content", "the field messages.name"]
     with pytest.raises(UserError, match="tool calls are not supported"):
         encoding.encode_all([talk(U, A, tools=[TOOL])], tokenizer, template="plain")
-
-
-# ------------------------------------------------------------ against a second implementation
-
-
-def plain(turns, system, off) -> str:
-    """The marked text of [(question, answer), ...]; `off`: answers that are not trained on."""
-    text = f"<S>{system}<E>" if system else ""
-    for k, (question, answer) in enumerate(turns):
-        text += f"<U>{question}<E><A>" + (f"{answer}<E>" if k in off else f"[{answer}<E>]")
-    return text
-
-
-WRITE = {
-    "a.jsonl": lambda records: "".join(json.dumps(r) + "\n" for r in records).encode(),
-    "a.json": lambda records: json.dumps(records, indent=1).encode(),
-    "b.json": lambda records: json.dumps({"data": records, "meta": {"data": [1]}}).encode(),
-    "a.jsonl.gz": lambda records: gzip.compress(WRITE["a.jsonl"](records)),
-}
-NAMES = [("messages", "role", "content", "user", "assistant", "system"),
-         ("conversations", "from", "value", "human", "gpt", "system"),
-         ("conversation", "role", "content", "human", "bot", "developer")]
-FLAGS = [None, ("weight", 0, 1), ("train", False, True), ("training", False, True),
-         ("loss", False, True)]
-PLACES = [None, "message", "system", "system_prompt"]
-SHAPES = [*itertools.product(WRITE, NAMES, FLAGS, PLACES)]
-
-
-def test_two_hundred_and_forty_files_are_read_as_a_second_implementation_reads_them(
-        tokenizer, tmp_path):
-    for i, (name, (field, who, what, user, bot, first), flag, place) in enumerate(SHAPES):
-        turns = [(f"q{i}{k} é", f"a{i}{k}\n") for k in range(1 + i % 3)]
-        off = {0} if flag and len(turns) > 1 else set()
-        said = [{who: first, what: "be é"}] if place == "message" else []
-        for k, (question, answer) in enumerate(turns):
-            said += [{who: user, what: question}, {who: bot, what: answer} | (
-                {flag[0]: flag[1] if k in off else flag[2]} if flag else {})]
-        record = {field: said} | ({place: "be é"} if place and place != "message" else {})
-        path = tmp_path / f"{i}-{name}"
-        path.write_bytes(WRITE[name]([record, record]))
-        found = encoding.encode_all(schema.records(path), tokenizer)
-        wanted = plain(turns, "be é" if place else "", off)
-        assert [marked(e, tokenizer) for e in found.examples] == [wanted] * 2, SHAPES[i]
-        assert not found.notes
-    assert len(SHAPES) == 240
 
 
 def test_a_run_names_in_its_notes_what_it_did_not_read_and_keeps_special_tokens_on_request(home):

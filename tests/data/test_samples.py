@@ -142,18 +142,6 @@ def test_facts_of_the_real_world_are_true():
     assert world.agree(white, "house") == "blanche" and world.agree(white, "dog") == "blanc"
 
 
-def test_a_table_never_answers_a_question_in_two_ways():
-    import world
-
-    for table in (world.COUNTRIES, world.ANIMALS, world.PAST_TENSES, world.PLURALS, world.JOBS,
-                  world.COLORS_OF, world.MATERIALS, world.TOOLS, world.FRENCH_NOUNS,
-                  world.CATEGORY_OF):
-        repeated = [k for k, n in Counter(row[0] for row in table).items() if n > 1]
-        assert not repeated, repeated
-    words = Counter(word for row in world.OPPOSITES for word in row)
-    assert max(words.values()) == 1
-
-
 def test_sums_kept_out_of_the_corpus_are_in_no_task():
     import facts
     import world
@@ -239,19 +227,6 @@ def test_the_sample_data_stays_small():
     assert sum(path.stat().st_size for path in DATA.rglob("*") if path.is_file()) < 7e6
 
 
-@pytest.mark.heavy
-def test_datasets_reads_the_files_as_they_are(tmp_path):
-    datasets = pytest.importorskip("datasets")
-    for name in ("tasks", "general", "preferences"):
-        files = {s: str(DATA / f"{name}.{s}.jsonl") for s in ("train", "test")}
-        loaded = datasets.load_dataset("json", data_files=files, cache_dir=str(tmp_path))
-        assert loaded["test"].num_rows == len(read(f"{name}.test.jsonl"))
-        assert loaded["test"][0] == read(f"{name}.test.jsonl")[0]
-    for name in ("dirty.train.jsonl", "probes.jsonl"):
-        loaded = datasets.load_dataset("json", data_files=str(DATA / name), cache_dir=str(tmp_path))
-        assert loaded["train"].num_rows == len(read(name))
-
-
 # ---- the embedded base
 
 
@@ -280,13 +255,6 @@ def test_the_prompt_is_a_prefix_of_the_whole_and_the_answer_reads_as_in_running_
         assert ids[0].count(tokenizer.bos_token_id) == 1 and ids[0][0] == tokenizer.bos_token_id
         in_text = tokenizer(" " + answer, add_special_tokens=False).input_ids
         assert ids[1][len(ids[0]):] == in_text + [tokenizer.eos_token_id]
-
-
-def test_the_base_fits_into_the_package():
-    assert (TINY / "model.safetensors").stat().st_size <= 15e6
-    config = json.loads((TINY / "config.json").read_text())
-    assert config["architectures"] == ["LlamaForCausalLM"]
-    assert not (TINY / "state.pt").exists()
 
 
 @pytest.mark.heavy

@@ -32,10 +32,6 @@ def write(path, rows, end="\n"):
 # ------------------------------------------------------------------------------ what is refused
 
 
-def test_there_are_at_least_forty_malformed_files_with_different_names():
-    assert len({case.name for case in malformed.CASES}) == len(malformed.CASES) >= 40
-
-
 @pytest.mark.parametrize("case", malformed.CASES, ids=lambda case: case.name)
 def test_a_malformed_file_is_refused_in_one_sentence_with_file_and_line(case, tmp_path):
     path = case.write(tmp_path)
@@ -47,26 +43,19 @@ def test_a_malformed_file_is_refused_in_one_sentence_with_file_and_line(case, tm
     assert [word for word in case.words if word not in text] == []
     assert text.isprintable() and len(text.replace(str(path.parent), "")) < len(where) + 330
     assert caught.value.path == path and caught.value.problems[0].row == case.line
-
-
-@pytest.mark.parametrize("case", malformed.CASES, ids=lambda case: case.name)
-def test_check_reports_the_same_problem_without_raising(case, tmp_path):
-    path = case.write(tmp_path)
-    with pytest.raises(schema.DataError) as caught:
-        schema.records(path)
     report = json.loads(json.dumps(audit.check(path)))
     assert report["errors"] == [p._asdict() for p in caught.value.problems]
 
 
 def test_every_bad_record_is_in_problems_and_the_sentence_counts_the_others(tmp_path):
     rows = [GOOD, GOOD | {"output": ""}, GOOD, GOOD | {"output": 3}, GOOD | {"instruction": None}]
-    with pytest.raises(schema.DataError, match=r"\(and 2 more problems; run `ftkit check "):
-        schema.records(write(tmp_path / "a.jsonl", rows))
-    try:
-        schema.records(tmp_path / "a.jsonl")
-    except schema.DataError as error:
-        found = [(p.row, p.field) for p in error.problems]
+    path = write(tmp_path / "a.jsonl", rows)
+    with pytest.raises(schema.DataError) as caught:
+        schema.records(path)
+    found = [(p.row, p.field) for p in caught.value.problems]
     assert found == [(2, "output"), (4, "output"), (5, "instruction")]
+    assert str(caught.value).endswith(f"(and 2 more problems; run `ftkit check {path}`)")
+    assert caught.value.message(advice=False).endswith("(and 2 more problems)")
 
 
 @pytest.mark.parametrize("value", ["\x1b[2J\x07" * 300, "𝓍" * 3000, ["<script>" * 500], 10**300,
@@ -90,27 +79,6 @@ def test_a_file_name_with_control_characters_is_shown_escaped(tmp_path):
     with pytest.raises(schema.DataError) as caught:
         schema.records(path)
     assert "a\\nb\\x1b.jsonl line 1" in str(caught.value) and str(caught.value).isprintable()
-
-
-def test_random_damage_to_a_file_is_read_or_reported_never_a_crash(tmp_path):
-    rng = random.Random(0)
-    line = json.dumps(GOOD | {"output": "é€😀 " * 3}, ensure_ascii=False)
-    whole = f"{line}\n{line}\n{line}\n".encode()
-    path = tmp_path / "a.jsonl"
-    refused = 0
-    for _ in range(400):
-        cut = bytearray(whole)
-        for _ in range(rng.randint(1, 3)):
-            at = rng.randrange(len(cut))
-            cut[at : at + rng.randint(0, 9)] = bytes(rng.choices(range(256), k=rng.randint(0, 4)))
-        path.write_bytes(bytes(cut))
-        report = audit.check(path)
-        try:
-            assert len(schema.records(path)) == report["rows"]
-        except schema.DataError as error:
-            refused += 1
-            assert str(error).isprintable() and report["errors"]
-    assert refused > 200
 
 
 def test_paths_that_are_no_files_are_reported(tmp_path):
@@ -454,11 +422,3 @@ def test_a_large_file_trains_exactly_as_a_small_one(large, home, monkeypatch):
         lab = Experiment(data=large, probes={"own": large})
         losses.append(lab.run(max_steps=2, batch_size=4, seed=3).rows[-1]["loss"])
     assert isinstance(lab.train, schema.LargeFile) and losses[0] == losses[1]
-
-
-def test_an_error_of_many_problems_gives_its_message_without_the_advice(tmp_path):
-    path = write(tmp_path / "a.jsonl", [GOOD | {"output": ""}] * 3)
-    with pytest.raises(schema.DataError) as caught:
-        schema.records(path)
-    assert str(caught.value).endswith(f"(and 2 more problems; run `ftkit check {path}`)")
-    assert caught.value.message(advice=False).endswith("(and 2 more problems)")

@@ -4,6 +4,7 @@ Each case is the embedded model, or an adapter on it, with one thing wrong.
 """
 
 import json
+import math
 import os
 import shutil
 
@@ -179,6 +180,13 @@ CONFIGS = [
     ("a_tuple_is_returned", fields(return_dict=False), "return_dict is false; expected true"),
     ("hub_kernel", fields(attn_implementation="someone/kernel"), "does not run code from the hub"),
     ("eos_a_text", fields(eos_token_id="</s>"), "eos_token_id is '</s>'; expected a token's id"),
+    *((f"{name}_{value}", fields(**{name: value}), ".") for name, values in {
+        "attention_dropout": (-1, 1, math.nan), "eos_token_id": (["x"],), "bos_token_id": ({},),
+        "pad_token_id": ("x",), "_attn_implementation": ("a/b",), "hidden_size": (-1, 1.5, 10**12),
+        "num_hidden_layers": (0, -1, True), "vocab_size": (0, -5, 10**12, "x"),
+        "num_attention_heads": (0, -1, "x"), "max_position_embeddings": (0, -1, "x"),
+        "model_type": (None, 3, "x"), "text_config": ([1],), "quantization_config": ("x", [1]),
+    }.items() for value in values),
 ]
 ONLY_BUILT = [  # found when the model is built, which check does not do
     ("heads_do_not_divide", fields(num_attention_heads=5, num_key_value_heads=5, head_dim=...),
@@ -211,6 +219,9 @@ ADAPTERS = [
     ("peft_type_missing", fields(AC, peft_type=...), "has no peft_type"),
     ("peft_type_unknown", fields(AC, peft_type="LORRA"), "supports:? .*LORA"),
     ("rank_other", fields(AC, r=5), "does not fit its base.*(shape|size)"),
+    *((f"{name}_{value}", fields(AC, **{name: value}), ".") for name, values in {
+        "r": (0, -1, "x"), "target_modules": ([], "x("),
+        "base_model_name_or_path": (None, 3, "")}.items() for value in values),
     ("fits_nothing", fields(AC, target_modules=["no_such_layer"]), "does not fit its base"),
     ("adapter_a_pickle", lambda folder: (folder / AW).rename(folder / "adapter_model.bin"),
      "pickle"),

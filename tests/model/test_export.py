@@ -184,33 +184,12 @@ def broken(folder, tmp_path, **changes):
     return out
 
 
-@pytest.mark.parametrize("changes, words", [
-    ({"base_model_name_or_path": ...}, "has no base_model_name_or_path"),
-    ({"base_model_name_or_path": "no-such-model"}, "no model 'no-such-model'"),
-    ({"base_model_name_or_path": 7}, "has no base_model_name_or_path"),
-    ({"peft_type": ...}, "has no peft_type"),
-    ({"peft_type": "LORRA"}, "supports:? .*LORA"),
-    ({"r": 5}, "does not fit its base"),
-    ({"target_modules": ["no_such_layer"]}, "does not fit its base"),
-])
-def test_a_broken_adapter_is_reported_with_a_readable_message(trained, tmp_path, changes, words):
-    with pytest.raises(ValueError, match=words):
-        ft.load(str(broken(trained("lora")[1], tmp_path, **changes)))
-
-
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_merge_that_is_not_finite_is_not_exported(trained, tmp_path, dtype):
     out = broken(trained("lora")[1], tmp_path, lora_alpha=float("nan"))
     with pytest.raises(ValueError, match="merged: .* are nan or infinite"):
         export(out, tmp_path / "merged", dtype)
     assert not (tmp_path / "merged").exists()
-
-
-def test_a_pickled_adapter_is_refused(trained, tmp_path):
-    out = broken(trained("lora")[1], tmp_path)
-    (out / adapter_folder.WEIGHTS).rename(out / "adapter_model.bin")
-    with pytest.raises(ValueError, match="pickle"):
-        ft.load(str(out))
 
 
 def test_an_adapter_of_tiny_is_found_by_name_on_another_machine(trained, tmp_path):

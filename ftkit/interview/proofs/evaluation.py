@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable
 
 import numpy
+import sacrebleu
 import torch
 from torch.nn.functional import cross_entropy, logsigmoid
 
@@ -22,16 +23,6 @@ def rng(seed=0):
 # --------------------------------------------------------------------------- likelihood
 
 
-@proof("arithmetic")
-def perplexity_2():
-    return cross_entropy(logits_with_loss(2.0, 50), torch.zeros(50, dtype=torch.long)).exp()
-
-
-@proof("arithmetic")
-def bits_per_byte():
-    return perplexity.bits_per_byte([perplexity.Score([2.0] * 10_000, words=1, bytes=42_000)])
-
-
 DOCUMENTS = [perplexity.Score([4.0] * 10, 10, 10), perplexity.Score([2.0] * 990, 990, 990)]
 
 
@@ -43,12 +34,6 @@ def corpus_ppl():
         return math.nan  # ftkit's own perplexity is another one
     return Evidence(whole, bars={"all tokens": whole,
                                  "mean of documents": perplexity.mean_of_texts(DOCUMENTS)})
-
-
-@proof("run")
-def confidence_costs():
-    logits, labels = next_tokens()
-    return cross_entropy(3 * logits, labels), cross_entropy(logits, labels)
 
 
 # ------------------------------------------------------------------------------ metrics
@@ -66,26 +51,6 @@ def percent_equal(pairs, equal: Callable[[str, str], bool]) -> float:
 
 def squad_equal(answer: str, reference: str) -> bool:
     return metrics.squad_em(answer, [reference])
-
-
-@proof("count")
-def normalizer_matters():
-    return percent_equal(MORE_PAIRS, squad_equal), percent_equal(MORE_PAIRS, str.__eq__)
-
-
-@proof("count")
-def bleu_corpus():
-    import sacrebleu
-
-    return sacrebleu.corpus_bleu(ANSWERS, [REFERENCES]).score
-
-
-@proof("count")
-def bleu_mean():
-    import sacrebleu
-
-    return sum(sacrebleu.sentence_bleu(answer, [reference]).score
-               for answer, reference in zip(ANSWERS, REFERENCES, strict=True)) / len(ANSWERS)
 
 
 @proof("count")
@@ -119,29 +84,11 @@ def calibration_gap():
 
 
 @proof("simulation")
-def half_width():
-    means = rng().binomial(50, 0.7, 200_000) / 50
-    return 100 * 1.96 * means.std()
-
-
-@proof("simulation")
 def power_items():
     n, generator = 3547, rng()
     a, b = (generator.binomial(n, p, 100_000) / n for p in (0.70, 0.73))
     spread = ((a * (1 - a) + b * (1 - b)) / n) ** 0.5
     return 100 * ((b - a) / spread > 1.96).mean()
-
-
-@proof("count")
-def sign_test():
-    heads = [sum(coins) for coins in itertools.product((0, 1), repeat=14)]
-    return 2 * sum(n >= 10 for n in heads) / len(heads)
-
-
-@proof("count")
-def pass_at_5():
-    draws = list(itertools.combinations(range(10), 5))
-    return sum(min(draw) < 3 for draw in draws) / len(draws)
 
 
 @proof("simulation")
@@ -182,17 +129,6 @@ def grams(text: str, n=13) -> set:
     return set(metrics.ngrams([w.strip(",;.?").lower() for w in text.split()], n))
 
 
-@proof("count")
-def paraphrase_grams():
-    return 100 * len(grams(PARAPHRASE) - grams(ITEM)) / len(grams(PARAPHRASE))
-
-
-@proof("count")
-def copy_grams():
-    copied = "Solve this: " + ITEM + "?"
-    return len(grams(copied) & grams(ITEM)), len(grams(PARAPHRASE) & grams(ITEM))
-
-
 @proof("simulation")
 def split_leak():
     """Percentage of the test records whose question is also in training, when records are split
@@ -218,18 +154,15 @@ def draw_counts(weights, draws=1_105_000):
     return rng().multinomial(draws, weights / weights.sum())
 
 
+def percentages(counts):
+    return 100 * counts / counts.sum()
+
+
 @proof("simulation")
 def mix_t2():
-    counts = draw_counts([size**0.5 for size in SIZES])
-    percent = [100 * count / counts.sum() for count in counts]
+    percent = percentages(draw_counts([size**0.5 for size in SIZES]))
     return Evidence(percent[2], bars={
         f"{size:,} records": part for size, part in zip(SIZES, percent, strict=True)})
-
-
-@proof("simulation")
-def mix_cap():
-    counts = draw_counts([min(size, 2**17) for size in SIZES])
-    return 100 * counts[2] / counts.sum()
 
 
 # --------------------------------------------------------------------------- preferences
@@ -244,17 +177,6 @@ def minimized(start, loss: Callable, steps: int, lr: float):
         loss(x).backward()
         optimizer.step()
     return x.detach()
-
-
-@proof("arithmetic")
-def grpo_advantage():
-    return preference_losses.advantages(torch.tensor([[1.0, 0, 0, 1, 0, 0, 0, 0]])).max()
-
-
-@proof("simulation")
-def dead_groups():
-    right = rng().random((200_000, 8)) < 0.9
-    return 100 * (right.all(1) | ~right.any(1)).mean()
 
 
 @proof("simulation")
@@ -314,19 +236,6 @@ def elo_gap():
 NOTHING_SUPERVISED = torch.full((6,), -100)
 
 
-@proof("count")
-def nan_batch():
-    losses = [cross_entropy(torch.randn(6, 9), NOTHING_SUPERVISED) for _ in range(8)]
-    return 100 * sum(bool(loss.isnan()) for loss in losses) / 8
-
-
-@proof("count")
-def zero_batch():
-    losses = [cross_entropy(torch.randn(6, 9), NOTHING_SUPERVISED, reduction="sum")
-              / max(1, int((NOTHING_SUPERVISED != -100).sum())) for _ in range(8)]
-    return 100 * sum(loss == 0.0 for loss in losses) / 8
-
-
 @proof("arithmetic")
 def l2sp_start():
     """Gradients of ftkit's L2-SP and of weight decay (L2 toward zero) at the start of a run."""
@@ -337,21 +246,52 @@ def l2sp_start():
     return weight.grad.norm(), decay.norm()
 
 
-def dpo_margin():
-    """DPO loss after the chosen answer gained 5 nats and the rejected one lost 5, at beta 0.1."""
-    reference = torch.tensor([[-20.0], [-30.0]])
-    return preference_losses.sigmoid(reference + torch.tensor([[5.0], [-5.0]]), reference, 0.1)[0]
-
-
 register(
     "arithmetic",
+    perplexity_2=lambda: cross_entropy(logits_with_loss(2.0, 50),
+                                       torch.zeros(50, dtype=torch.long)).exp(),
+    bits_per_byte=lambda: perplexity.bits_per_byte(
+        [perplexity.Score([2.0] * 10_000, words=1, bytes=42_000)]),
     mean_ppl=lambda: perplexity.mean_of_texts(DOCUMENTS),
     macro_f1=lambda: metrics.macro_f1([0] * 100, [0] * 95 + [1] * 5),
-    dpo_margin=dpo_margin,
+    grpo_advantage=lambda: preference_losses.advantages(
+        torch.tensor([[1.0, 0, 0, 1, 0, 0, 0, 0]])).max(),
+    # The chosen answer has gained 5 nats and the rejected one has lost 5; beta is 0.1.
+    dpo_margin=lambda: preference_losses.sigmoid(
+        torch.tensor([[-15.0], [-35.0]]), torch.tensor([[-20.0], [-30.0]]), 0.1)[0],
 )
 
-register("simulation", judge_swapped=lambda: win_rate(True),
-         judge_fixed=lambda: (win_rate(False), win_rate(True)),
-         mix_epochs=lambda: draw_counts([size**0.5 for size in SIZES])[2] / SIZES[2])
+register(
+    "simulation",
+    half_width=lambda: 100 * 1.96 * (rng().binomial(50, 0.7, 200_000) / 50).std(),
+    judge_swapped=lambda: win_rate(True),
+    judge_fixed=lambda: (win_rate(False), win_rate(True)),
+    mix_epochs=lambda: draw_counts([size**0.5 for size in SIZES])[2] / SIZES[2],
+    # Groups of eight answers, each right in nine of ten cases, that are all right or all wrong.
+    dead_groups=lambda: 100 * numpy.isin((rng().random((200_000, 8)) < 0.9).mean(1), (0, 1)).mean(),
+    mix_cap=lambda: percentages(draw_counts([min(size, 2**17) for size in SIZES]))[2],
+)
 
-register("count", squad_joins=lambda: percent_equal(PAIRS, squad_equal))
+register(
+    "count",
+    squad_joins=lambda: percent_equal(PAIRS, squad_equal),
+    normalizer_matters=lambda: (percent_equal(MORE_PAIRS, squad_equal),
+                                percent_equal(MORE_PAIRS, str.__eq__)),
+    bleu_corpus=lambda: sacrebleu.corpus_bleu(ANSWERS, [REFERENCES]).score,
+    bleu_mean=lambda: numpy.mean([sacrebleu.sentence_bleu(answer, [reference]).score for
+                                  answer, reference in zip(ANSWERS, REFERENCES, strict=True)]),
+    sign_test=lambda: 2 * numpy.mean([
+        sum(coins) >= 10 for coins in itertools.product((0, 1), repeat=14)]),
+    pass_at_5=lambda: numpy.mean([
+        min(draw) < 3 for draw in itertools.combinations(range(10), 5)]),
+    paraphrase_grams=lambda: 100 * len(grams(PARAPHRASE) - grams(ITEM)) / len(grams(PARAPHRASE)),
+    copy_grams=lambda: (len(grams(f"Solve this: {ITEM}?") & grams(ITEM)),
+                        len(grams(PARAPHRASE) & grams(ITEM))),
+    nan_batch=lambda: 100 * cross_entropy(torch.randn(6, 9), NOTHING_SUPERVISED).isnan().float(),
+    zero_batch=lambda: 100.0 * bool(
+        cross_entropy(torch.randn(6, 9), NOTHING_SUPERVISED, reduction="sum")
+        / (NOTHING_SUPERVISED != -100).sum().clamp(min=1) == 0),
+)
+
+register("run", confidence_costs=lambda: tuple(
+    cross_entropy(factor * next_tokens()[0], next_tokens()[1]) for factor in (3, 1)))

@@ -8,7 +8,7 @@ import torch
 import transformers
 
 from ftkit.data import encoding, schema
-from ftkit.interview.proofs.memory import ALL, llama, project
+from ftkit.interview.proofs.memory import ALL, llama, project, with_adapter
 from ftkit.interview.proofs.registry import proof, register
 
 
@@ -35,12 +35,10 @@ def logits_of(model, batch=None):
 
 def adapted(**config):
     """A fresh copy of the embedded model with a peft adapter."""
-    import peft
-
     options = {"r": 8, "lora_alpha": 16, "target_modules": "all-linear"} | config
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return peft.get_peft_model(copy.deepcopy(base()[0]), peft.LoraConfig(**options))
+        return with_adapter(base()[0], **options)
 
 
 def trainable():
@@ -76,12 +74,6 @@ def distance(parameters: dict, start: dict) -> float:
 
 
 # ------------------------------------------------------------------------------- adapters
-
-
-@proof("run")
-def first_gradients():
-    by_name = gradients(adapted())
-    return 100 * sum(bool(g.abs().max() > 0) for g in by_name.values()) / len(by_name)
 
 
 @proof("run")
@@ -123,50 +115,6 @@ def merge_error():
     return float((after - before).norm()), float((before - base()[3]).norm())
 
 
-def trainable_parameters(config, model=None) -> int:
-    import peft
-
-    peft_model = peft.get_peft_model(copy.deepcopy(model or llama(1)), config)
-    return peft_model.get_nb_trainable_parameters()[0]
-
-
-@proof("count")
-def ia3_count():
-    import peft
-
-    return 32 * trainable_parameters(peft.IA3Config(
-        target_modules=["k_proj", "v_proj", "down_proj"], feedforward_modules=["down_proj"]))
-
-
-@proof("count")
-def prompt_count():
-    import peft
-
-    return trainable_parameters(
-        peft.PromptTuningConfig(num_virtual_tokens=20, task_type="CAUSAL_LM"))
-
-
-@proof("count")
-def dora_extra():
-    """Extra magnitudes of DoRA in millions: counted at a quarter of the width, times 4 x 32."""
-    import peft
-
-    narrow = transformers.LlamaForCausalLM(transformers.LlamaConfig(
-        hidden_size=1024, intermediate_size=2752, num_attention_heads=8, num_hidden_layers=1,
-        vocab_size=8))
-    with_dora, without = (
-        trainable_parameters(peft.LoraConfig(r=8, target_modules=project(ALL), use_dora=dora),
-                             narrow) for dora in (True, False))
-    return 4 * 32 * (with_dora - without) / 1e6
-
-
-@proof("run")
-def dora_start():
-    # Attention of this model has rows of zeros, whose direction DoRA cannot divide out.
-    mlp = adapted(use_dora=True, target_modules=["gate_proj", "up_proj", "down_proj"])
-    return logits_of(mlp).norm() / base()[3].norm()
-
-
 @proof("count")
 def pissa_base():
     start = dict(base()[0].named_parameters())
@@ -180,25 +128,12 @@ def pissa_base():
     return drift("pissa"), drift(True)
 
 
-@proof("run")
-def frozen_rows():
-    of_lora, of_full = gradients(adapted()), gradients(trainable())
-    return (norm(g for name, g in of_lora.items() if "embed" in name),
-            float(of_full["model.embed_tokens.weight"].norm()))
-
-
 @proof("count")
 def tied_matrices():
     model = copy.deepcopy(base()[0])
     model.resize_token_embeddings(len(base()[1]) + 4)
     ends = (model.get_input_embeddings().weight, model.get_output_embeddings().weight)
     return len({w.data_ptr() for w in ends})
-
-
-@proof("run")
-def same_choice():
-    logits = base()[3]
-    return 100 * (logits.argmax(-1) == (logits / 2).argmax(-1)).float().mean()
 
 
 # -------------------------------------------------------------------------- AdamW's steps
@@ -221,10 +156,39 @@ def first_step(scale=1.0, clip: float | None = None) -> float:
     return float(torch.cat(moves).mean()) / 1e-4
 
 
-register("count", scale_64=lambda: scaling(False), scale_rs=lambda: scaling(True))
+def dora_parameters(use_dora: bool) -> int:
+    """Trainable parameters of one layer at a quarter of the width of a 7B."""
+    narrow = transformers.LlamaForCausalLM(transformers.LlamaConfig(
+        hidden_size=1024, intermediate_size=2752, num_attention_heads=8, num_hidden_layers=1,
+        vocab_size=8))
+    return with_adapter(narrow, r=8, target_modules=project(ALL),
+                        use_dora=use_dora).get_nb_trainable_parameters()[0]
+
+
+register(
+    "count",
+    scale_64=lambda: scaling(False),
+    scale_rs=lambda: scaling(True),
+    ia3_count=lambda: 32 * with_adapter(
+        llama(1), "IA3Config", target_modules=["k_proj", "v_proj", "down_proj"],
+        feedforward_modules=["down_proj"]).get_nb_trainable_parameters()[0],
+    prompt_count=lambda: with_adapter(
+        llama(1), "PromptTuningConfig", num_virtual_tokens=20,
+        task_type="CAUSAL_LM").get_nb_trainable_parameters()[0],
+    # Magnitudes in millions: four times those of a quarter of the width, in 32 layers.
+    dora_extra=lambda: 4 * 32 * (dora_parameters(True) - dora_parameters(False)) / 1e6,
+)
 
 register(
     "run",
+    first_gradients=lambda: 100 * torch.stack([
+        g.abs().max() > 0 for g in gradients(adapted()).values()]).float().mean(),
+    # Attention of this model has rows of zeros, whose direction DoRA cannot divide out.
+    dora_start=lambda: logits_of(adapted(use_dora=True, target_modules=[
+        "gate_proj", "up_proj", "down_proj"])).norm() / base()[3].norm(),
+    frozen_rows=lambda: (norm(g for name, g in gradients(adapted()).items() if "embed" in name),
+                         gradients(trainable())["model.embed_tokens.weight"].norm()),
+    same_choice=lambda: 100 * (base()[3].argmax(-1) == (base()[3] / 2).argmax(-1)).float().mean(),
     adam_first_step=lambda: first_step(),
     adam_scale_free=lambda: first_step(100.0) / first_step(),
     clip_first_step=lambda: first_step(clip=0.01) / first_step(),

@@ -38,13 +38,6 @@ def logits_with_loss(loss: float, n: int, vocabulary: int = 1000):
     return logits
 
 
-@proof("run")
-def same_loss():
-    model, _, batch, _ = base()
-    with torch.no_grad():
-        return cross_entropy(*next_tokens()) / model(**batch).loss
-
-
 @proof("count")
 def mask_focus():
     texts = encode(schema.records("general", "validation")[:8])
@@ -67,18 +60,18 @@ def answer_share():
     return 100 * view.supervised / view.tokens
 
 
+def loss_of(**changed):
+    """The loss of the model on the batch of `base`, with some of it changed."""
+    model, _, batch, _ = base()
+    with torch.no_grad():
+        return model(**batch | changed).loss
+
+
 def shifted(labels: torch.Tensor) -> torch.Tensor:
     """Labels moved one position to the left, although the model shifts them itself."""
     twice = torch.full_like(labels, -100)
     twice[:, :-1] = labels[:, 1:]
     return twice
-
-
-@proof("run")
-def double_shift():
-    model, _, batch, _ = base()
-    with torch.no_grad():
-        return model(**batch | {"labels": shifted(batch["labels"])}).loss, model(**batch).loss
 
 
 @proof("count")
@@ -116,16 +109,6 @@ def micro_batch_losses(total: int | None = None) -> list:
                                 num_items_in_batch=total) for loss, n in MICRO_BATCHES]
 
 
-@proof("arithmetic")
-def accumulation_right():
-    return sum(micro_batch_losses(total=100))
-
-
-@proof("arithmetic")
-def accumulation_wrong():
-    return sum(micro_batch_losses()) / len(MICRO_BATCHES)
-
-
 @proof("run")
 def accumulation_gradient():
     """Compare the gradients of ftkit's update from four micro-batches of unequal token counts
@@ -147,18 +130,6 @@ def accumulation_gradient():
 def tokens_vary():
     counts = [supervised(examples(256)[i:i + 16]) for i in range(0, 256, 16)]
     return max(counts), min(counts)
-
-
-@proof("count")
-def effective_batch():
-    """Records of an epoch divided by its optimizer steps, when 64 ranks share the records."""
-    config, records = Config(batch_size=1, gradient_accumulation_steps=2, epochs=1), range(12_800)
-    return len(records) / loop.steps_in(config, len(records[0::64]))
-
-
-@proof("count")
-def alpaca_steps():
-    return 3 * len(torch.utils.data.DataLoader(range(52_002), batch_size=8 * 4 * 4))
 
 
 @proof("arithmetic")
@@ -204,6 +175,11 @@ def end_labels(by_id: bool) -> float:
 
 register(
     "count",
+    head_share=lambda: ((base()[2]["labels"] != -100).sum(), base()[2]["labels"].numel()),
+    alpaca_steps=lambda: 3 * len(torch.utils.data.DataLoader(range(52_002), batch_size=8 * 4 * 4)),
+    # Records of an epoch by its optimizer steps, when 64 ranks share the records.
+    effective_batch=lambda: 12_800 / loop.steps_in(
+        Config(batch_size=1, gradient_accumulation_steps=2, epochs=1), 12_800 // 64),
     half_the_steps=lambda: loop.steps_in(Config(batch_size=32), 4000),
     end_masked=lambda: 100 - end_labels(True),
     end_trained=lambda: (end_labels(False), end_labels(True)),
@@ -211,6 +187,8 @@ register(
 
 register(
     "arithmetic",
+    accumulation_right=lambda: sum(micro_batch_losses(total=100)),
+    accumulation_wrong=lambda: sum(micro_batch_losses()) / len(MICRO_BATCHES),
     cosine_mean=lambda: 100 * schedule_mean(1000),
     drift_bound=lambda: 2e-5 * 1219 * schedule_mean(1219),
 )
@@ -334,12 +312,6 @@ def head_gradients(only_supervised: bool) -> dict:
     return gradients(model, cross_entropy(model.lm_head(hidden), labels))
 
 
-@proof("count")
-def head_share():
-    labels = base()[2]["labels"]
-    return (labels != -100).sum(), labels.numel()
-
-
 @proof("simulation")
 def flash_exact():
     q, k, v = torch.randn(3, 1, 2, 64, 16, generator=torch.Generator().manual_seed(0))
@@ -350,6 +322,8 @@ def flash_exact():
 
 register(
     "run",
+    same_loss=lambda: cross_entropy(*next_tokens()) / loss_of(),
+    double_shift=lambda: (loss_of(labels=shifted(base()[2]["labels"])), loss_of()),
     checkpoint_equal=lambda: agreement(gradients(checkpointed(trainable())),
                                        gradients(trainable())),
     checkpoint_lora=lambda: agreement(gradients(checkpointed(adapted().train())),

@@ -68,18 +68,25 @@ def project(modules) -> list[str]:
     return [f"{module}_proj" for module in modules]
 
 
+def with_adapter(model, kind: str = "LoraConfig", **options):
+    """A copy of the model with an adapter of peft. kind: the name of its config class."""
+    import peft
+
+    return peft.get_peft_model(copy.deepcopy(model), getattr(peft, kind)(**options))
+
+
 @functools.cache
 def lora_count(r: int, modules: tuple = QV, **shape) -> int:
     """Trainable parameters of LoRA on one layer, counted by peft, times 32 layers."""
-    import peft
-
-    config = peft.LoraConfig(r=r, target_modules=project(modules))
-    model = peft.get_peft_model(copy.deepcopy(llama(1, **shape)), config)
+    model = with_adapter(llama(1, **shape), r=r, target_modules=project(modules))
     return 32 * model.get_nb_trainable_parameters()[0]
 
 
 register(
     "count",
+    # Two matrices: the embedding and the head.
+    embedding_share=lambda: 100 * sum(ends.weight.numel() for ends in (
+        llama(32).get_input_embeddings(), llama(32).get_output_embeddings())) / parameters_7b(),
     states_mixed=lambda: scaled(bytes_each(), 1),
     states_fp32=lambda: scaled(bytes_fp32(), 1),
     sgd_bytes=lambda: sum(bytes_each("bfloat16", "bfloat16", False, "SGD").values()),
@@ -108,8 +115,12 @@ register(
     reported_175b=lambda: 1.2e12 / 175e9,
     cost_hours=lambda: 6 * parameters_7b() * 1e8 / A100_HOUR,
     tokens_for_1000=lambda: 1000 / 2 * A100_HOUR / (6 * parameters_7b()) / 1e9,
+    zero2_deepspeed=lambda: (4 + 16 / 8) * parameters_7b() / GB,
     mfu_7b=lambda: 100 * 6 * parameters_7b() * 3000 / 312e12,
     cpt_hours=lambda: 6 * 8e9 * 1e10 / A100_HOUR,
+    # Activations of four sequences of 8,192 tokens against the weights and the adapter's states.
+    long_sequences=lambda: (34 * 4 * 8192 * 4096 * 32 / GB,
+                            (parameters_7b() * 2 + lora_count(8) * 16) / GB),
 )
 
 
@@ -117,19 +128,6 @@ register(
 def optimizer_share():
     parts = scaled(bytes_each(), 100 / sum(bytes_each().values())).bars or {}
     return Evidence(parts["master copy"] + parts["optimizer"], bars=parts)
-
-
-@proof("count")
-def embedding_share():
-    model = llama(32)
-    ends = (model.get_input_embeddings(), model.get_output_embeddings())
-    return 100 * sum(layer.weight.numel() for layer in ends) / parameters_7b()
-
-
-@proof("arithmetic")
-def long_sequences():
-    activations = 34 * 4 * 8192 * 4096 * 32
-    return activations / GB, (parameters_7b() * 2 + lora_count(8) * 16) / GB
 
 
 @proof("count")
@@ -147,7 +145,6 @@ def kv_cache():
 def operations(lora=False, checkpointing=False) -> float:
     """Multiplications of a training step through one wide decoder layer, counted by torch. The
     layer's input needs a gradient too, for the layers below it."""
-    import peft
     from torch.utils.checkpoint import set_checkpoint_early_stop
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -157,7 +154,7 @@ def operations(lora=False, checkpointing=False) -> float:
         hidden_size=1024, intermediate_size=2752, num_attention_heads=8, num_hidden_layers=1,
         vocab_size=8, attn_implementation="eager")).train()
     if lora:
-        body = peft.get_peft_model(body, peft.LoraConfig(r=4, target_modules="all-linear"))
+        body = with_adapter(body, r=4, target_modules="all-linear")
     if checkpointing:
         checkpoint(body)
     inside = torch.randn(1, 32, 1024, requires_grad=True)
@@ -254,11 +251,6 @@ def ring(ranks: int, gather: bool = True, reduce: bool = True) -> float:
     result = held if gather else held[ready]
     return sent / ranks if (result == (right if gather else right[ready[1]])).all() else math.nan
 
-
-register(
-    "arithmetic",
-    zero2_deepspeed=lambda: (4 + 16 / 8) * parameters_7b() / GB,
-)
 
 register(
     "count",

@@ -147,11 +147,6 @@ def elicited_facts(seed):
     return 100 * left, 100 * right
 
 
-@proof("run", trains=True)
-def template_mismatch(seed):
-    return tuple(tasks_loss(tuned(seed).model, template) for template in ("plain", None))
-
-
 def tasks_loss(model, template=None) -> float:
     from ftkit.evaluate.scoring import loss_on
 
@@ -312,6 +307,9 @@ register(
     lora_narrow=before_after("tasks_loss", narrow(method="lora", learning_rate=1e-2)),
     domain_learned=before_after("val_loss", domain()),
     domain_forgets=before_after("general_loss", domain()),
+    template_mismatch=lambda seed: tuple(tasks_loss(tuned(seed).model, template)
+                                         for template in ("plain", None)),
+    dpo_ln2=lambda seed: dpo()(seed)[0],
 )
 
 
@@ -388,11 +386,6 @@ def dpo(seed) -> tuple[float, dict[str, tuple[float, float]]]:
 def dpo_bars(means: dict) -> dict[str, float]:
     return {f"{side}, {when}": value for side, pair in means.items()
             for when, value in zip(("before", "after"), pair, strict=True)}
-
-
-@proof("run", trains=True)
-def dpo_ln2(seed):
-    return dpo()(seed)[0]
 
 
 @proof("run", trains=True)

@@ -15,15 +15,15 @@ from ftkit.report import series
 FORGOT = 0.1  # nats on a probe: its perplexity is a tenth higher
 TURNED = 0.05  # fraction of its best value by which val_loss must have risen again
 LEARNED = 0.1  # fraction by which val_loss must fall for the run to have learned something
-BOTH = {"underfitting": "take more steps",  # advice when both are found
-        "forgetting": "lower the learning rate, or replay general data"}
 BEHIND = 0.1  # fraction by which val_loss ends above that of the baseline
 STILL = 0.05  # fraction by which val_loss fell in the last quarter: still improving
+FITTED = 0.5  # fraction of the first training loss below which the training records are learned
+FEW = 4  # with fewer validation records, val_loss is mostly the luck of their draw
 
 
 class Finding(NamedTuple):
-    """kind: diverged, underfitting, overfitting, forgetting or fine. text: the finding in words.
-    advice: what to try next. evidence: the numbers behind it."""
+    """kind: diverged, underfitting, overfitting, forgetting, fine, or "too few" validation records.
+    text: the finding in words. advice: what to try next. evidence: the numbers behind it."""
 
     kind: str
     text: str
@@ -32,13 +32,14 @@ class Finding(NamedTuple):
 
 
 def diagnose(run, baseline=None) -> list[Finding]:
-    """The problems of a Run, worst first; a single Finding "fine" if there are none.
+    """What a Run shows: first its one main finding, then what it forgot.
 
     run: any object with the rows, before and after of a Run. baseline: a run to compare with, if a
     run is fine by its own curves but ends far above it on the same validation records.
     The thresholds are conventions of this kit, on losses in nats per token: a probe that rose by
     0.1, a val_loss 5 % above its best while the training loss kept falling, a val_loss that
-    fell by less than 10 %, or that ends 10 % above the baseline's.
+    fell by less than 10 % although the training loss did not halve, or that ends 10 % above the
+    baseline's. Fewer than 4 validation records decide nothing.
     """
     losses = series.points(run, "loss")
     if not losses:
@@ -47,18 +48,32 @@ def diagnose(run, baseline=None) -> list[Finding]:
     diverged = _diverged(run, losses)
     if diverged:
         return [diverged]
-    underfitting, forgetting = _underfitting(run, losses), _forgetting(run)
-    findings = [*filter(None, [_overfitting(run, losses), underfitting]), *forgetting]
-    if forgetting and underfitting:
-        findings = [finding._replace(advice=BOTH.get(finding.kind, finding.advice))
-                    for finding in findings]
-        if "then" not in findings[0].evidence:  # large updates, little learning
-            findings[0] = findings[0]._replace(advice="lower the learning rate")
-    return findings or [_fine(run, losses, baseline)]
+    forgetting = _forgetting(run)
+    learned = _too_few(run, losses) or _overfitting(run, losses) or _underfitting(run, losses)
+    if forgetting and learned and learned.kind == "underfitting":
+        forgetting = [finding._replace(advice="lower the learning rate, or replay general data")
+                      for finding in forgetting]
+        learned = learned._replace(  # after large updates that brought little, not more of them
+            advice="take more steps" if "then" in learned.evidence else "lower the learning rate")
+    return [*([learned] if learned else []), *forgetting] or [_fine(run, losses, baseline)]
+
+
+def _too_few(run, losses) -> Finding | None:
+    """What to say of too few validation records: their number, and what was seen."""
+    data, ends = getattr(run, "data", None) or {}, _ends(run, "val_loss")
+    count = min(data.get("validation_rows") or FEW,
+                (data.get("held_still") or {}).get("eval_records") or FEW)
+    if count >= FEW or ends is None:
+        return None
+    records = "1 validation record" if count == 1 else f"{count} validation records"
+    return Finding(
+        "too few", f"{records}: too few to tell. val_loss went from {number(ends[0])} to "
+        f"{number(ends[1])}, the training loss to {number(_tail(losses))}",
+        "validate on more records", {"records": count, "before": ends[0], "after": ends[1]})
 
 
 def _diverged(run, losses) -> Finding | None:
-    advice = "lower the learning rate, or keep max_grad_norm at 1 and warm up longer"
+    advice = "lower the learning rate, or warm up longer"
     bad = next((step for step, loss in losses if not math.isfinite(loss)), None)
     if bad is not None:
         return Finding("diverged", f"diverged at step {bad:g}: the loss is no longer a number",
@@ -89,9 +104,8 @@ def _overfitting(run, losses) -> Finding | None:
         return None
     return Finding(
         "overfitting", f"overfitting since step {step:g}: val_loss rose from "
-        f"{number(best)} to {number(last)} while the training loss fell from "
-        f"{number(before)} to {number(now)}",
-        "stop earlier (early_stopping_patience), train fewer epochs, or use more records",
+        f"{number(best)} to {number(last)}, the training loss fell to {number(now)}",
+        "stop earlier, or use more records",
         {"step": step, "best": best, "last": last, "loss_then": before, "loss_now": now})
 
 
@@ -100,11 +114,16 @@ def _underfitting(run, losses) -> Finding | None:
     start, end = ends or (losses[0][1], _tail(losses))
     name = "val_loss" if ends else "the loss"
     evidence = {"before": start, "after": end}
+    first, now = losses[0][1], _tail(losses)
+    if end > start * (1 - LEARNED) and ends and now < first * FITTED:
+        return Finding(
+            "overfitting", f"overfitting: val_loss went from {number(start)} to {number(end)}, "
+            f"the training loss from {number(first)} to {number(now)}",
+            "use more records that resemble the validation records", evidence | {"loss_now": now})
     if end > start * (1 - LEARNED):
         cut = getattr(run, "end", None) in (End.STOPPED_BY_HAND, End.INTERRUPTED)
         so_far, advice = (" so far", "let it finish") if cut else (
-            "", "raise the learning rate or train more steps; if no learning rate helps, look at "
-            "the data")
+            "", "raise the learning rate or train more steps; else look at the data")
         return Finding("underfitting", f"underfitting{so_far}: {name} went from {number(start)} to "
                        f"{number(end)} only", advice, evidence)
     points = _finite(run, "val_loss" if ends else "loss")
@@ -125,8 +144,8 @@ def _forgetting(run) -> list[Finding]:
             times = number(math.exp(rise)) if rise < 50 else "very many"
             findings.append(Finding(
                 "forgetting", f"forgetting by {number(rise)}: {clean(key)} rose from "
-                f"{number(before)} to {number(after)}, its perplexity {times} times as high",
-                "lower the learning rate, train fewer steps, or replay general data",
+                f"{number(before)} to {number(after)}, perplexity {times} times as high",
+                "lower the learning rate or replay general data",
                 {"key": key, "before": before, "after": after, "by": rise}))
     return findings
 
@@ -138,10 +157,9 @@ def _fine(run, losses, baseline) -> Finding:
               else "; no probe was watched")
     best = _ends(baseline, "val_loss") if _same_validation(run, baseline) and ends else None
     if best and end > best[1] * (1 + BEHIND) and end - best[1] > 0.05:
-        return Finding("fine", f"fine by its own curves, but val_loss ends at {number(end)} and "
-                       f"the baseline's at {number(best[1])} (one run of each: more seeds "
-                       "show whether that is chance)",
-                       "compare the two: ft.compare shows what differs",
+        return Finding("fine", f"fine by itself, but val_loss ends at {number(end)} and the "
+                       f"baseline's at {number(best[1])}",
+                       "run more seeds to see whether that is chance",
                        {"before": start, "after": end, "baseline": best[1]})
     return Finding("fine", f"fine: {'val_loss' if ends else 'the loss'} fell from "
                    f"{number(start)} to {number(end)}{probes}",

@@ -105,6 +105,40 @@ def test_forgetting_is_reported_with_its_size_and_next_to_the_rest():
     assert "forgetting by 0.50" in found[1].text and "1.65 times" in found[1].text
 
 
+def test_one_run_is_not_said_to_overfit_and_to_underfit():
+    """A val_loss that rises while the training loss vanishes is one thing, overfitting."""
+    for val in ([7.29, 6.62, 8.0, 9.0, 10.34], [7.29, 8.4, 9.0, 10.34], [7.29, 10.34]):
+        found = diagnose(run(falling(34, 6.08, 0.0007), val))
+        assert [finding.kind for finding in found] == ["overfitting"], val
+        assert "more steps" not in found[0].advice
+
+
+@pytest.mark.parametrize("rows, limit, said", [
+    (1, 64, "1 validation record: too few to tell"), (3, 64, "3 validation records: too few"),
+    (100, 2, "2 validation records: too few"), (4, 64, None), (None, None, None)])
+def test_too_few_validation_records_are_no_evidence(rows, limit, said):
+    made = run(falling(), [4, 2, 1, 0.8, 0.9, 1.0, 1.2, 1.3, 1.4], [1.0, 1.5])
+    made.data = {"validation_rows": rows, "held_still": {"eval_records": limit}}
+    first, forgot = diagnose(made)
+    assert first.kind == ("overfitting" if said is None else "too few")
+    assert said is None or first.text.startswith(said)
+    assert forgot.kind == "forgetting", "the probe has records of its own"
+
+
+def test_a_finding_with_its_advice_is_at_most_25_words():
+    up, good, slow = [4, 2, 1, 0.8, 0.9, 1.0, 1.2, 1.3, 1.4], *(
+        run(falling(), [4, 2, 1, *[end] * 6]) for end in (0.5, 0.9))
+    good.data = slow.data = {"held_still": {"validation": "abc"}}
+    few = run(falling(), up)
+    few.data = {"validation_rows": 1}
+    runs = [good, few, run(falling(), up, [1.0, 1.5]), run([9.0, 8.9], [9.0, 9.1]),
+            run(falling(), [4, 4.1]), run([4, 3, 2, *[9] * 9], [4.0, 9.5]), run([math.nan]),
+            run([1.9, 1.1], [2.0, math.nan]),
+            run(falling(end=2.0), [4, 3.6, 3.2, 2.8, 2.4, 2.0, 1.6, 1.2, 0.8])]
+    for finding in [*diagnose(slow, good), *(one for each in runs for one in diagnose(each))]:
+        assert len(f"{finding.text} → {finding.advice}".split()) <= 25, finding
+
+
 def test_two_verdicts_do_not_advise_against_each_other():
     still, forgot = diagnose(run(falling(end=2.0), [4, 3.6, 3.2, 2.8, 2.4, 2.0, 1.6, 1.2, 0.8],
                                  [1.0, 1.5]))

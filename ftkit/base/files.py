@@ -39,6 +39,12 @@ def new_folder(path: str | Path) -> Path:
     return folder
 
 
+def free_path(path: Path) -> Path:
+    """`path`, or the first of NAME-2, NAME-3 ... next to it that does not exist."""
+    names = (path, *(path.with_name(f"{path.name}-{number}") for number in range(2, 10**4)))
+    return next(name for name in names if not name.exists())
+
+
 def write_whole(path: Path, content: str | bytes):
     """Write a file atomically: readers see the old content or the new, never a part of it."""
     data = content.encode("utf-8") if isinstance(content, str) else content

@@ -14,7 +14,6 @@ import sys
 import textwrap
 from importlib import metadata
 from pathlib import Path
-from typing import TypedDict
 
 from ftkit.base import machine
 from ftkit.base.formatting import gb
@@ -25,16 +24,11 @@ from ftkit.model import download, loading
 BYTES_PER_PARAMETER = {"full": 16 * 1.2, "lora": 4 * 1.2, "qlora": 0.55 * 1.2}
 
 
-class Check(TypedDict):
-    """state: ok, note (works, but read it) or bad (something will fail; see `advice`)."""
-
-    name: str
-    state: str
-    found: str
-    advice: str
+Check = dict[str, str]
 
 
 def _check(name: str, found: str, state: str = "ok", advice: str = "") -> Check:
+    """state: ok, note (works, but read it) or bad (something will fail; see `advice`)."""
     return {"name": name, "state": state, "found": found, "advice": advice}
 
 

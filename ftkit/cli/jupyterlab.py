@@ -18,7 +18,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from ftkit.base import machine, ports
+from ftkit.base import files, machine, ports
 from ftkit.base.errors import UserError
 from ftkit.base.files import at_home
 from ftkit.cli import old_imports, playground
@@ -41,7 +41,7 @@ def copy_lessons(folder: str | Path, fresh: bool = False) -> tuple[Path, dict[st
         raise UserError(f"{source} contains no lessons. Run `make notebooks` in a clone, or "
                         "install the package again.")
     if fresh:
-        folder = _next_free(folder)
+        folder = files.free_path(folder)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file. Choose a folder for the lessons.")
     if folder.is_dir() and folder.samefile(source):
@@ -79,7 +79,7 @@ def _beside(name: str) -> str:
     return f"{name.removesuffix('.ipynb')}.new.ipynb"
 
 
-def _write_all(files: dict[str, Path], hashes: dict, folder: Path):
+def _write_all(sources: dict[str, Path], hashes: dict, folder: Path):
     """Replace the files in `folder` only when all copies are on the disk."""
     created = [path for path in (folder / "figures", folder, *folder.parents)
                if not path.exists()]
@@ -88,11 +88,11 @@ def _write_all(files: dict[str, Path], hashes: dict, folder: Path):
         with tempfile.TemporaryDirectory(prefix=".ftkit-", dir=folder,
                                          ignore_cleanup_errors=True) as path:
             temporary = Path(path)
-            for name, source in files.items():
+            for name, source in sources.items():
                 (temporary / name).parent.mkdir(exist_ok=True)
                 shutil.copyfile(source, temporary / name)
             (temporary / HASHES).write_text(json.dumps(hashes, indent=1), encoding="utf-8")
-            for name in [*files, HASHES]:
+            for name in [*sources, HASHES]:
                 (folder / name).parent.mkdir(exist_ok=True)
                 os.replace(temporary / name, folder / name)
     except OSError as error:
@@ -102,14 +102,6 @@ def _write_all(files: dict[str, Path], hashes: dict, folder: Path):
         reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or error
         raise UserError(f"the lessons cannot be copied to {folder}: {reason}. Nothing of yours "
                         "was changed. Choose another folder.") from error
-
-
-def _next_free(folder: Path) -> Path:
-    """`folder`, or the same name with the next free number."""
-    number, path = 2, folder
-    while path.exists():
-        path, number = folder.with_name(f"{folder.name}-{number}"), number + 1
-    return path
 
 
 def _sha256(path: Path) -> str:

@@ -537,23 +537,13 @@ def _fetch_with_bar(name: str, quiet: bool) -> Path:
     from ftkit.base.progress_bar import Bar
     from ftkit.model import download
 
-    bars = {}
+    with contextlib.ExitStack() as shown, contextlib.redirect_stdout(sys.stderr):
+        def progress(task):
+            shown.close()  # the line of the task before
+            bar = shown.enter_context(contextlib.closing(Bar(task, quiet=quiet)))
+            bar.say()
 
-    def progress(step, fraction):
-        if step not in bars:
-            for bar in bars.values():
-                bar.close()
-            bars[step] = Bar(step, quiet=quiet)
-            bars[step].say()
-        if fraction is not None:
-            bars[step](fraction)
-
-    try:
-        with contextlib.redirect_stdout(sys.stderr):
-            return download.fetch(name, progress)
-    finally:
-        for bar in bars.values():
-            bar.close()
+        return download.fetch(name, progress)
 
 
 def _runs(args) -> int:

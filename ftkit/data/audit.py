@@ -52,16 +52,11 @@ def questions(against) -> dict[int, str]:
     invalid."""
     paths = [] if against is None else [against] if isinstance(against, str | Path) else against
     questions: dict[int, str] = {}
-    for path in paths:
-        problems = []
-        for line, raw, problem in rows(path):
-            record = foreign.to_record(raw)
-            problems += [problem] if problem else schema.problems_in(record, line)
-            if not problems:
-                questions.setdefault(schema.short_hash(schema.group_key(record)),
-                                     f"{Path(path).name} line {line}")
-        if problems:
-            raise DataError(path, problems)
+    for path in map(Path, paths):
+        records = schema.compact(path)
+        for line, record in zip(records.lines, records, strict=True):
+            questions.setdefault(schema.short_hash(schema.group_key(record)),
+                                 f"{path.name} line {line}")
     return questions
 
 

@@ -7,11 +7,11 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 from array import array
 from pathlib import Path
 
+from ftkit.base import files
 from ftkit.base.errors import UserError
 from ftkit.base.files import at_home
 from ftkit.base.formatting import show
@@ -86,11 +86,11 @@ def mend(path, found: dict, against=None) -> dict | None:
         _, lost = convert(path, "text" if tools else None, **options | {"skip": True})
     except DataError:  # no row is left
         return None
-    files = [against] if isinstance(against, str | Path) else against or []
+    others = [against] if isinstance(against, str | Path) else against or []
     words = ["--tools text"] * tools + [f"--{name}" for name in ("skip", "dedup", "suspect")
                                         if options[name]]
     if options["against"]:
-        words += [f"--against {shlex.quote(str(file))}" for file in files]
+        words += [f"--against {shlex.quote(str(file))}" for file in others]
     return {"command": f"ftkit convert OLD NEW.jsonl {' '.join(words)}", "lost": lost}
 
 
@@ -128,14 +128,10 @@ def write(source, out: str | Path, tools: str | None = None, skip: bool = False,
     if out.suffix != ".jsonl":
         raise UserError(f"{show(str(out))} does not end in .jsonl. Choose a name that does.")
     records, left_out = convert(source, tools, skip, **checks)
-    unfinished = out.with_name(f"{out.name}.unfinished")
+    lines = (json.dumps(record, ensure_ascii=False, default=str) + "\n" for record in records)
     try:
-        with open(unfinished, "w", encoding="utf-8", newline="\n") as file:
-            for record in records:
-                file.write(json.dumps(record, ensure_ascii=False, default=str) + "\n")
-        os.replace(unfinished, out)
+        files.write_whole(out, "".join(lines))
     except OSError as error:
-        unfinished.unlink(missing_ok=True)
         raise UserError(f"{show(str(out))} cannot be written ({error.strerror}). Choose another "
                         "file name.") from None
     return len(records), left_out
@@ -158,7 +154,9 @@ def with_tools_as_text(record: dict) -> dict:
         kept = {name: value for name, value in message.items()
                 if name not in ("tool_calls", "function_call", "tool_call_id", "name")}
         if message.get("role") == "tool":
-            text = f"<tool_response>\n{_text(message.get('content'))}\n</tool_response>"
+            content = message.get("content")
+            content = content if isinstance(content, str) else json.dumps(content)
+            text = f"<tool_response>\n{content}\n</tool_response>"
             if said and str(said[-1].get("content")).startswith("<tool_response>"):
                 said[-1]["content"] += f"\n{text}"  # results of parallel calls share a turn
                 continue
@@ -212,7 +210,3 @@ def _parsed(value):
         except (ValueError, RecursionError):
             return value
     return value
-
-
-def _text(value) -> str:
-    return value if isinstance(value, str) else json.dumps(value)

@@ -60,7 +60,16 @@ def rows(path: str | Path, digest=None) -> Rows:
             return
     if digest is not None:
         digest.update(content)
-    yield from READ[inner.suffix.lower()](content)
+    is_empty, kind = True, inner.suffix.lower()
+    try:
+        for row in READ[kind](content if kind == ".parquet" else _decoded(content)):
+            is_empty = False
+            yield row
+    except UserError as error:
+        yield 0, None, Problem(1, None, str(error))
+        return
+    if is_empty:
+        yield 0, None, Problem(1, None, "the file holds no records; expected at least one")
 
 
 def _decoded(content: bytes) -> str:
@@ -76,27 +85,9 @@ def _decoded(content: bytes) -> str:
                         "Latin-1, convert it: `iconv -f LATIN1 -t UTF-8 OLD > NEW`") from None
 
 
-def _of_text(read):
-    """Turn a reader of text into a reader of bytes."""
-    def of_bytes(content: bytes) -> Rows:
-        try:
-            text = _decoded(content)
-        except UserError as error:
-            yield 0, None, Problem(1, None, str(error))
-            return
-        is_empty = True
-        for row in read(text):
-            is_empty = False
-            yield row
-        if is_empty:
-            yield 0, None, Problem(1, None, "the file holds no records; expected at least one")
-    return of_bytes
-
-
 # ---------------------------------------------------------------------------------- formats
 
 
-@_of_text
 def _csv(text: str) -> Rows:
     """Yield the rows of a table whose first line has the field names."""
     head = text.partition("\n")[0]
@@ -125,7 +116,6 @@ def _csv(text: str) -> Rows:
         yield line, None, Problem(line, None, f"not CSV ({error})")
 
 
-@_of_text
 def _json(text: str) -> Rows:
     """Read an array of objects, an object that contains one such array, or a series of objects."""
     start = re.match(r"\s*", text)
@@ -198,7 +188,6 @@ def _values(text: str, at: int, separator: str, is_whole: bool = True) -> Rows:
         at = end
 
 
-@_of_text
 def _txt(text: str) -> Rows:
     """Yield a text record per paragraph, or per line if there are no blank lines."""
     text = text.strip().replace("\r\n", "\n")
@@ -227,8 +216,6 @@ def _parquet(content: bytes) -> Rows:
         return
     for number, row in enumerate(found, 1):
         yield number, foreign.from_cells(row), None
-    if not found:
-        yield 0, None, Problem(1, None, "the file holds no records; expected at least one")
 
 
 READ = {".csv": _csv, ".tsv": _csv, ".json": _json, ".txt": _txt, ".parquet": _parquet}

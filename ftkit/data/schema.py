@@ -231,14 +231,10 @@ def _text_problem(record: dict, name: str, optional: bool = False) -> str | None
         except UnicodeEncodeError as error:
             return (f"character {error.start + 1} is half of a surrogate pair "
                     f"(\\u{ord(value[error.start]):04x}); expected valid Unicode")
-    if not optional and _blank(value):
+    is_visible = any(c.isprintable() and not c.isspace() and c not in INVISIBLE for c in value)
+    if not optional and not is_visible:
         return (f"only white space ({show(value, 20)})" if value else "empty") + f"; {expected}"
     return None
-
-
-def _blank(text: str) -> bool:
-    """Whether a text has no visible character."""
-    return not any(c.isprintable() and not c.isspace() and c not in INVISIBLE for c in text)
 
 
 def _names(record: dict) -> str:
@@ -268,7 +264,8 @@ def _chat_problems(messages, row: int, field: str = "messages") -> list[Problem]
         optional = message.get("role") == "system" and "content" in message
         checks = (("role", _role_problem(message, roles)),
                   ("content", _text_problem(message, "content", optional)),
-                  ("weight", _weight_problem(message)),
+                  ("weight", None if message.get("weight", 1) in (0, 1) else  # OpenAI's field
+                   f"{show(message['weight'], 20)}; expected 0 (not trained on) or 1"),
                   # `foreign` removes valid flags.
                   *((name, f"{show(message[name], 20)}; {FLAGS[name]}")
                     for name in FLAGS if name in message),
@@ -290,13 +287,6 @@ def _chat_problems(messages, row: int, field: str = "messages") -> list[Problem]
 def is_trained(message: dict) -> bool:
     """Whether an assistant message is trained on (its weight is not 0)."""
     return message.get("weight", 1) != 0
-
-
-def _weight_problem(message: dict) -> str | None:
-    """Describe the problem of a message's weight (OpenAI's field: 0 or 1), or None."""
-    if "weight" not in message or message["weight"] in (0, 1):
-        return None
-    return f"{show(message['weight'], 20)}; expected 0 (not trained on) or 1"
 
 
 def _role_problem(message: dict, before: list) -> str | None:

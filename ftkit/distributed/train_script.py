@@ -357,10 +357,7 @@ def keep(model, folder, where, stage):
     """Gather the tuned model or adapter and let rank 0 write it."""
     state = None
     if stage >= 2:
-        from torch.distributed.checkpoint.state_dict import (
-            StateDictOptions,
-            get_model_state_dict,
-        )
+        from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
         whole = StateDictOptions(full_state_dict=True, cpu_offload=True)
         state = get_model_state_dict(model, options=whole)

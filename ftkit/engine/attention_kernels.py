@@ -72,7 +72,8 @@ class Layout:
         q, k, v = (x.transpose(0, 1).reshape(tokens, kv, -1) for x in (q, k, v))
         index, home = self.remember(
             ("index", device, varlen is None, kv),
-            lambda: [_to(x, device) for x in self._index(tokens, kv, varlen is None)])
+            lambda: [None if x is None else x.to(device)
+                     for x in self._index(tokens, kv, varlen is None)])
         if varlen:
             if index is not None:
                 q, k, v = (x.index_select(0, index) for x in (q, k, v))
@@ -133,10 +134,6 @@ class Layout:
         group = torch.bucketize(home, ends, right=True)
         home = home + (ends - size)[group] * (kv - 1)
         return index, (home[:, None] + size[group, None] * head).flatten()
-
-
-def _to(x, device):
-    return None if x is None else x.to(device)
 
 
 def _mask(length, window, device):

@@ -18,12 +18,7 @@ import torch
 
 from ftkit.base import messages
 from ftkit.base.errors import UserError
-from ftkit.engine.packed_attention import (
-    base_of,
-    fast_path,
-    hidden_states,
-    why_padded,
-)
+from ftkit.engine.packed_attention import base_of, fast_path, hidden_states, why_padded
 from ftkit.engine.packed_batch import PackedSequences, pack_sequences
 from ftkit.engine.prepacked_weights import prepacked
 from ftkit.model import peft_methods

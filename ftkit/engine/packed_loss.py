@@ -11,7 +11,6 @@ batches, which give the same numbers more slowly; the reason is printed once.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 from collections.abc import Sequence
 
@@ -20,13 +19,7 @@ import torch.nn.functional as F
 
 from ftkit.base import messages
 from ftkit.base.config import MAX_LOGITS
-from ftkit.engine.packed_attention import (
-    base_of,
-    fast_path,
-    hidden_states,
-    switch_on,
-    why_padded,
-)
+from ftkit.engine.packed_attention import base_of, fast_path, hidden_states, switch_on, why_padded
 from ftkit.engine.packed_batch import PackedBatch, pack
 from ftkit.model.eval_mode import evaluating
 
@@ -210,18 +203,15 @@ def _print_once(base, reason):
 
 
 @torch.no_grad()
-def nll(model, examples: Sequence[dict], batch_tokens: int = 4096, dtype=None) -> tuple[float, int]:
+def nll(model, examples: Sequence[dict], batch_tokens: int = 4096) -> tuple[float, int]:
     """Evaluate examples; returns (sum of the loss in nats, number of supervised tokens).
 
     The quotient is the mean over tokens; `Trainer.evaluate` reports a mean of batch means.
-    dtype: torch.bfloat16 computes under autocast; None keeps the caller's precision.
     """
     device = next(model.parameters()).device
     order = sorted(examples, key=lambda e: len(e["input_ids"]))
     losses, count, batch, size = [], 0, [], 0
-    cast = (torch.autocast(device.type, dtype=dtype) if dtype is not None
-            else contextlib.nullcontext())
-    with evaluating(model), cast, fast_path(model):
+    with evaluating(model), fast_path(model):
         forward = Forward.of(model)
         for i, example in enumerate(order):
             batch.append(example)

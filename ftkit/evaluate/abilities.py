@@ -11,11 +11,9 @@ following.
 
 from __future__ import annotations
 
-import copy
-import math
-
-from ftkit.base import json_lines, machine, quiet
+from ftkit.base import json_lines, machine
 from ftkit.data.encoding import document_start
+from ftkit.evaluate import scoring
 
 # Five other facts show the form of an answer; without them an instruction-tuned model comments on
 # the sentence. None of their words is an answer to a question.
@@ -65,52 +63,9 @@ def knowledge(model, tokenizer, by: str | None = None, limit: int | None = None)
     Each fact is preceded by five facts that show the form. `by="ability"` returns a dict.
     """
     facts = load("knowledge", limit)
-    right = _completed(model, tokenizer, facts)
-    if not by:
-        return sum(right) / len(facts)
-    groups: dict[str, list[bool]] = {}
-    for fact, hit in zip(facts, right, strict=True):
-        groups.setdefault(fact[by], []).append(hit)
-    return {name: sum(hits) / len(hits) for name, hits in sorted(groups.items())}
-
-
-def _completed(model, tokenizer, facts: list[dict], batch_size: int = 64) -> list[bool]:
-    """Whether greedy decoding would produce the answer of each fact after the demonstration.
-
-    The demonstration's keys and values are computed once for all facts.
-    """
-    import torch
-
-    from ftkit.data import encoding
-    from ftkit.model.eval_mode import evaluating
-
-    def ids(texts: list[str]) -> list[list[int]]:
-        return tokenizer(texts, add_special_tokens=False)["input_ids"]
-
-    shown = document_start(tokenizer) + ids([DEMONSTRATION])[0]
-    # With prompt tuning, virtual tokens precede the demonstration, so its cache cannot be reused.
-    again = getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False)
-    before = shown if again else []
-    device, hits = next(model.parameters()).device, []
-    with quiet.no_advice(), evaluating(model), torch.no_grad():
-        cache = None if again else model(input_ids=torch.tensor([shown], device=device),
-                                         use_cache=True).past_key_values
-        for first in range(0, len(facts), batch_size):
-            chunk = facts[first : first + batch_size]
-            pairs = zip(ids([f["prompt"] for f in chunk]), ids([f["answer"] for f in chunk]),
-                        strict=True)
-            examples = [{"input_ids": before + p + a, "labels": [-100] * len(before + p) + a}
-                        for p, a in pairs]
-            batch = encoding.collate(examples, 0)
-            inputs = batch["input_ids"].to(device)
-            past = copy.deepcopy(cache)
-            if past is not None:
-                past.batch_repeat_interleave(len(chunk))
-            labels = batch["labels"][:, 1:].to(device)
-            logits = model(input_ids=inputs, past_key_values=past).logits
-            best = logits[:, -labels.shape[1] - 1 : -1].argmax(-1)
-            hits += ((best == labels) | (labels == -100)).all(1).tolist()
-    return hits
+    shown = document_start(tokenizer) + tokenizer(
+        DEMONSTRATION, add_special_tokens=False)["input_ids"]
+    return scoring.fraction(scoring.completed(model, tokenizer, facts, shown), facts, by)
 
 
 def multiple_choice(model, tokenizer, items: list[dict] | None = None) -> dict:
@@ -183,6 +138,5 @@ def _per_item(scores: list[float], items: list[dict]) -> list[list[float]]:
 
 
 def _accuracy(scores: list[list[float]], items: list[dict]) -> float:
-    right = [max(range(len(row)), key=row.__getitem__) == item["answer"]
-             for row, item in zip(scores, items, strict=True)]
-    return sum(right) / len(right) if right else math.nan
+    return scoring.fraction([max(range(len(row)), key=row.__getitem__) == item["answer"]
+                             for row, item in zip(scores, items, strict=True)], items)

@@ -6,11 +6,14 @@ measured in the precision of the weights, since autocast to bf16 would flip near
 
 from __future__ import annotations
 
+import copy
 import math
 import re
 import string
 from collections.abc import Sequence
+from typing import Any
 
+from ftkit.base import quiet
 from ftkit.data import encoding
 
 
@@ -65,7 +68,11 @@ def exact_match(
     by: a field such as "task"; returns a dict with a fraction per value. nan without records.
     """
     given = answers(model, tokenizer, records, template=template)
-    hits = [is_right(a, r) for a, r in zip(given, records, strict=True)]
+    return fraction([is_right(a, r) for a, r in zip(given, records, strict=True)], records, by)
+
+
+def fraction(hits: list[bool], records: list[dict], by: str | None = None) -> Any:
+    """Fraction of hits; nan without records. by: a field; returns a dict with one per value."""
     if by is None:
         return sum(hits) / len(hits) if hits else math.nan
     groups: dict[str, list[bool]] = {}
@@ -74,35 +81,49 @@ def exact_match(
     return {name: sum(group) / len(group) for name, group in sorted(groups.items())}
 
 
-def probe_scores(model, tokenizer, probes: list[dict], batch_size: int = 128) -> dict:
+def completed(model, tokenizer, items: list[dict], shown: list[int]) -> list[bool]:
+    """Whether greedy decoding would produce the complete answer of each item, {"prompt", "answer"}.
+
+    shown: token ids before each prompt, whose keys and values are computed once.
+    """
+    import torch
+
+    from ftkit.model.eval_mode import evaluating
+    from ftkit.model.peft_methods import is_virtual
+
+    # Virtual tokens would precede the keys and values, so these cannot be reused.
+    before = shown if is_virtual(model) else []
+    device, hits = next(model.parameters()).device, []
+    with quiet.no_advice(), evaluating(model), torch.no_grad():
+        cache = None if before or not shown else model(
+            input_ids=torch.tensor([shown], device=device), use_cache=True).past_key_values
+        for first in range(0, len(items), 64):
+            chunk = items[first : first + 64]
+            prompts, expected = (
+                tokenizer([item[field] for item in chunk], add_special_tokens=False)["input_ids"]
+                for field in ("prompt", "answer"))
+            batch = encoding.collate(
+                [{"input_ids": before + p + a, "labels": [-100] * len(before + p) + a}
+                 for p, a in zip(prompts, expected, strict=True)], 0)
+            past = copy.deepcopy(cache)
+            if past is not None:
+                past.batch_repeat_interleave(len(chunk))
+            labels = batch["labels"][:, 1:].to(device)
+            logits = model(input_ids=batch["input_ids"].to(device), past_key_values=past).logits
+            # Count from the end, since virtual tokens may precede the input.
+            best = logits[:, -labels.shape[1] - 1 : -1].argmax(-1)
+            hits += ((best == labels) | (labels == -100)).all(1).tolist()
+    return hits
+
+
+def probe_scores(model, tokenizer, probes: list[dict]) -> dict:
     """Fraction of probes per ability whose complete answer greedy decoding would produce.
 
     A probe is {"ability", "prompt", "answer"} in plain prose. The prompt is preceded by
     `encoding.document_start`.
     """
-    import torch
-
-    from ftkit.model.eval_mode import evaluating
-
-    begin = encoding.document_start(tokenizer)
-    hits: dict[str, list[bool]] = {}
-    device = next(model.parameters()).device
-    with evaluating(model), torch.no_grad():
-        for first in range(0, len(probes), batch_size):
-            chunk = probes[first : first + batch_size]
-            prompts, expected = (
-                tokenizer([p[field] for p in chunk], add_special_tokens=False)["input_ids"]
-                for field in ("prompt", "answer"))
-            examples = [{"input_ids": begin + p + a, "labels": [-100] * len(begin + p) + a}
-                        for p, a in zip(prompts, expected, strict=True)]
-            batch = {k: v.to(device) for k, v in encoding.collate(examples, 0).items()}
-            labels = batch.pop("labels")[:, 1:]
-            # Count from the end, since virtual tokens may precede the input.
-            best = model(**batch).logits[:, -labels.shape[1] - 1 : -1].argmax(-1)
-            right = ((best == labels) | (labels == -100)).all(1).tolist()
-            for probe, hit in zip(chunk, right, strict=True):
-                hits.setdefault(probe["ability"], []).append(hit)
-    return {ability: sum(h) / len(h) for ability, h in sorted(hits.items())}
+    hits = completed(model, tokenizer, probes, encoding.document_start(tokenizer))
+    return fraction(hits, probes, "ability")
 
 
 def load_probes() -> list[dict]:

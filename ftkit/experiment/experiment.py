@@ -20,14 +20,7 @@ from ftkit.data import encoding, schema
 from ftkit.experiment import inputs, store, trackers
 from ftkit.experiment.run import DataInfo, Prepared, Run, plain
 from ftkit.experiment.watch import Watch
-from ftkit.model import (
-    adapter_folder,
-    cache,
-    identity,
-    loading,
-    merge,
-    rounding,
-)
+from ftkit.model import adapter_folder, cache, identity, loading, merge, rounding
 
 ROOMS = ("base", "data", "model", "engine", "evaluate", "experiment")  # whose code makes a result
 
@@ -144,12 +137,20 @@ class Experiment:
               halving: bool = False, resume: bool = False, **values) -> list[Run]:
         """Train all combinations: `lab.sweep(learning_rate=[1e-4, 1e-3], seed=range(3))`.
 
-        Returns the runs in the order of the grid; an interrupt keeps the finished ones.
-        parallel: None runs small models side by side on the cores of this machine, False never,
-        True or a number (of runs at a time) any model. backend: "dask" or "ray" trains on that
-        cluster. halving: end the worse half early, repeatedly, until one config is left. resume:
-        reuse finished runs from the store, without their models. Details:
-        `ftkit.experiment.sweep.sweep`.
+        Returns the runs in the order of the grid. An interrupt keeps and returns the finished runs
+        and prints how to continue.
+        on_row: called with each row; rows of runs side by side are interleaved.
+        parallel: None trains small models on a CPU side by side, one per thread; False never does;
+        True or a number (of runs at a time) does so for any model that fits. Runs share the
+        threads, and the order of summation changes only the last digits.
+        backend: "dask" or "ray" trains on that cluster. Runs of a lost worker are run again. The
+        runs are returned without their models.
+        halving: successive halving (Jamieson and Talwalkar 2016, arXiv 1502.07943). All runs start;
+        at 1/8, 1/4, 1/2 of the steps (for eight) the worse half by val_loss is ended early, seeds
+        counted together. A run that starts slowly can lose although it would have won later.
+        resume: take finished runs of the same model, data, probes and Config from the store,
+        without their models. Off by default, so that a cell that is run again trains again.
+        Raises UserError before any run if a field is unknown or a value is invalid.
         """
         from ftkit.experiment import sweep
 
@@ -255,12 +256,10 @@ class Experiment:
                   if self.train.kind == "preference" and self.CONFIG is Config else None)
         known = loading.notes(self.model) if isinstance(self.model, str) else []
         known += _encoded_records[self][1].notes
-        for note in (*known, smaller, rounding.rounding_note(model, config), unread):
-            if note:
-                run.notes.append(note)
         if smaller:
             messages.say(smaller)
-        run.notes += inputs.notes_on(config, run.total_steps)
+        run.notes += [*filter(None, (*known, smaller, rounding.rounding_note(model, config),
+                                     unread)), *inputs.notes_on(config, run.total_steps)]
         return run, prepared
 
     def train_steps(self, run, prepared, watch: Watch, checkpoints=None):

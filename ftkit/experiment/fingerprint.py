@@ -14,9 +14,6 @@ from ftkit.base.run_end import End
 from ftkit.report import series
 
 DATA_FIELDS = ("data name", "data rows", "data sha256")
-HELD = {"model": "model", "data": "data", "validation": "validation data",
-        "template": "template", "eval_records": "eval_records", "metrics": "metrics",
-        "replay_from": "replay_from"}
 
 
 def fingerprint(model) -> str:
@@ -56,15 +53,12 @@ def facts_of(group) -> dict:
         facts[name] = run.data.get(name.removeprefix("data "))
     for key in ("validation", "template", "eval_records", "metrics", "replay_from"):
         if key in held and (key != "replay_from" or facts.get("replay")):
-            facts[HELD[key]] = held[key]
+            facts["validation data" if key == "validation" else key] = held[key]
     for name, digest in (held.get("probes") or {}).items():
         facts[f"probe {name}"] = digest
+    # Early stopping and divergence follow from the config, an interrupt does not.
     cut = [r for r in group if not getattr(r, "end", End.FINISHED).is_reproducible]
-    if cut:  # early stopping and divergence follow from the config, an interrupt does not
-        facts["steps done"] = len(cut[0].rows)
-    else:
-        facts["steps done"] = "all"
-    return facts
+    return facts | {"steps done": len(cut[0].rows) if cut else "all"}
 
 
 def _without_effect(run) -> dict[str, str]:
@@ -72,45 +66,23 @@ def _without_effect(run) -> dict[str, str]:
 
 
 def differences(a, b) -> dict:
-    """Map each possible cause to (value in a, value in b), after applying the RULES."""
+    """Map each possible cause to (value in a, value in b)."""
     left, right = facts_of(a), facts_of(b)
     # A field that has no effect on one side follows from the setting that disabled it there.
     idle = _without_effect(a[0]).keys() | _without_effect(b[0]).keys()
     differs = {name: (left.get(name), right.get(name)) for name in [*left, *right]
                if left.get(name) != right.get(name) and name not in idle}
-    for rule in RULES:
-        differs = rule(differs, left, right)
-    return differs
-
-
-def _seeds_differ_only_between_single_runs(differs, left, right):
-    """The seed is a cause only between single runs; a group has several seeds."""
-    return _without(differs, "seed") if None in differs.get("seed", ()) else differs
-
-
-def _replay_against_none_is_one_cause(differs, left, right):
-    """Without replay on one side, the source of the replayed records is not a second cause."""
-    both = left.get("replay") and right.get("replay")
-    return differs if both else _without(differs, "replay_from")
-
-
-def _data_is_one_cause(differs, left, right):
-    """Name, number and hash of the records are one cause; a different name alone is not a cause."""
+    if None in differs.get("seed", ()):  # a cause only between single runs: a group has several
+        del differs["seed"]
+    if not (left.get("replay") and right.get("replay")):  # then its source is no second cause
+        differs.pop("replay_from", None)
+    # Name, number and hash of the records are one cause; a different name alone is not a cause.
     fields = [name for name in DATA_FIELDS if name in differs]
-    if fields == ["data name"]:
-        return _without(differs, "data name")
-    if len(fields) < 2:
+    if fields != ["data name"] and len(fields) < 2:
         return differs
     texts = [", ".join(str(side.get(name))[:12] for name in DATA_FIELDS) for side in (left, right)]
-    return {"data": tuple(texts)} | _without(differs, *fields)
-
-
-def _without(differs: dict, *names: str) -> dict:
-    return {name: values for name, values in differs.items() if name not in names}
-
-
-RULES = (_seeds_differ_only_between_single_runs, _replay_against_none_is_one_cause,
-         _data_is_one_cause)
+    return ({"data": tuple(texts)} if len(fields) > 1 else {}) | {
+        name: values for name, values in differs.items() if name not in fields}
 
 
 def separating(a, b, differs) -> list[str]:

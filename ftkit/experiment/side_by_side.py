@@ -81,14 +81,6 @@ def advance_all(runs: list[PausableRun], workers: int,
             run.sweep.report_row(run, row)
 
 
-def finish_interrupted(runs: list[PausableRun]):
-    """End the runs that have begun; they keep their rows."""
-    for one in runs:
-        if one.run:
-            one.finish(End.INTERRUPTED, f"interrupted after step {len(one.run.rows)} of "
-                       f"{one.run.total_steps}")
-
-
 @contextlib.contextmanager
 def with_threads(count: int):
     """Let torch use `count` threads inside the block."""
@@ -102,16 +94,12 @@ def with_threads(count: int):
         torch.set_num_threads(before)
 
 
-def threads_each(workers: int) -> int:
-    """Number of threads for each of `workers` runs."""
+def _run_threads(runs, workers, pause):
     import torch
 
-    return max(1, torch.get_num_threads() // workers)
-
-
-def _run_threads(runs, workers, pause):
     waiting, running = collections.deque(runs), {}
-    events, stop_event, threads = queue.SimpleQueue(), threading.Event(), threads_each(workers)
+    events, stop_event = queue.SimpleQueue(), threading.Event()
+    threads = max(1, torch.get_num_threads() // workers)  # of each run
     with with_threads(threads):
         try:
             while waiting or running:
@@ -175,10 +163,7 @@ def _allowed_workers(sweep, parallel, count: int) -> tuple[int, str]:
         return 1, ""
     if machine.device() == "cuda":
         return 1, "they would have to share the GPU"
-    if parallel is None:
-        workers = torch.get_num_threads()
-    else:
-        workers = machine.cores() if parallel is True else parallel
+    workers = machine.cores() if parallel is True else parallel or torch.get_num_threads()
     if workers < 2:
         return 1, "" if parallel == 1 else "there is one core for them"
     return min(workers, count), ""

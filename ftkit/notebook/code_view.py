@@ -6,13 +6,13 @@ to the notebook, with a script that trains without ftkit.
 
 from __future__ import annotations
 
-import itertools
 import shlex
 from collections.abc import Callable
 from pathlib import Path
 
 import ipywidgets as W
 
+from ftkit.base import files
 from ftkit.notebook import to_script, widgets
 from ftkit.notebook.controls import Controls
 from ftkit.notebook.pickers import ModelAndData
@@ -54,7 +54,7 @@ class CodeView:
     def _export(self, library: str):
         """Write the folder in the background, since all records are tokenized."""
         experiment, config = self._picked.experiment, self._controls.config
-        folder = _free_folder(f"{library.lower()}-script")
+        folder = files.free_path(Path.cwd() / f"{library.lower()}-script")
         self.text.show(f"writing {folder} ...")
         packages = "trl" if library == "TRL" else "transformers accelerate"
         self._in_background(
@@ -62,9 +62,3 @@ class CodeView:
             lambda: self.text.show(
                 f"# written: the model, the token ids and train.py, for {config}\n"
                 f"cd {shlex.quote(str(folder))}\npip install {packages} peft\npython train.py\n"))
-
-
-def _free_folder(name: str) -> Path:
-    """A folder next to the notebook that does not exist: NAME, NAME-2, NAME-3 ..."""
-    names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
-    return next(path for each in names if not (path := Path.cwd() / each).exists())

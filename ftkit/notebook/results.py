@@ -12,14 +12,13 @@ from collections.abc import Callable
 
 import ipywidgets as W
 
-from ftkit.base import machine
 from ftkit.base.config import Config
 from ftkit.experiment.run import Run
 from ftkit.notebook import widgets
 from ftkit.notebook.background import TrainingTask
 from ftkit.notebook.chart_view import ChartView, Growing
 from ftkit.notebook.collection import RunCollection
-from ftkit.report.style import Picture
+from ftkit.report.live import notebook_display
 
 
 class Results:
@@ -37,7 +36,7 @@ class Results:
         self.progress.add_class("ftkit-progress")
         self._drawing = threading.Lock()
         self._told = 0.0  # time of the last progress text
-        self._handle = None  # of the figure that `display_new` put into a cell
+        self._display = None  # updates the figure that `display_new` put into a cell
 
     def show(self, config: Config | None):
         """Draw the collection's runs with their title (`show_title`), and update the figure under a
@@ -46,8 +45,8 @@ class Results:
         self.show_title(config)
         if picture is not None:
             self.chart.show(picture)
-            if self._handle is not None:
-                self.display(picture)
+            if self._display is not None:
+                self._display(picture.bundle())
 
     def show_title(self, config: Config | None):
         """Say which runs are shown, with the verdict on them. config: the values of the controls;
@@ -57,21 +56,9 @@ class Results:
 
     def display_new(self):
         """Put the figure into the running cell, which keeps it when the widgets are gone."""
-        self._handle = None
-        picture = self._runs.picture()
-        if picture is not None:
-            self.display(picture)
-
-    def display(self, picture: Picture):
-        if not machine.in_notebook():
-            return
-        from IPython.display import DisplayHandle
-
-        bundle = picture.bundle()
-        if self._handle is not None:
-            return self._handle.update(bundle, raw=True)
-        self._handle = DisplayHandle()
-        self._handle.display(bundle, raw=True)
+        self._display, picture = notebook_display(), self._runs.picture()
+        if self._display is not None and picture is not None:
+            self._display(picture.bundle())
 
     def draw_live(self, task: TrainingTask, baseline: Run | None, title: str,
                   also: Callable[[Run | None], None] = lambda run: None):

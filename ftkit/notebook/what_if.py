@@ -16,15 +16,7 @@ from ftkit.base.errors import UserError
 from ftkit.experiment.experiment import Experiment
 from ftkit.experiment.forecast import Forecast
 from ftkit.experiment.run import Run
-from ftkit.notebook import (
-    answers_view,
-    background,
-    kernel,
-    layout,
-    pickers,
-    table_view,
-    widgets,
-)
+from ftkit.notebook import answers_view, background, kernel, layout, pickers, table_view, widgets
 from ftkit.notebook.code_view import CodeView
 from ftkit.notebook.collection import RunCollection
 from ftkit.notebook.controls import Controls

@@ -137,7 +137,7 @@ def test_an_interrupt_leaves_nothing(home, offline, monkeypatch):
     offline("")
     seen = []
 
-    def stop(what, share):
+    def stop(what):
         seen.append(what)
         if what.startswith("downloading"):
             raise KeyboardInterrupt

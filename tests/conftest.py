@@ -48,7 +48,6 @@ def pytest_collection_modifyitems(items):
 # ----------------------------------------------------------------------------- fixtures
 
 
-
 @pytest.fixture(scope="session", autouse=True)
 def no_test_touches_the_home_of_the_user(tmp_path_factory):
     """Runs, progress and Jupyter's own files go to a folder that is thrown away."""
@@ -67,6 +66,14 @@ def home(tmp_path, monkeypatch) -> Path:
     """An FTKIT_HOME that does not exist yet."""
     monkeypatch.setenv("FTKIT_HOME", str(tmp_path / "ftkit-home"))
     return tmp_path / "ftkit-home"
+
+
+@pytest.fixture(scope="module")
+def base():
+    """(model, tokenizer): the embedded model on the CPU, shared by the tests of a file."""
+    from ftkit.model import loading
+
+    return loading.load("tiny", device="cpu")
 
 
 @pytest.fixture

@@ -1,5 +1,5 @@
-"""What several test files import: the root of the clone, notebooks made of cells, the command line
-as a process, and cases of which `make test` takes some."""
+"""What several test files import: the root of the clone, records, notebooks made of cells, the
+command line as a process, and cases of which `make test` takes some."""
 
 from __future__ import annotations
 
@@ -10,6 +10,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+
+
+def numbers(n: int) -> list[dict]:
+    """Records with a rule that a short run learns a little of."""
+    return [{"instruction": f"Name the number {i}.", "input": "", "output": f"number {i}"}
+            for i in range(n)]
 
 
 def write_notebook(path, cells, tags=()) -> None:

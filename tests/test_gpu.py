@@ -2,21 +2,17 @@
 
 import pytest
 import torch
+from helpers import numbers
 
 import ftkit as ft
 
 pytestmark = [
+    pytest.mark.usefixtures("home"),
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine"),
 ]
 
-RECORDS = [{"instruction": f"Name the number {n}.", "input": "", "output": f"number {n}"}
-           for n in range(40)]
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    monkeypatch.setenv("FTKIT_HOME", str(tmp_path / "home"))
+RECORDS = numbers(40)
 
 
 def test_the_fp32_curve_on_cuda_equals_the_one_on_cpu():

@@ -17,18 +17,10 @@ from ftkit.memory_use import footprint
 from ftkit.model import download, loading
 
 
-def test_home_is_not_created_by_asking_for_it(home):
-    assert machine.home() == home and not home.exists()
-
-
 def test_without_ftkit_home_it_is_in_the_home_of_the_user(monkeypatch, tmp_path):
     monkeypatch.delenv("FTKIT_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert machine.home() == tmp_path / ".ftkit"
-
-
-def test_share_finds_the_sample_data_in_a_clone():
-    assert (machine.share("data_samples") / "translation.train.jsonl").is_file()
 
 
 def test_setup_with_the_same_seed_gives_the_same_random_numbers():
@@ -100,13 +92,6 @@ def test_free_memory_is_what_the_system_says():
     assert free_memory.available() == pytest.approx(available, rel=0.1)
 
 
-def test_a_description_names_what_a_result_depends_on():
-    about = machine.describe()
-    assert about["device"] in ("cpu", "cuda") and about["cores"] >= 1
-    assert machine.versions()["torch"] == torch.__version__
-    assert machine.versions()["ftkit"]
-
-
 @pytest.mark.parametrize("given, kept", [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "active"}, "active"),
                                          ({"GOMP_SPINCOUNT": "9"}, "None")])
 def test_waiting_threads_sleep_unless_the_user_says_otherwise(given, kept):
@@ -116,14 +101,6 @@ def test_waiting_threads_sleep_unless_the_user_says_otherwise(given, kept):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
                           env=env | given)
     assert done.stdout.split() == [kept]
-
-
-def test_asking_for_paths_loads_nothing_heavy():
-    code = ("import sys; from ftkit.base import machine; machine.home(); "
-            "machine.share('notebooks'); "
-            "print('torch' in sys.modules, 'numpy' in sys.modules)")
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["False", "False"]
 
 
 def test_a_model_that_was_not_fetched_is_reported_with_how_to_get_it(home, capsys, monkeypatch):

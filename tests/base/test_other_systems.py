@@ -41,14 +41,6 @@ def test_free_memory_and_cores_are_known_without_ulimit_and_affinity(windows):
     assert free_memory._left_by_ulimit() == [] and machine.cores() >= 1
 
 
-def test_every_module_is_imported_without_the_modules_of_posix():
-    """At their tops; what a function imports is tried by the tests above."""
-    for path in sorted((ROOT / "ftkit").rglob("*.py")):
-        top = re.findall(r"^(?:import|from) (fcntl|resource|pwd|grp|termios|tty|pty)\b",
-                         path.read_text("utf-8"), re.MULTILINE)
-        assert not top, path
-
-
 def test_no_file_is_opened_in_the_encoding_of_the_system():
     """Windows still has others than UTF-8."""
     text_mode = re.compile(r"(?<![\w.])open\((?![^)]*(?:encoding|b[+\"']|devnull))[^)]*\)"
@@ -67,20 +59,6 @@ def test_a_console_without_arrows_and_accents_gets_question_marks(monkeypatch, h
     status = main.main(["check", str(ROOT / "data_samples" / "translation.test.jsonl")])
     console.flush()
     assert status == 0 and b"rows" in console.buffer.getvalue()
-
-
-def test_paths_with_spaces_and_umlauts_are_read(tmp_path, ftkit):
-    path = tmp_path / "Eigene Dateien" / "Übung 1.jsonl"
-    path.parent.mkdir()
-    path.write_text('{"instruction": "a", "output": "é"}\n', encoding="utf-8")
-    assert ftkit("check", path)[0] == 0
-
-
-def test_a_run_ends_on_a_signal_that_exists_everywhere():
-    """Windows knows SIGINT, SIGTERM and SIGBREAK only."""
-    for path in sorted((ROOT / "ftkit").rglob("*.py")):
-        named = set(re.findall(r"signal\.(SIG[A-Z0-9]+)\b", path.read_text("utf-8")))
-        assert named <= {"SIGINT", "SIGTERM", "SIG"}, path
 
 
 def install_cells() -> set[str]:

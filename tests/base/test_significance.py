@@ -76,18 +76,6 @@ def test_equality_is_claimed_falsely_in_at_most_one_of_twenty(n):
     assert rate(close, lambda a, b: significance.difference(a, b).within(1.0)) > 0.99
 
 
-def test_the_rule_that_was_here_before_is_found_wrong():
-    def beyond_the_spread(a, b):
-        sd = numpy.hypot(numpy.std(a, ddof=1), numpy.std(b, ddof=1))
-        return numpy.mean(a) - numpy.mean(b) > sd
-
-    def not_beyond_the_spread(a, b):
-        return not (beyond_the_spread(a, b) or beyond_the_spread(b, a))
-
-    assert rate(experiments(3, 3, count=2000), beyond_the_spread) > 0.05 + 3 * 0.0049
-    assert rate(experiments(3, 3, shift=1.0, count=2000), not_beyond_the_spread) > 0.5
-
-
 def test_the_docstring_of_expect_gives_the_power_that_is_measured():
     given = {int(n): int(percent) / 100 for percent, n in re.findall(
         r"(\d+) % with (\d)", claims.expect.__doc__.partition("; paired ")[0])}

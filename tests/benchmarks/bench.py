@@ -6,7 +6,7 @@ time with one thread, which other load hardly disturbs, and wall time with all c
 a quiet machine. Writes docs/measurements/RESULTS.md, and results.json next to this file. What is in
 results.json is not measured again; --fresh starts anew.
 
-    python tests/benchmarks/bench.py speed|eval|generate|startup|live|all [--quick] [--fresh]
+    python tests/benchmarks/bench.py speed|eval|generate|startup|all [--quick] [--fresh]
                                      [--clock cpu|wall] [--model tiny|smollm2] [--rounds N]
 
 --quick: one round, fewer steps and contenders, CPU clock only, kept apart in .cache; 4 minutes on
@@ -32,7 +32,7 @@ import report  # noqa: E402
 WARM_UP = {"tiny": 2, "smollm2": 2}  # steps that pay for kernel builds and page faults
 TRAINERS = ("ftkit bf16", "TRL defaults", "ftkit fp32", "plain bf16", "plain fp32", "TRL best",
             "Trainer fp32")  # --quick leaves out the last two
-SUITES = ("speed", "eval", "generate", "startup", "live")
+SUITES = ("speed", "eval", "generate", "startup")
 
 
 class Store:
@@ -183,12 +183,6 @@ def startup(store, args):
     return [report.startup_table(times, imports)]
 
 
-def live(store, args):
-    task = {"suite": "live", "model": "tiny", "method": "full", "threads": 1,
-            "records": 640, "steps": 80 if args.quick else 160, "rounds": 1 if args.quick else 3}
-    return [report.live_table(store.get(task))]
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("suite", choices=[*SUITES, "all"])
@@ -205,8 +199,7 @@ def main():
     place = HERE.parent.parent / ".cache" / "bench-quick" if args.quick else HERE
     place.mkdir(parents=True, exist_ok=True)
     store = Store(place / "results.json", args.fresh)
-    suites = {"speed": speed, "eval": evaluation, "generate": generation, "startup": startup,
-              "live": live}
+    suites = {"speed": speed, "eval": evaluation, "generate": generation, "startup": startup}
     chosen = SUITES if args.suite == "all" else [args.suite]
     tables = [table for suite in chosen for table in suites[suite](store, args)]
     text = report.page(tables)

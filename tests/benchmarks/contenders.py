@@ -364,7 +364,7 @@ def prepare(task):
     return {"val_loss": run.after["val_loss"]}
 
 
-# Starting up, and the live figure
+# Starting up
 
 
 def startup(task):
@@ -374,34 +374,8 @@ def startup(task):
     return {"finished": time.time(), "loss": losses[0]}
 
 
-def live(task):
-    """A run with the live figure against one without: CPU seconds of the steps after the first."""
-    from ftkit.engine import loop
-    from ftkit.report.live import Live
-
-    def once(listen):
-        import ftkit as ft
-
-        model, _, rows = start(task)
-        config = ft.Config(batch_size=16, learning_rate=5e-4, precision="bf16")
-        began = None
-        for row in loop.train(model, [[e] for e in rows], config, task["steps"]):
-            began = began or time.process_time()
-            if listen:
-                listen(row)
-        return time.process_time() - began
-
-    shown = []
-    without, with_figure = [], []
-    for _ in range(task["rounds"]):
-        without.append(once(None))
-        figure = Live(total_steps=task["steps"], show=shown.append)
-        with_figure.append(once(figure))
-    return {"without": min(without), "with": min(with_figure), "pictures": len(shown)}
-
-
 SUITES = {"speed": speed, "work": work, "gemm": gemm, "eval": evaluation, "generate": generation,
-          "prepare": prepare, "startup": startup, "live": live}
+          "prepare": prepare, "startup": startup}
 
 if __name__ == "__main__":
     wanted = json.loads(sys.argv[1])

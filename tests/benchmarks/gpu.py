@@ -1,6 +1,6 @@
 """What was measured on a GPU: `make gpu`, on any machine with one CUDA device.
 
-    python tests/benchmarks/gpu.py tests|lessons|memory|speed|recorded [--dry]
+    python tests/benchmarks/gpu.py tests|lessons|memory|speed [--dry]
 
 Each part takes at most nine minutes once everything is installed, stands alone and adds what it
 found to gpu.json; GPU.md is written from that. --dry takes the CPU in the card's place, with
@@ -11,7 +11,6 @@ runs, its figures mean nothing.
     lessons   lessons 00, 02, 09, 10 and 16 on the card
     memory    predicted against measured peaks: allocated and reserved, our step and Trainer's
     speed     tokens per second against Trainer, TRL, and Liger and Unsloth where they are installed
-    recorded  seconds of the first recorded runs; `make recorded NAME` makes all of one
 """
 
 from __future__ import annotations
@@ -276,37 +275,6 @@ def train_unsloth(source, method, size, length, steps):
     return train_hf(model, size, length, steps, "cuda", {"bf16": True}, trl=True)
 
 
-# --------------------------------------------------------------------------------- recorded
-
-
-def recorded(dry: bool) -> list[dict]:
-    """Seconds that the first runs of a recorded experiment take here; nothing is written."""
-    sys.path.insert(0, str(ROOT / "data_samples" / "recipe"))
-    import recorded as maker
-
-    device(dry)
-    rows = []
-    for name in ("lora_vs_full", "qlora"):
-        plan = maker.PLANS[name]
-        arm = next(iter(plan.arms))
-        experiment = maker.experiment_of(plan, arm, 0)
-        config = maker.config_of(plan, arm, 0)
-        if dry:
-            experiment, config = small_experiment(), config.but(max_steps=2, eval_steps=2)
-        began = time.perf_counter()
-        run = experiment.run(config, live=False)
-        rows.append({"experiment": name, "arm": arm, "seconds": round(time.perf_counter() - began),
-                     "seconds on one CPU core": plan.seconds,
-                     "val_loss": round(run.after["val_loss"], 3)})
-    return rows
-
-
-def small_experiment():
-    from ftkit.experiment.experiment import Experiment
-
-    return Experiment(model="tiny", data="translation", probes=(), eval_records=4)
-
-
 # ------------------------------------------------------------------- models, children, report
 
 
@@ -394,7 +362,7 @@ def cell(value) -> str:
     return str(value).replace("|", "/")
 
 
-PARTS = {part.__name__: part for part in (tests, lessons, memory, speed, recorded)}
+PARTS = {part.__name__: part for part in (tests, lessons, memory, speed)}
 
 
 def main() -> int:

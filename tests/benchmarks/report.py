@@ -142,15 +142,6 @@ def startup_table(times, imports) -> Table:
     return table
 
 
-def live_table(result) -> Table:
-    table = Table("The live figure, tiny", ["", "seconds"])
-    table.rows = [["without", f"{result['without']:.2f}"],
-                  [f"with ({result['pictures']} pictures)", f"{result['with']:.2f}"]]
-    more = result["with"] / result["without"] - 1
-    table.goals.append((more <= 0.05, f"drawing costs {more:+.1%} of the training time (goal 5 %)"))
-    return table
-
-
 def page(tables: list[Table]) -> str:
     """The whole file."""
     import importlib.metadata
@@ -176,5 +167,3 @@ def page(tables: list[Table]) -> str:
         f"Goals met: {sum(met)} of {len(met)}. Useful tokens leave out padding; the share of the "
         "GEMM peak counts only operations that have to be done, whoever does them.", ""]
     return "\n".join(head) + "\n" + "\n".join(table.markdown() for table in tables)
-
-

@@ -31,7 +31,6 @@ WHY = ("no Chromium on this machine, so no page was looked at; `apt-get install 
 QUIET = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync")
 HERE = r"(https?|wss?)://127\.0\.0\.1|data:|blob:"
-LOOK = os.environ.get("FTKIT_LOOK")  # a folder for screenshots
 SECONDS = 1000  # Playwright counts in milliseconds
 PATIENCE = 120  # seconds for what takes two on a quiet machine
 
@@ -178,22 +177,6 @@ class Lesson:
     def look(self, path, **options):
         """A screenshot, for eyes."""
         self.page.screenshot(path=str(path), **options)
-
-    def look_if_asked(self, name: str):
-        """The same in the folder FTKIT_LOOK, where one is named."""
-        if LOOK:
-            Path(LOOK).mkdir(parents=True, exist_ok=True)
-            self.page.wait_for_timeout(500)
-            self.look(Path(LOOK) / f"{name}.png")
-
-    def look_as_others_see_it(self, name: str):
-        """The same as it looks without green and red, and without any color."""
-        if not LOOK:
-            return
-        session = self.context.new_cdp_session(self.page)
-        for kind in ("deuteranopia", "achromatopsia", "none"):
-            session.send("Emulation.setEmulatedVisionDeficiency", {"type": kind})
-            self.look_if_asked(f"{name}-{kind}")
 
     def serious(self, selectors: str) -> list:
         """What axe-core finds in these elements and calls serious or critical."""

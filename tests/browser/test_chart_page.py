@@ -1,6 +1,5 @@
 """The interactive chart in a bare page, without a kernel: what a reopened notebook shows."""
 
-import os
 from types import SimpleNamespace
 
 import pytest
@@ -164,19 +163,6 @@ def test_curves_are_told_apart_without_color(shown):
     assert page.locator(".fc-row i").all_inner_texts() == marks
 
 
-@pytest.mark.parametrize("kind", ["none", "deuteranopia", "achromatopsia"])
-def test_pictures_of_the_chart_as_others_see_it(shown, kind):
-    """For eyes: with FTKIT_LOOK a picture is left for each kind of vision."""
-    runs = [a_run(learning_rate=rate, top=top) for rate, top in ((1e-3, 9), (1e-2, 12), (0.1, 30))]
-    page = shown(html_of(plots.over_baseline(runs, runs[0])))
-    page.context.new_cdp_session(page).send(
-        "Emulation.setEmulatedVisionDeficiency", {"type": kind})
-    hover(page, 0.3)
-    expect(page.locator(".fc-tip")).to_be_visible()
-    if folder := os.environ.get("FTKIT_LOOK"):
-        page.screenshot(path=f"{folder}/chart-{kind}.png")
-
-
 def test_no_curve_crosses_the_name_of_its_panel(shown):
     page = shown(html_of(plots.live.final_picture(a_run(), "")))
     boxes = "found => found.map(e => e.getBoundingClientRect().toJSON())"
@@ -246,14 +232,10 @@ def test_a_live_chart_that_is_drawn_anew_keeps_what_was_hidden_and_zoomed(shown)
 
 @pytest.mark.parametrize("style", ["background:#fff;color:#111", "background:#111;color:#eee"],
                          ids=["light", "dark"])
-def test_axe_finds_nothing_serious(shown, style, request):
+def test_axe_finds_nothing_serious(shown, style):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright")
     page = shown(html_of(plots.live.final_picture(a_run(), "tiny on tasks")), style)
     hover(page, 0.4)
     found = axe.Axe().run(page)
     bad = [v["id"] for v in found.response["violations"] if v["impact"] in ("critical", "serious")]
-    from conftest import LOOK  # noqa: F401 - the folder for pictures, where one is named
-
-    if folder := os.environ.get("FTKIT_LOOK"):
-        page.screenshot(path=f"{folder}/chart-{request.node.callspec.id}.png")
     assert not bad, bad

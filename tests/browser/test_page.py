@@ -8,35 +8,12 @@ import json
 import re
 
 import pytest
-from helpers import write_notebook
 from playwright.sync_api import expect
 
 LESSONS = ("00_start_here", pytest.param("07_learning_rate", marks=pytest.mark.slow),
            "22_what_if_lab")
 REACTS = 500  # milliseconds
 SLOW = 60_000  # milliseconds for what takes one second on a quiet machine
-
-PANEL = """
-import ftkit as ft
-ft.setup(seed=0)
-lab = ft.Experiment(data="capital", probes=(), eval_records=4)
-panel = ft.what_if(lab, config=ft.Config(max_steps=5, batch_size=4, eval_steps=5),
-                   fields=["learning_rate", "max_steps", "seed"])
-panel
----
-guess = ft.predict("A higher rate: val_loss ends ...", "lower", "higher")
-guess
----
-run = await panel.result()
----
-guess.score("lower")
----
-ft.check("answer_loss", ...)
----
-ft.compare(run, lab.run(run.config, learning_rate=1e-2, seed=1, max_steps=5))
----
-ft.expect(run.after["val_loss"], "<", run.before["val_loss"], "it learns")
-"""
 
 
 def outputs(notebook: dict) -> list[dict]:
@@ -147,25 +124,3 @@ def test_figures_code_and_printed_words_can_be_read_where_the_page_is_narrow(les
         "margin-bottom", "0px")  # an answer is apart from the next question
     printed = page.page.locator(".jp-OutputArea-output pre", has_text="with_replay").first
     expect(printed).to_have_css("word-break", "normal")
-
-
-def test_restart_and_run_all_interrupt_and_a_panel_made_again(lesson, jupyter):
-    write_notebook(jupyter[2] / "panel.ipynb", [code.strip() for code in PANEL.split("---")])
-    page = lesson("panel")
-    page.command("notebook:restart-run-all")
-    page.locator(".jp-Dialog .jp-mod-accept").click()
-    page.wait_until_done()
-    assert not failed(page.save()), "nothing waits for a guess, an answer or a click"
-
-    # the square button, while no cell runs
-    start_a_long_run(page)
-    page.command("notebook:interrupt-kernel")
-    stopped_by_hand(page)
-
-    # the cell of the panel run again, in the middle of training
-    start_a_long_run(page)
-    page.command("notebook:run-all-cells")
-    page.wait_until_done()
-    assert not failed(page.save())
-    expect(page.locator(".ftkit-status")).to_contain_text(
-        "their baseline and the controls were kept; the run in progress was stopped", timeout=SLOW)

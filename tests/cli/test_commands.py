@@ -13,7 +13,7 @@ import types
 
 import malformed
 import pytest
-from helpers import ROOT, start
+from helpers import ROOT, numbers, start
 
 from ftkit.base.progress_bar import Bar
 from ftkit.cli import options, terminal_text
@@ -24,8 +24,7 @@ STAR = {"id", "config", "trainable_parameters", "total_parameters", "before", "a
         "tokens", "supervised_tokens", "seconds", "tokens_per_second", "peak_memory_bytes",
         "predicted_memory_bytes", "end", "stopped", "machine", "versions", "data"}
 FAST = ["--max-steps", "3", "--batch-size", "4", "--precision", "fp32"]
-GOOD = [{"instruction": f"Name the number {n}.", "input": "", "output": f"number {n}"}
-        for n in range(20)]
+GOOD = numbers(20)
 
 
 class Screen(io.StringIO):
@@ -79,13 +78,7 @@ def test_a_wrong_address_is_reported_before_the_lessons_are_copied(ftkit, tmp_pa
 
 def test_a_pipe_is_read_once():
     records = "".join(json.dumps(record) + "\n" for record in GOOD)
-    done = subprocess.run(
-        [sys.executable, "-m", "ftkit.cli", "check", "/dev/stdin"],
-        input=records,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
+    done = start("check", "/dev/stdin", input=records)
     assert (done.returncode, done.stderr) == (0, "") and done.stdout.startswith("20 rows, 0 errors")
 
 
@@ -208,15 +201,6 @@ def test_a_malformed_file_trains_nothing_and_writes_nothing(case, ftkit, tmp_pat
     assert not home.exists() and sorted(tmp_path.iterdir()) == before
 
 
-@pytest.mark.parametrize("name", [malformed.CASES[i].name for i in (3, len(malformed.CASES) // 2,
-                                                                   -1)])
-def test_the_same_in_a_process_of_its_own(name, tmp_path, home):
-    case = next(case for case in malformed.CASES if case.name == name)
-    done = start("run", "--data", case.write(tmp_path), env=os.environ | {"FTKIT_HOME": str(home)})
-    assert_one_sentence(done.returncode, done.stdout, done.stderr)
-    assert not home.exists()
-
-
 def test_bad_data_is_reported_before_torch_is_loaded(tmp_path, home):
     path = tmp_path / "bad.jsonl"
     path.write_text('{"instruction": "a", "output": ""}\n')
@@ -248,30 +232,12 @@ def test_a_long_record_in_the_validation_part_is_reported_by_its_line(ftkit, tmp
 
 @pytest.mark.heavy
 def test_ctrl_c_keeps_the_rows_so_far_and_says_where(home):
+    words = "run --data translation --max-steps 5000 --batch-size 4 --eval-steps 5000 --json"
     child = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "ftkit.cli",
-            "run",
-            "--data",
-            "translation",
-            "--max-steps",
-            "5000",
-            "--batch-size",
-            "4",
-            "--eval-steps",
-            "5000",
-            "--json",
-        ],
-        cwd=ROOT,
-        env=os.environ | {"FTKIT_HOME": str(home)},
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        [sys.executable, "-m", "ftkit.cli", *words.split()], cwd=ROOT, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         # A shell starts what it puts in the background deaf to Ctrl-C, and so its children.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     try:
         wait_for_rows(home, child)
         child.send_signal(signal.SIGINT)
@@ -385,12 +351,6 @@ def test_unused_fields_are_listed_in_the_order_of_the_file(tmp_path):
     assert told == names
 
 
-def test_one_row_left_out_is_no_plural(ftkit, tmp_path):
-    data = jsonl(tmp_path / "mine.jsonl", [*GOOD[:1], {"instruction": "a", "output": ""}])
-    _, out, _ = ftkit("convert", data, tmp_path / "new.jsonl", "--skip")
-    assert out.endswith("new.jsonl: 1 record; 1 row left out\n")
-
-
 def test_several_runs_end_with_what_differs(ftkit, home):
     some_runs(2)
     ids = [run["id"] for run in json.loads(ftkit("runs", "--json")[1])["runs"]]
@@ -488,16 +448,10 @@ def test_the_list_of_runs_fits_the_terminal(ftkit, home, monkeypatch, columns):
 
 def test_runs_are_chosen_and_sorted(ftkit, home):
     some_runs(6)
-
-    def seeds(*words):
-        found = json.loads(ftkit("runs", "--json", *words)[1])["runs"]
-        return [run["config"]["seed"] for run in found]
-
-    assert seeds() == [0, 1, 2, 3, 4, 5]
-    assert seeds("--where", "method=lora val_loss<0.3") == [3, 5]
-    assert seeds("--sort", "val_loss", "--limit", "2") == [5, 4]
-    assert seeds("--sort", "-val_loss", "--limit", "2") == [0, 1]
-    assert seeds("--limit", "2") == [4, 5]
+    for words, seeds in (("", [0, 1, 2, 3, 4, 5]), ("--limit 2", [4, 5]),
+                         ("--where method=lora --sort -val_loss --limit 2", [1, 3])):
+        found = json.loads(ftkit("runs", "--json", *words.split())[1])["runs"]
+        assert [run["config"]["seed"] for run in found] == seeds
     for words, told in ((("--where", "los<1"), "no run has 'los'"),
                         (("--where", "val_loss<low"), "expected a number"),
                         (("--sort", "los"), "no run has 'los'"),

@@ -62,21 +62,13 @@ def test_a_second_call_changes_nothing(lessons, folder):
 def test_a_changed_lesson_is_kept_and_reported(lessons, folder):
     jupyterlab.copy_lessons(folder)
     (folder / "00_start.ipynb").write_text("my answers")
-    (lessons / "00_start.ipynb").write_text("a better lesson")
-    where, told = jupyterlab.copy_lessons(folder)
-    assert (folder / "00_start.ipynb").read_text() == "my answers"
-    assert told["kept"] == ["00_start.ipynb"]
+    for version in ("two", "three"):
+        (lessons / "00_start.ipynb").write_text(version)
+        where, told = jupyterlab.copy_lessons(folder)
+        assert (folder / "00_start.ipynb").read_text() == "my answers"
+        assert told["kept"] == ["00_start.ipynb"]
     report = jupyterlab.report(where, told)
     assert "00_start.ipynb" in report and "--fresh" in report
-
-
-def test_a_changed_lesson_stays_kept_over_several_releases(lessons, folder):
-    jupyterlab.copy_lessons(folder)
-    (folder / "00_start.ipynb").write_text("my answers")
-    for version in ("two", "three", "four"):
-        (lessons / "00_start.ipynb").write_text(version)
-        jupyterlab.copy_lessons(folder)
-    assert (folder / "00_start.ipynb").read_text() == "my answers"
 
 
 def test_an_untouched_lesson_is_brought_up_to_date(lessons, folder):
@@ -209,8 +201,3 @@ def test_a_port_that_is_taken_is_reported_before_anything_starts(tmp_path):
         port = taken.getsockname()[1]
         with pytest.raises(ValueError, match=f"port {port} is in use"):
             jupyterlab.serve(tmp_path, browser=False, port=port)
-
-
-def test_an_address_that_is_not_one_is_reported_before_anything_starts(tmp_path):
-    with pytest.raises(ValueError, match="--ip is 'everyone'; expected an address"):
-        jupyterlab.serve(tmp_path, browser=False, ip="everyone")

@@ -19,11 +19,6 @@ CONFIG = Config(learning_rate=1e-3, precision="fp32", batch_size=8, neftune_nois
 
 
 @pytest.fixture(scope="module")
-def base():
-    return loading.load("tiny", device="cpu")
-
-
-@pytest.fixture(scope="module")
 def examples(base):
     return encoding.encode_all(ft.records("tasks")[:8], base[1]).examples
 
@@ -106,15 +101,6 @@ def test_the_base_of_kl_coef_is_read_without_noise(base, examples):
             noisy = forward.logits(read)[0].log_softmax(-1)
     assert kl == pytest.approx((clean.exp() * (clean - noisy)).sum(-1).mean().item(), rel=1e-3)
     assert kl > 1e-4
-
-
-def test_a_config_that_was_stored_before_there_was_the_field_is_the_same():
-    stored = Config(learning_rate=1e-3).to_dict()
-    del stored["neftune_noise_alpha"]
-    assert Config.from_dict(stored) == Config(learning_rate=1e-3)
-    assert "neftune_noise_alpha" not in Config(learning_rate=1e-3).differs()
-    with pytest.raises(ValueError, match="neftune_noise_alpha is 0.0; expected a number above 0"):
-        Config(neftune_noise_alpha=0)
 
 
 def test_a_prediction_of_memory_counts_it_and_dpo_refuses_it():

@@ -5,6 +5,7 @@ import itertools
 
 import pytest
 import torch
+from helpers import numbers
 
 from ftkit.base.config import Config
 from ftkit.base.optimizers import OPTIMIZERS
@@ -16,14 +17,8 @@ STEPS, SEED = 4, 0
 
 
 @pytest.fixture(scope="module")
-def base():
-    return loading.load("tiny", device="cpu")
-
-
-@pytest.fixture(scope="module")
 def units(base):
-    records = [{"instruction": f"Name the number {n}.", "input": "", "output": f"number {n}"}
-               for n in range(8)]
+    records = numbers(8)
     return [[e] for e in encoding.encode_all(records, base[1], max_length=64).examples]
 
 

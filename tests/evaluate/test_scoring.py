@@ -8,15 +8,9 @@ import torch
 import ftkit as ft
 from ftkit.data import encoding
 from ftkit.evaluate import scoring
-from ftkit.model import loading
 
 RECORDS = [{"instruction": f"What is the opposite of {w}?", "input": "", "output": o}
            for w, o in [("hot", "cold"), ("big", "small and tiny"), ("up", "down")]]
-
-
-@pytest.fixture(scope="module")
-def base():
-    return loading.load("tiny", device="cpu")
 
 
 def test_loss_is_the_mean_over_tokens_that_transformers_computes(base):

@@ -8,20 +8,16 @@ import sys
 from importlib.util import find_spec
 
 import pytest
+from helpers import numbers
 
 import ftkit as ft
 from ftkit.experiment import store
 
-RECORDS = [{"instruction": f"Name the number {n}.", "input": "", "output": f"number {n}"}
-           for n in range(24)]
+pytestmark = pytest.mark.usefixtures("home")
+RECORDS = numbers(24)
 SHORT = ft.Config(max_steps=2, eval_steps=2, batch_size=4, precision="fp32")
 HAS_RAY = pytest.mark.skipif(not find_spec("ray"), reason="ray is not installed: make scale")
 ENGINES = ["dask", pytest.param("ray", marks=HAS_RAY)]
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    monkeypatch.setenv("FTKIT_HOME", str(tmp_path / "home"))
 
 
 def make_lab(**options):

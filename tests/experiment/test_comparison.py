@@ -5,22 +5,16 @@ import random
 from types import SimpleNamespace
 
 import pytest
+from helpers import numbers
 
 import ftkit as ft
 from ftkit.base.run_end import End
-from ftkit.experiment import comparison, run, store
+from ftkit.experiment import run, store
 
-pytestmark = pytest.mark.quick
+pytestmark = [pytest.mark.quick, pytest.mark.usefixtures("home")]
 
-RECORDS = [{"instruction": f"Name the number {n}.", "input": "", "output": f"number {n}"}
-           for n in range(24)]
+RECORDS = numbers(24)
 SHORT = ft.Config(max_steps=2, eval_steps=2, batch_size=4, precision="fp32", max_length=512)
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    monkeypatch.setenv("FTKIT_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
 
 
 def made(val=1.0, general=2.0, seed=0, model="tiny", end=End.FINISHED, held=None, sha="d", name="d",
@@ -73,14 +67,6 @@ def test_compare_and_expect_agree_on_what_is_seen(monkeypatch):
         assert effect.clear == bool(ft.expect(a, "!=", b, "another loss"))
         if effect.clear:
             assert ft.expect(a, "<" if effect.difference > 0 else ">", b, "in that direction")
-
-
-def test_without_an_effect_at_most_one_comparison_in_twenty_finds_one():
-    draw = random.Random(0)
-    wrong = sum(comparison._effect("val_loss", seeds(*(draw.gauss(0, 1) for _ in range(3))),
-                               seeds(*(draw.gauss(0, 1) for _ in range(3)))).clear
-                for _ in range(600))
-    assert wrong / 600 < 0.06
 
 
 def test_one_run_of_each_is_no_proof_and_repeats_are_offered():

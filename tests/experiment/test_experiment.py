@@ -4,6 +4,7 @@ import json
 import logging
 
 import pytest
+from helpers import numbers
 
 import ftkit as ft
 from ftkit.data.schema import DataError
@@ -13,14 +14,8 @@ from ftkit.experiment import experiment, store
 from ftkit.model import loading, rounding
 from ftkit.model.export import export
 
-RECORDS = [{"instruction": f"Name the number {n}.", "input": "", "output": f"number {n}"}
-           for n in range(40)]
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    monkeypatch.setenv("FTKIT_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
+pytestmark = pytest.mark.usefixtures("home")
+RECORDS = numbers(40)
 
 
 @pytest.fixture
@@ -159,31 +154,6 @@ def test_a_tuned_model_gets_the_default_rates_of_its_size(lab):
     assert other.run(max_steps=1).config.learning_rate == 2e-5
 
 
-def test_lora_and_qlora_train_only_their_adapters(lab):
-    low = lab.run(method="lora", r=4, target_modules="q_proj,v_proj", max_steps=5)
-    four = lab.run(method="qlora", r=4, target_modules="q_proj,v_proj", max_steps=5)
-    for tuned in (low, four):
-        names = [n for n, p in tuned.model.named_parameters() if p.requires_grad]
-        assert names and all("lora_" in n for n in names)
-        assert tuned.after["val_loss"] < tuned.before["val_loss"]
-    assert low.trainable_parameters == four.trainable_parameters
-    assert low.total_parameters == four.total_parameters
-
-
-def test_a_saved_adapter_gives_the_same_logits_in_plain_peft(lab, tmp_path):
-    import peft
-    import torch
-
-    from ftkit.model import loading
-
-    tuned = lab.run(method="lora", max_steps=5, out=tmp_path / "adapter")
-    base, tokenizer = loading.load("tiny")
-    again = peft.PeftModel.from_pretrained(base, tmp_path / "adapter")
-    ids = torch.tensor([tokenizer("The capital of France is")["input_ids"]])
-    torch.testing.assert_close(again(ids).logits, tuned.model(input_ids=ids).logits,
-                               rtol=1e-4, atol=1e-4)
-
-
 def test_sweep_takes_the_grid_and_refuses_a_bad_value_before_it_starts(lab, home):
     with pytest.raises(ValueError, match="learning_rate"):
         lab.sweep(learning_rate=[1e-3, -1])
@@ -191,14 +161,6 @@ def test_sweep_takes_the_grid_and_refuses_a_bad_value_before_it_starts(lab, home
     done = lab.sweep(ft.Config(max_steps=1), learning_rate=[1e-3, 1e-2], seed=[0, 1])
     assert [(r.config.learning_rate, r.config.seed) for r in done] == [
         (1e-3, 0), (1e-3, 1), (1e-2, 0), (1e-2, 1)]
-
-
-@pytest.mark.parametrize("wrong", [dict(model="nowhere"), dict(data="translatoin"),
-                                   dict(data=[{"instruction": "x"}]), dict(probes=["nothing"])])
-def test_wrong_input_is_told_before_anything_is_loaded(wrong, home):
-    with pytest.raises(ValueError):
-        ft.Experiment(**{"data": RECORDS, **wrong})
-    assert not home.exists()
 
 
 @pytest.mark.parametrize("wrong, told", [
@@ -252,13 +214,6 @@ def test_a_bad_record_is_named():
         ft.Experiment(data=RECORDS + [{"instruction": "x", "output": ""}])
 
 
-def test_an_output_folder_in_use_is_refused_before_training(lab, tmp_path):
-    (tmp_path / "used").mkdir()
-    (tmp_path / "used" / "file").write_text("x")
-    with pytest.raises(ValueError, match="not an empty folder"):
-        lab.run(max_steps=1, out=tmp_path / "used")
-
-
 def test_an_interrupt_while_it_is_saved_leaves_no_half_model(lab, tmp_path, monkeypatch):
     def save(model, tokenizer, folder):
         folder.mkdir()
@@ -279,3 +234,4 @@ def test_an_interrupt_while_the_model_loads_is_told_in_one_sentence():
     with pytest.raises(KeyboardInterrupt, match="interrupted before the first step") as caught:
         Slow(data="capital", probes=()).run(max_steps=1, live=False)
     assert caught.value.__suppress_context__, "no traceback through the library that loads it"
+    assert not store.ids()

@@ -1,7 +1,6 @@
 """Against forgetting: L2-SP, and what early stopping may watch."""
 
 import copy
-import dataclasses
 
 import pytest
 import torch
@@ -11,11 +10,6 @@ from ftkit.base.config import Config
 from ftkit.data import encoding
 from ftkit.engine import loop
 from ftkit.model import loading
-
-
-@pytest.fixture(scope="module")
-def base():
-    return loading.load("tiny", device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -47,25 +41,6 @@ def test_l2_sp_is_the_penalty_of_the_paper_in_a_plain_torch_loop(base, units):
         optimizer.step()
         optimizer.zero_grad()
     assert distance(ours, plain) < 0.01 * distance(ours, base[0])
-
-
-def test_pull_back_adds_strength_times_the_way_gone():
-    w = torch.nn.Parameter(torch.tensor([3.0, -1.0]))
-    frozen = torch.nn.Parameter(torch.ones(2))
-    w.grad = torch.tensor([0.5, 0.5])
-    loop.pull_back([w, frozen], [torch.tensor([1.0, 1.0]), torch.zeros(2)], 0.1)
-    assert w.grad.tolist() == pytest.approx([0.5 + 0.1 * 2, 0.5 - 0.1 * 2])
-    assert frozen.grad is None
-
-
-def test_a_stronger_pull_ends_nearer_to_the_start(base, units):
-    config = Config(learning_rate=1e-3, precision="fp32", batch_size=8)
-    ended = []
-    for strength in (0.0, 0.1, 10.0):
-        model = copy.deepcopy(base[0])
-        list(loop.train(model, units, config.but(l2_sp=strength), 8))
-        ended.append(distance(model, base[0]))
-    assert ended[0] > ended[1] > ended[2]
 
 
 def test_l2_sp_is_refused_where_the_weights_it_pulls_are_frozen():
@@ -108,16 +83,6 @@ def test_kl_coef_is_the_penalty_in_a_plain_torch_loop(base, units, method, check
         optimizer.step()
         optimizer.zero_grad()
     assert rows[0]["kl"] == pytest.approx(0, abs=1e-6) and rows[-1]["kl"] > 0.01
-
-
-def test_a_larger_kl_coef_stays_nearer_to_the_base(base, units):
-    config = Config(learning_rate=1e-3, precision="fp32", batch_size=8, warmup_steps=0)
-    kl = []
-    for strength in (1e-9, 1.0, 10.0):
-        made = loop.train(copy.deepcopy(base[0]), units, config.but(kl_coef=strength), 8)
-        kl.append(list(made)[-1]["kl"])
-    assert kl[0] > 2 * kl[1] > 4 * kl[2]
-    assert "kl" not in next(loop.train(copy.deepcopy(base[0]), units, config, 1))
 
 
 def test_a_run_records_the_kl_and_preflight_counts_the_kept_base():
@@ -169,9 +134,3 @@ def test_a_metric_nobody_measures_is_reported_with_those_there_are():
     with pytest.raises(ValueError, match="'bleu'.*expected one of val_loss, score"):
         lab.run(max_steps=1, early_stopping_patience=1, metric_for_best_model="bleu")
     assert lab.run(max_steps=1, metric_for_best_model="bleu", live=False).stopped is None
-
-
-def test_transformers_has_a_field_of_that_name_and_meaning():
-    from transformers import TrainingArguments
-
-    assert "metric_for_best_model" in {f.name for f in dataclasses.fields(TrainingArguments)}

@@ -40,20 +40,6 @@ def test_the_measures_of_pairs_are_those_of_their_rewards():
         assert (seen["chosen"], seen["rejected"]) == (-6.0, -3.0)
 
 
-def test_token_averages_differ_where_answers_differ_in_length():
-    """One long wrong answer: grpo weighs it like a short one, dapo by its tokens."""
-    mask = torch.tensor([[1.0, 1, 1, 1], [1, 0, 0, 0]])
-    zeros, gains = torch.zeros(2, 4), torch.tensor([-1.0, 1.0])
-
-    def loss(kind):
-        return losses.grpo(zeros, zeros, mask, gains, GRPOConfig(loss_type=kind),
-                           max_tokens=8).item()
-
-    assert loss("grpo") == pytest.approx(0.0)
-    assert loss("dapo") == loss("bnpo") == pytest.approx(3 / 5)
-    assert loss("dr_grpo") == pytest.approx(3 / 16)
-
-
 # ------------------------------------------------------------------------------ by hand
 
 
@@ -87,15 +73,6 @@ def test_advantages_of_two_right_of_eight_and_of_a_dead_group():
     assert made[0, 0].item() == pytest.approx(0.75 / math.sqrt(12 / 56), abs=1e-3)  # 1.62
     assert made[0, 7].item() == pytest.approx(-0.25 / math.sqrt(12 / 56), abs=1e-3)  # -0.54
     assert made[1].abs().max() == 0
-
-
-def test_dpo_starts_at_ln_2_and_knows_its_direction():
-    start = torch.tensor([[-3.0, -9.0], [-1.0, -2.0]])
-    assert preferences.dpo_loss(start, start, 0.1)[0].item() == pytest.approx(math.log(2))
-    better = start + torch.tensor([[0.0], [-10.0]])
-    loss, seen = preferences.dpo_loss(better, start, 0.1)
-    assert loss.item() == pytest.approx(math.log(1 + math.exp(-1)))  # beta · 10 = 1
-    assert seen["margin"] == pytest.approx(1.0) and seen["accuracy"] == 1.0
 
 
 # ------------------------------------------------------------------------------ drawing

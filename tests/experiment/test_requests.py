@@ -10,16 +10,12 @@ from ftkit.base.config import Config, DPOConfig, GRPOConfig
 from ftkit.base.errors import UserError
 from ftkit.experiment import inputs
 
+pytestmark = pytest.mark.usefixtures("home")
 RECORDS = [{"instruction": f"say {i}", "output": f"out {i}"} for i in range(24)]
 ABSURD = {"batch_size": 1e308, "epochs": 1e308, "r": 1e30, "num_virtual_tokens": 1e30,
           "l2_sp": 1e308, "lora_alpha": 1e308, "max_grad_norm": 1e-320, "learning_rate": 1e-320,
           "warmup_steps": 1e308, "max_steps": 1e12, "gradient_accumulation_steps": 1e9,
           "weight_decay": 1e300, "kl_coef": 1e300, "max_length": 1e15, "eval_steps": 1e30}
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    monkeypatch.setenv("FTKIT_HOME", str(tmp_path / "home"))
 
 
 @pytest.mark.parametrize("name", ABSURD)
@@ -121,16 +117,4 @@ def test_a_model_that_is_broken_before_training_is_refused_and_no_run_is_kept():
     model.model.norm.weight.data[0] = float("nan")
     with pytest.raises(UserError, match="val_loss is nan before the first step"):
         ft.Experiment((model, tokenizer), RECORDS, probes=()).run(max_steps=1)
-    assert len(ft.runs()) == 0
-
-
-def test_an_interrupt_while_the_model_is_loaded_keeps_nothing(ftkit, monkeypatch):
-    from ftkit.model import loading
-
-    def interrupted(*words, **options):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(loading, "load", interrupted)
-    status, out, err = ftkit("run", "--model", loading.tiny_path(), "--max-steps", 1, "--quiet")
-    assert status == 130 and err == "ftkit: interrupted\n" and out == ""
     assert len(ft.runs()) == 0

@@ -11,24 +11,18 @@ import time
 
 import pytest
 import torch
-from helpers import ROOT, start
+from helpers import ROOT, numbers, start
 
 import ftkit as ft
 from ftkit.base.errors import UserError
 from ftkit.evaluate import scoring
 from ftkit.experiment import checkpoints, distillation, preferences, store
 
-RECORDS = [{"instruction": f"Name the number {n}.", "input": "", "output": f"number {n}"}
-           for n in range(40)]
+pytestmark = pytest.mark.usefixtures("home")
+RECORDS = numbers(40)
 COLUMNS = ("step", "epoch", "loss", "learning_rate", "grad_norm", "tokens", "supervised_tokens",
            "val_loss")
 SHORT = dict(max_steps=8, batch_size=4, eval_steps=3, max_length=64)
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    monkeypatch.setenv("FTKIT_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
 
 
 @pytest.fixture
@@ -223,68 +217,6 @@ def test_a_command_killed_at_a_random_moment_and_resumed_has_the_curve_of_one_th
     made = store.load_run(id)
     assert made.stopped is None
     same(made, whole)
-
-
-KILLS = """
-import os, random, signal, sys, time, traceback
-import peft, torch, transformers
-import ftkit as ft
-from ftkit.experiment import checkpoints, store, training
-
-def begin(id=None):
-    child = os.fork()  # before torch has threads
-    if child:
-        return child
-    try:
-        lab = ft.Experiment(data=sys.argv[1], probes=())
-        if id:
-            lab.resume(id, save_steps=2, live=False)
-        else:
-            lab.run(method="lora", lora_dropout=0.2, batch_size=4, max_length=64, eval_steps=4,
-                    precision="fp32", max_steps=steps, save_steps=2, live=False)
-    except BaseException:
-        traceback.print_exc()
-        os._exit(1)
-    os._exit(0)
-
-def lines(id):
-    try:
-        return (store.folder_of(id) / "rows.jsonl").read_bytes().count(10)
-    except OSError:
-        return 0
-
-kills, rng = int(sys.argv[2]), random.Random(int(sys.argv[3]))
-steps = 12 * kills
-assert os.waitpid(begin(), 0)[1] == 0
-(whole,) = store.ids()
-child, id, done = begin(), None, 0
-while done < kills:
-    while id is None:
-        id = next((i for i in store.ids() if i not in (whole, "0")), None)
-    wait = 10 * done + rng.randrange(10)  # a kill comes up to some steps late
-    while lines(id) < wait and os.waitpid(child, os.WNOHANG) == (0, 0):
-        time.sleep(0.002)
-    time.sleep(rng.random() * 0.2)  # between steps, in the middle of one, or in a checkpoint
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    if store.read(id) is None:  # nothing is there yet that could go on
-        store.folder_of(id).rename(store.folder_of(id).with_name("0"))
-        child, id = begin(), None
-        continue
-    done, child = done + 1, begin(id)
-assert os.waitpid(child, 0)[1] == 0
-print(whole, id, done)
-"""
-
-
-@pytest.mark.slow
-def test_a_run_killed_at_20_random_moments_has_the_curve_of_one_that_was_not(data, home):
-    made = subprocess.run([sys.executable, "-c", KILLS, data, "20", "1"], cwd=ROOT, text=True,
-                          capture_output=True, env=os.environ | {"FTKIT_HOME": str(home)})
-    assert made.returncode == 0, made.stderr
-    whole, killed, kills = made.stdout.split()
-    assert kills == "20" and store.load_run(killed).stopped is None
-    same(store.load_run(killed), store.load_run(whole))
 
 
 def test_sigterm_ends_the_run_after_a_step_with_its_weights_saved(data, tmp_path, home):

@@ -8,13 +8,7 @@ import pytest
 from ftkit.base.config import Config
 from ftkit.experiment import run, store
 
-pytestmark = pytest.mark.quick
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    monkeypatch.setenv("FTKIT_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
+pytestmark = [pytest.mark.quick, pytest.mark.usefixtures("home")]
 
 
 @pytest.mark.parametrize(
@@ -61,23 +55,6 @@ def test_a_config_survives_its_own_string():
     assert Config.from_string(str(config)) == config
 
 
-@pytest.mark.heavy
-def test_field_names_are_those_of_transformers_and_peft():
-    transformers = pytest.importorskip("transformers")
-    import peft
-
-    arguments = Config(learning_rate=1e-4).training_arguments()
-    made = transformers.TrainingArguments(output_dir="x", use_cpu=True, report_to="none",
-                                          **arguments)
-    assert made.learning_rate == 1e-4
-    theirs = peft.LoraConfig.__dataclass_fields__
-    assert {"r", "lora_alpha", "lora_dropout", "target_modules"} <= set(theirs)
-    words = {"learning_rate", "gradient_accumulation_steps", "warmup_steps", "weight_decay",
-             "max_grad_norm", "lr_scheduler_type", "seed", "eval_steps", "max_steps"}
-    assert words <= set(Config.__dataclass_fields__)
-    assert words <= set(transformers.TrainingArguments.__dataclass_fields__)
-
-
 def a_run(**fields) -> run.Run:
     made = run.Run(id=store.new_id(), config=Config(learning_rate=1e-3), model_name="tiny",
                    data={"name": "x", "rows": 3, "sha256": "0"}, total_steps=3, **fields)
@@ -120,8 +97,3 @@ def test_an_unwritable_home_costs_a_sentence_and_not_the_run(tmp_path, monkeypat
     writer.row({"step": 1, "loss": 1.0})
     writer.finish()
     assert "not being stored" in capsys.readouterr().err and len(written.notes) == 1
-
-
-def test_an_unknown_id_is_an_error_in_words():
-    with pytest.raises(ValueError, match="ftkit runs"):
-        store.load_run("nope")

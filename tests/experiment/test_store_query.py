@@ -6,13 +6,8 @@ from ftkit.base.config import Config
 from ftkit.experiment import annotations, store, store_query
 from ftkit.experiment.run import Run
 
+pytestmark = pytest.mark.usefixtures("home")
 VALUES = (0.9, 0.3, float("nan"), 0.5)
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    monkeypatch.setenv("FTKIT_HOME", str(tmp_path))
-    return tmp_path
 
 
 def made(number: int, **config) -> Run:

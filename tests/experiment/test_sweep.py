@@ -5,20 +5,15 @@ import types
 
 import pytest
 import torch
+from helpers import numbers
 
 import ftkit as ft
 from ftkit.experiment import preferences, side_by_side, store
 from ftkit.model import loading
 
-RECORDS = [{"instruction": f"Name the number {n}.", "input": "", "output": f"number {n}"}
-           for n in range(24)]
+pytestmark = pytest.mark.usefixtures("home")
+RECORDS = numbers(24)
 SHORT = ft.Config(max_steps=3, eval_steps=3, batch_size=4, precision="fp32")
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    monkeypatch.setenv("FTKIT_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
 
 
 def make_lab(**options):

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytest
+from helpers import ROOT, numbers
 
 import ftkit as ft
 from ftkit.base.errors import UserError
@@ -14,8 +15,7 @@ from ftkit.experiment import store, trackers
 from ftkit.experiment.run import Run
 from ftkit.experiment.watch import Watch
 
-RECORDS = [{"instruction": f"Name the number {n}.", "input": "", "output": f"number {n}"}
-           for n in range(20)]
+RECORDS = numbers(20)
 FAST = {"max_steps": 3, "batch_size": 4, "eval_steps": 2, "precision": "fp32"}
 
 needs_tensorboard = pytest.mark.skipif(
@@ -66,13 +66,6 @@ def test_a_run_that_continues_has_one_log_of_all_its_rows(home):
 
 
 @needs_tensorboard
-def test_a_run_of_the_store_can_be_logged_afterwards(home):
-    run = made_run()
-    trackers.write(run, "tensorboard")
-    assert logged_by_tensorboard(run.id) == points_of(run)
-
-
-@needs_tensorboard
 def test_the_command_logs_a_stored_run_too_and_says_how_to_open_it(ftkit, tmp_path, home):
     import json
 
@@ -94,7 +87,7 @@ def test_trackio_has_the_columns_of_every_row(tmp_path):
     """In a process of its own: trackio reads its folder from the environment when imported."""
     code = f"""
 import sys
-sys.path[:0] = [{os.path.dirname(__file__)!r}]
+sys.path[:0] = [{os.path.dirname(__file__)!r}, {str(ROOT / 'tests')!r}]
 from test_trackers import made_run
 from ftkit.experiment import trackers
 run = made_run()
@@ -117,11 +110,6 @@ def test_an_unknown_or_missing_tool_is_an_error_before_anything_is_trained(home)
         with pytest.raises(UserError, match=rf"Run `pip install 'ftkit\[{tool}\]'"):
             trackers.check(tool, find=lambda name: None)
     assert not store.ids()
-
-
-def test_the_command_answers_an_unknown_log_in_one_sentence(ftkit, home):
-    status, out, err = ftkit("run", "--log", "wandb")
-    assert status == 2 and not out and "expected tensorboard or trackio" in err
 
 
 def test_a_log_that_fails_is_printed_once_and_the_run_continues(capsys, home):

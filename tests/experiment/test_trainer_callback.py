@@ -3,34 +3,24 @@ them."""
 
 import contextlib
 import io
-import subprocess
-import sys
 
 import pytest
-import torch
+from helpers import numbers
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 import ftkit as ft
 from ftkit.cli import listing
 from ftkit.experiment import store, store_query
 from ftkit.report import live
 
-RECORDS = [{"instruction": f"Name the number {n}.", "input": "", "output": f"number {n}"}
-           for n in range(16)]
+RECORDS = numbers(16)
 
 
-class Lines(torch.utils.data.Dataset):
+def lines_of(tokenizer):
     """Encoded records, all of one length."""
-
-    def __init__(self, tokenizer):
-        ids = tokenizer([r["instruction"] for r in RECORDS])["input_ids"]
-        short = min(map(len, ids))
-        self.rows = [{"input_ids": i[:short], "labels": i[:short]} for i in ids]
-
-    def __len__(self):
-        return len(self.rows)
-
-    def __getitem__(self, i):
-        return self.rows[i]
+    ids = tokenizer([r["instruction"] for r in RECORDS])["input_ids"]
+    short = min(map(len, ids))
+    return [{"input_ids": i[:short], "labels": i[:short]} for i in ids]
 
 
 def options(folder, **more):
@@ -39,19 +29,23 @@ def options(folder, **more):
                 disable_tqdm=True, save_strategy="no", use_cpu=True, learning_rate=1e-3) | more
 
 
+def trainer_of(folder, *callbacks, eval_dataset=None, **more):
+    """A Trainer of the embedded model."""
+    model, tokenizer = ft.load("tiny")
+    if eval_dataset is None:
+        more["eval_strategy"] = "no"
+    return Trainer(model, TrainingArguments(**options(folder, **more)), callbacks=[*callbacks],
+                   train_dataset=lines_of(tokenizer), eval_dataset=eval_dataset)
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """(callback, log of the Trainer, its folder, what was printed)"""
-    from transformers import Trainer, TrainingArguments
-
     folder = tmp_path_factory.mktemp("trained") / "out"
-
-    model, tokenizer = ft.load("tiny")
-    lines, seen = Lines(tokenizer), ft.LiveCallback(title="mine")
-    args = TrainingArguments(**options(folder, seed=4, neftune_noise_alpha=5))
-    trainer = Trainer(model, args, train_dataset=lines, eval_dataset={"val": lines, "b": lines},
-                      callbacks=[seen])
-    trainer.remove_callback(__import__("transformers").PrinterCallback)
+    lines, seen = lines_of(ft.load("tiny")[1]), ft.LiveCallback(title="mine")
+    trainer = trainer_of(folder, seen, eval_dataset={"val": lines, "b": lines}, seed=4,
+                         neftune_noise_alpha=5)
+    trainer.remove_callback(PrinterCallback)
     said = io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
         trainer.train()
@@ -92,61 +86,43 @@ def test_the_run_is_in_the_store_as_the_trainer_logged_it(trained):
 
 
 def test_a_training_that_breaks_keeps_the_rows_that_were_logged(tmp_path):
-    from transformers import Trainer, TrainerCallback, TrainingArguments
-
     class Break(TrainerCallback):
         def on_step_end(self, args, state, control, **others):
             if state.global_step == 5:
                 raise RuntimeError("out of memory")
 
-    model, tokenizer = ft.load("tiny")
     seen = ft.LiveCallback()
-    trainer = Trainer(model, TrainingArguments(**options(tmp_path / "out", eval_strategy="no")),
-                      train_dataset=Lines(tokenizer), callbacks=[seen, Break()])
     with pytest.raises(RuntimeError, match="out of memory"):
-        trainer.train()
+        trainer_of(tmp_path / "out", seen, Break()).train()
     kept = store.load_run(seen.run.id)
     assert [row["step"] for row in kept.rows] == [2], "step 4 might still get an evaluation"
     assert kept.stopped == "not finished"
 
 
 def test_store_false_keeps_nothing(tmp_path):
-    from transformers import Trainer, TrainingArguments
-
     before = store.ids()
-    model, tokenizer = ft.load("tiny")
-    Trainer(model, TrainingArguments(**options(tmp_path / "out", max_steps=2, eval_strategy="no")),
-            train_dataset=Lines(tokenizer), callbacks=[ft.LiveCallback(store=False)]).train()
+    trainer_of(tmp_path / "out", ft.LiveCallback(store=False), max_steps=2).train()
     assert store.ids() == before
 
 
 def test_in_a_notebook_the_figure_grows_and_stays(tmp_path, monkeypatch, capfd):
-    from transformers import Trainer, TrainingArguments
-
     shown = []
     monkeypatch.setattr(live, "notebook_display", lambda: shown.append)
-    model, tokenizer = ft.load("tiny")
-    trainer = Trainer(model, TrainingArguments(**options(tmp_path / "out", eval_strategy="no")),
-                      train_dataset=Lines(tokenizer), callbacks=[ft.LiveCallback()])
+    trainer = trainer_of(tmp_path / "out", ft.LiveCallback())
     trainer.train()
     end = len(shown)
-    trainer.evaluate(Lines(tokenizer))
+    trainer.evaluate(trainer.train_dataset)
     assert len(shown) == end, "an evaluation afterwards does not draw over the end"
     assert len(shown) >= 3 and "image/png" in shown[-1]
     assert shown[-1]["text/plain"].startswith("loss ") and "step 2 of 6" in shown[1]["text/plain"]
 
 
 def test_a_drawing_error_does_not_stop_the_training(tmp_path, monkeypatch, capfd):
-    from transformers import Trainer, TrainingArguments
-
     def broken(bundle):
         raise RuntimeError("no canvas")
 
     monkeypatch.setattr(live, "notebook_display", lambda: broken)
-    model, tokenizer = ft.load("tiny")
-    trainer = Trainer(model, TrainingArguments(**options(tmp_path / "out", eval_strategy="no")),
-                      train_dataset=Lines(tokenizer), callbacks=[ft.LiveCallback()])
-    assert trainer.train().global_step == 6
+    assert trainer_of(tmp_path / "out", ft.LiveCallback()).train().global_step == 6
     assert capfd.readouterr().err.count("the live figure stopped") == 1
 
 
@@ -165,8 +141,3 @@ def test_trl_is_drawn_too(tmp_path):
     assert rows[-1]["loss"] < rows[0]["loss"] and "val_loss" in rows[-1]
     assert rows[-1]["tokens"] > rows[0]["tokens"] > 0 and 0 < rows[-1]["accuracy"] <= 1
     assert (tmp_path / "mine" / "curves.png").exists()
-
-
-def test_import_ftkit_does_not_load_transformers_for_it():
-    code = "import sys, ftkit; assert 'transformers' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)

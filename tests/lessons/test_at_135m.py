@@ -160,17 +160,6 @@ def test_no_lesson_states_another_verdict_than_the_file(path):
         assert said == at_135m(name).state, f"{path.name} says {said} about {name}"
 
 
-def test_a_stated_verdict_is_found_and_refused_when_the_numbers_turn(folder):
-    lesson = ('# ## At 135M\n#\n# At 135M: same. The same records were used.\n\n# %%\n'
-              'at_135m("sample", verdict)\n\n# %% [markdown]\n# The **same** holds at 7B.\n#\n'
-              '# ## In practice, 2026\n# **different**\n')
-    assert stated(lesson) == [("sample", "same"), ("sample", "same")]
-    write(folder, ends={"low": LOW, "high": HIGH})
-    assert all(said == at_135m(name).state for name, said in stated(lesson))
-    write(folder, ends={"low": HIGH, "high": LOW})
-    assert not any(said == at_135m(name).state for name, said in stated(lesson))
-
-
 def test_every_shipped_claim_is_judged_or_says_what_is_missing():
     for path in (ROOT / "data_samples" / "recorded").glob("*.json"):
         state = at_135m(json.loads(path.read_text("utf-8"))["name"]).state

@@ -98,13 +98,6 @@ def test_calibration_counts_the_first_answer_to_each_question_by_topic(monkeypat
         "rates, about 90% sure"]
 
 
-def test_the_interval_is_wilsons():
-    from ftkit.evaluate import metrics
-
-    low, high = metrics.wilson(2, 4)  # 95 % interval of 2 in 4, as tabulated
-    assert (low, high) == (pytest.approx(0.150, abs=1e-3), pytest.approx(0.850, abs=1e-3))
-
-
 # ------------------------------------------------------------------------------- expect
 
 

@@ -8,6 +8,7 @@ import ftkit as ft
 from ftkit.base.errors import UserError
 from ftkit.lessons import hints
 
+pytestmark = pytest.mark.quick
 TEXT = """# double
 1. Add it
    to itself.
@@ -38,7 +39,6 @@ def own(tmp_path, monkeypatch):
     return tmp_path / "home" / "progress.jsonl"
 
 
-@pytest.mark.quick
 def test_hints_come_one_by_one_and_then_point_to_the_solution(own, capsys):
     outputs = []
     for _ in range(4):
@@ -53,7 +53,6 @@ def test_hints_come_one_by_one_and_then_point_to_the_solution(own, capsys):
     assert [json.loads(line)["number"] for line in own.read_text().splitlines()] == [1, 2, 3, 2]
 
 
-@pytest.mark.quick
 def test_a_solution_is_shown_as_code_and_recorded(own):
     shown = ft.solution("double")
     assert repr(shown) == "# the sum\ndef double(x):\n    return x + x"
@@ -61,21 +60,18 @@ def test_a_solution_is_shown_as_code_and_recorded(own):
     assert json.loads(own.read_text())["kind"] == "solution"
 
 
-@pytest.mark.quick
 @pytest.mark.parametrize("number", [0, 4, "2", True, 1.0])
 def test_a_hint_that_does_not_exist_is_a_user_error(own, number):
     with pytest.raises(UserError, match="a number from 1 to 3"):
         ft.hint("double", number)
 
 
-@pytest.mark.quick
 @pytest.mark.parametrize("show", [ft.hint, ft.solution])
 def test_an_unknown_exercise_gets_suggestions(own, show):
     with pytest.raises(UserError, match="no hints for 'doubel'; expected one of double"):
         show("doubel")
 
 
-@pytest.mark.quick
 @pytest.mark.parametrize("old, new, words", [
     ("2. `x", "4. `x", "3 hints"), ("3. Return `x + x`.\n", "", "3 hints"),
     ("```python\n# the", "```\n# the", "```python block"), ("# halve", "# double", "two sections"),

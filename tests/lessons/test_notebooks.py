@@ -212,22 +212,3 @@ def _strings(node: ast.AST, assigned, depth: int = 3) -> set[str]:
 
 def test_each_guess_is_drawn_and_scored_by_a_measurement_that_any_option_can_win(cells):
     assert list(wrong_guesses(cells)) == []
-
-
-ASK = 'guess = ft.predict("Which is lower?", "full", "LoRA", "no difference seen")\nguess'
-RULE = '{"<": "full", ">": "LoRA", "": "no difference seen"}'
-
-
-@pytest.mark.parametrize(("texts", "fault"), [
-    ((ASK, f"guess.score({RULE}[direction(a, b)])"), ""),
-    ((ASK, f"rule = {RULE}", "guess.score(rule[direction(a, b)])"), ""),
-    ((ASK, 'guess.score("full" if a < b else "no difference seen")'), "'LoRA'"),
-    ((ASK, 'guess.score("full")'), "written down"),
-    ((ASK, "guess.score(guess.options[k])\nprint(1)"), "must be the last line, which a notebook"),
-    ((ASK,), "no later cell"),
-    ((ASK + "\nguess.score(guess.options[k])",), "no later cell"),
-    ((ASK.removesuffix("\nguess"), "guess.score(guess.options[k])"), "draws the buttons"),
-])
-def test_a_guess_that_cannot_be_scored_is_found(texts, fault):
-    found = list(wrong_guesses([Cell(i, "code", text) for i, text in enumerate(texts)]))
-    assert any(fault in line for line in found) if fault else not found

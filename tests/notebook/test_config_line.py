@@ -5,7 +5,6 @@ import pytest
 from ftkit.base.config import Config
 from ftkit.base.config_fields import neighbors, without_effect
 from ftkit.notebook.controls import parse
-from ftkit.notebook.presets import PRESETS
 
 CONFIG = Config(method="lora", learning_rate=3e-4, max_steps=60, use_dora=True,
                 target_modules="q_proj,v_proj")
@@ -44,8 +43,3 @@ def test_the_values_of_a_sweep_are_neighbors_of_the_one_in_use():
     assert neighbors(Config, "learning_rate", 3e-3)[2] == 3e-3
     with pytest.raises(ValueError, match="method has no list of usual values"):
         neighbors(Config, "method", "full")
-
-
-def test_a_preset_names_fields_with_values_that_config_accepts():
-    for name, preset in PRESETS.items():
-        assert Config().but(**preset.changes), name

@@ -5,12 +5,12 @@ import dataclasses
 import json
 
 import pytest
+from helpers import numbers
 
 import ftkit as ft
 from ftkit.notebook import to_script
 
-RECORDS = [{"instruction": f"Name the number {n}.", "input": "", "output": f"number {n}"}
-           for n in range(24)]
+RECORDS = numbers(24)
 CONFIGS = [ft.Config(), ft.Config(method="lora", r=4, learning_rate=3e-3, warmup_steps=5),
            ft.Config(method="qlora", target_modules="q_proj,v_proj", packing=True, replay=0.2),
            ft.Config(method="qlora", load_in_8bit=True), ft.Config(method="ia3"),

@@ -9,6 +9,7 @@ import types
 
 import ipywidgets as W
 import pytest
+from helpers import numbers
 
 import ftkit as ft
 from ftkit.base import cancel, machine
@@ -18,8 +19,7 @@ from ftkit.notebook import background, kernel, what_if, widgets
 from ftkit.notebook.presets import PRESETS
 from ftkit.report import plots
 
-RECORDS = [{"instruction": f"Name the number {n}.", "input": "", "output": f"number {n}"}
-           for n in range(40)]
+RECORDS = numbers(40)
 SMALL = ft.Config(max_steps=1, batch_size=4, eval_steps=1)
 FIELDS = list(widgets.FIELDS)
 ANOTHER = {  # a value that is not the default, where the next one offered would not do
@@ -603,16 +603,6 @@ def test_the_picture_has_the_diagnosis_in_its_sentence(panel):
         panel.results.chart.shown["text"].rstrip("."))
     assert "data:image/png" in panel.results.chart.static.value
     assert len(happened.rows) == 1
-
-
-def test_text_from_data_is_never_html():
-    evil = "<img src=x onerror=alert(1)>\u202e\x1b[31m"
-    shown = widgets.TextLines(evil, bold=True)
-    assert "<img" not in shown.value and html.escape("<img src=x") in shown.value
-    assert "\u202e" not in shown.value and "\x1b" not in shown.value
-    code = widgets.Code()
-    code.show(f"x = 1\n    # {evil}")
-    assert "<img" not in code.value and "\n    # " in html.unescape(code.value)
 
 
 def test_records_named_like_html_reach_no_widget_as_html(tmp_path):

@@ -212,7 +212,6 @@ def accept(config_class, name: str, value):
 
 
 def _convert(field, kind, value):
-    """Convert `value`, or raise ValueError, TypeError, KeyError or OverflowError."""
     if kind.type is bool:
         return {"true": True, "false": False}[str(value).lower()]
     if kind.type in (int, float):
@@ -228,7 +227,6 @@ def _convert(field, kind, value):
 
 
 def _rejected(field, kind, value) -> str:
-    """The error message for a value that the field does not accept."""
     choices = field.metadata["choices"]
     text = f"{field.name} is {value!r:.60}; expected {_accepted(field, kind)}"
     suggestions = difflib.get_close_matches(str(value), choices, 1)

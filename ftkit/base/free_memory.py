@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 
+import psutil
+
 from ftkit.base.files import system_file
 
 # oneDNN caches one JIT kernel for each shape of a bf16 matmul on CPU, and the shape depends on the
@@ -27,9 +29,6 @@ def available() -> int:
 
 
 def _of_cpu() -> int:
-    """Free bytes of CPU memory."""
-    import psutil
-
     return max(0, min(psutil.virtual_memory().available, *_left_by_container(),
                       *_left_by_ulimit(), 2**63))
 
@@ -55,8 +54,6 @@ def _left_by_ulimit() -> list[int]:
         import resource
     except ImportError:  # Windows
         return []
-    import psutil
-
     used = psutil.Process().memory_info()
     sizes = ((resource.RLIMIT_AS, used.vms), (resource.RLIMIT_DATA, getattr(used, "data", 0)))
     return [limit - size for kind, size in sizes

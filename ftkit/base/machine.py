@@ -7,7 +7,9 @@ import functools
 import importlib.resources
 import os
 import platform
+import random
 import sys
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from ftkit.base import free_memory, notebook_style
@@ -54,8 +56,6 @@ GPU_FILES = ("nvidia", "nvhost", "nvmap", "nvgpu", "dxg", "kfd")
 def _may_have_cuda() -> bool:
     """False if torch is built without CUDA (macOS, or version +cpu), or on Linux without a GPU
     driver."""
-    from importlib.metadata import PackageNotFoundError, version
-
     if sys.platform == "linux" and not any(
             name.startswith(GPU_FILES) for name in os.listdir("/dev")):
         return False
@@ -148,8 +148,6 @@ def processor() -> str:
 @functools.cache
 def versions() -> dict:
     """Versions of Python and of the packages that results depend on; None if not installed."""
-    from importlib.metadata import PackageNotFoundError, version
-
     out: dict[str, str | None] = {"python": platform.python_version()}
     for name in ("ftkit", "torch", "transformers", "peft", "bitsandbytes", "tokenizers"):
         try:
@@ -189,8 +187,6 @@ class Machine:
 
 def setup(seed: int = 0) -> Machine:
     """Seed Python, numpy and torch; return the Machine. Raises UserError if `seed` is invalid."""
-    import random
-
     if isinstance(seed, bool) or not isinstance(seed, int):
         raise UserError(f"seed is {seed!r}; expected a whole number")
     prepare_for_torch()

@@ -15,6 +15,8 @@ import textwrap
 from importlib import metadata
 from pathlib import Path
 
+from packaging.requirements import Requirement
+
 from ftkit.base import machine
 from ftkit.base.formatting import gb
 from ftkit.model import download, loading
@@ -74,9 +76,6 @@ def _python() -> Check:
 
 
 def _packages() -> list[Check]:
-    """Check the version of each package that ftkit requires."""
-    from packaging.requirements import Requirement
-
     try:
         requirements = [Requirement(text) for text in metadata.requires("ftkit") or []]
     except metadata.PackageNotFoundError:

@@ -75,7 +75,6 @@ def copy_lessons(folder: str | Path, fresh: bool = False) -> tuple[Path, dict[st
 
 
 def _beside(name: str) -> str:
-    """The file name of a new lesson next to the learner's changed one."""
     return f"{name.removesuffix('.ipynb')}.new.ipynb"
 
 

@@ -23,13 +23,17 @@ from pathlib import Path
 from typing import Any
 
 from ftkit.base import files, formatting, machine, quiet
-from ftkit.base.config import LORA
+from ftkit.base.config import LORA, DPOConfig
 from ftkit.base.errors import UserError
 from ftkit.base.files import at_home
+from ftkit.base.progress_bar import Bar
 from ftkit.base.run_end import End, Stop
-from ftkit.cli import listing, options, terminal_text
-from ftkit.data import audit
+from ftkit.cli import doctor, jupyterlab, listing, options, playground, terminal_text
+from ftkit.data import audit, convert, schema
 from ftkit.data.jsonl import DataError, with_names
+from ftkit.experiment import store, trackers
+from ftkit.experiment.comparison import compare
+from ftkit.model import download, loading
 from ftkit.report import series
 from ftkit.report.table import table
 
@@ -113,8 +117,6 @@ def _print(args, data: dict, text: str):
 
 
 def _lab(args) -> int:
-    from ftkit.cli import jupyterlab
-
     jupyterlab.check_address(args.ip, args.port)
     folder, changes = jupyterlab.copy_lessons(args.folder, fresh=args.fresh)
     print(jupyterlab.report(folder, changes), flush=True)
@@ -123,24 +125,17 @@ def _lab(args) -> int:
 
 
 def _playground(args) -> int:
-    from ftkit.cli import playground
-
     print(playground.show(not args.no_browser))
     return DONE
 
 
 def _doctor(args) -> int:
-    from ftkit.cli import doctor
-
     result = doctor.examine()
     _print(args, result, doctor.report(result))
     return DONE if result["ok"] else FAILED
 
 
 def _run(args) -> int:
-    from ftkit.base.progress_bar import Bar
-    from ftkit.experiment import trackers
-
     if args.resume:
         options.check_resume(args)
     else:
@@ -194,8 +189,6 @@ def _run(args) -> int:
             data, text = run.to_dict(), _run_report(run, args.log)
     _print(args, data, text)
     if data.get("end") == End.INTERRUPTED:
-        from ftkit.experiment import store
-
         kept = "it was not stored, so it cannot continue"
         if store.has_ended(data["id"]):
             kept = (f"its rows are kept in {store.folder_of(data['id'])}, `ftkit run --resume "
@@ -205,7 +198,6 @@ def _run(args) -> int:
 
 
 def _experiment(args, config):
-    """The Experiment of the options, or of the run to resume."""
     from ftkit.experiment.experiment import Experiment
 
     kinds = {}
@@ -226,8 +218,6 @@ def _experiment(args, config):
 
 
 def _data(args, config) -> str:
-    from ftkit.base.config import DPOConfig
-
     return args.data or ("preferences" if isinstance(config, DPOConfig) else "translation")
 
 
@@ -266,8 +256,6 @@ def _stored_run(args, experiment, config):
     """The newest finished run of this request, or None; never for a run on several ranks."""
     if args.torchrun or args.ranks or args.zero:
         return None
-    from ftkit.experiment import store
-
     candidates = store.finished(experiment.identity())
     if not candidates:
         return None
@@ -276,7 +264,6 @@ def _stored_run(args, experiment, config):
 
 
 def _train_on_ranks(args, experiment, config) -> tuple[dict, str]:
-    """Train on several processes, or write a folder for torchrun; returns data and text."""
     if args.out:
         raise options.UsageError("--out cannot be combined with --ranks or --torchrun. To keep the "
                                  "tuned model, run `train.py --save` in the folder of --torchrun.")
@@ -300,10 +287,6 @@ def _train_on_ranks(args, experiment, config) -> tuple[dict, str]:
 
 
 def _download_smollm2(args, config):
-    """Download SmolLM2 if needed, after checking the data."""
-    from ftkit.data import schema
-    from ftkit.model import download
-
     if download.find("smollm2") is None:
         schema.records(_data(args, config))
         _fetch_with_bar("smollm2", args.quiet)
@@ -311,8 +294,6 @@ def _download_smollm2(args, config):
 
 def _run_report(run, log: str | None = None) -> str:
     """A finished run as text: settings, a small table, a summary."""
-    from ftkit.experiment import store, trackers
-
     fraction = run.trainable_parameters / max(1, run.total_parameters)
     rows = [{"": key, "before": run.before[key], "after": run.after[key]}
             for key in run.after if key in run.before]
@@ -334,7 +315,6 @@ def _run_report(run, log: str | None = None) -> str:
 
 
 def _objective(run) -> list[str]:
-    """A line of the first and last step's measures of an objective other than SFT."""
     first, last = (run.rows[i] if run.rows else {} for i in (0, -1))
     shown = [f"{name} {first[name]:.3g} → {last[name]:.3g}" for name in MEASURED
              if name in first and name in last]
@@ -345,7 +325,6 @@ MEASURED = ("reward", "dead", "accuracy", "margin", "chosen", "rejected", "kl", 
 
 
 def _samples(run) -> list[str]:
-    """A table of questions with references and the answers before and after the run."""
     if not run.samples:
         return []
     first, last = run.samples[0]["step"], run.samples[-1]["step"]
@@ -369,7 +348,6 @@ def _cut(text: str) -> str:
 
 
 def _memory(args) -> int:
-    from ftkit.base.progress_bar import Bar
     from ftkit.memory_use import footprint, model_shapes
 
     if args.models:
@@ -412,9 +390,6 @@ def _usual(config, args) -> tuple:
 
 
 def _check(args) -> int:
-    from ftkit.data import convert, schema
-    from ftkit.model import loading
-
     def found(name):
         is_sample = name in schema.sample_names() and not at_home(name).exists()
         return str(schema.sample_path(name)) if is_sample else name
@@ -475,8 +450,6 @@ def _audit_report(result: dict, file: str) -> Iterable[str]:
 
 
 def _convert(args) -> int:
-    from ftkit.data import convert
-
     count, left_out = convert.write(args.file, args.out, args.tools, args.skip, dedup=args.dedup,
                                     suspect=args.suspect, against=args.against)
     _print(args, {"file": str(args.out), "records": count, "left_out": left_out},
@@ -523,8 +496,6 @@ def _export(args) -> int:
 
 
 def _fetch(args) -> int:
-    from ftkit.model import download
-
     was_here = download.find(args.name) is not None
     folder = _fetch_with_bar(args.name, quiet=False)
     about = download.about(folder)
@@ -534,9 +505,6 @@ def _fetch(args) -> int:
 
 
 def _fetch_with_bar(name: str, quiet: bool) -> Path:
-    from ftkit.base.progress_bar import Bar
-    from ftkit.model import download
-
     with contextlib.ExitStack() as shown, contextlib.redirect_stdout(sys.stderr):
         def progress(task):
             shown.close()  # the line of the task before
@@ -547,17 +515,12 @@ def _fetch_with_bar(name: str, quiet: bool) -> Path:
 
 
 def _runs(args) -> int:
-    from ftkit.cli import playground
-    from ftkit.experiment import store
-
     listing.check_limit(args.ids, args.where, args.sort, args.limit)
     runs = [run for id in args.ids for run in playground.stored(id)] or store.list_runs()
     every = len(runs)
     if args.ids:
         text = "\n\n".join(map(_run_report, runs))
         if len(runs) > 1 and not args.json:
-            from ftkit.experiment.comparison import compare
-
             text += f"\n\n{compare(*runs)}"
     elif not runs:
         text = f"No runs in {machine.home() / 'runs'} yet; `ftkit run` makes the first."

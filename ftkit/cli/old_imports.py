@@ -27,7 +27,8 @@ def missing_names(notebook: Path) -> list[str]:
     missing = []
     for tree in filter(None, map(_parsed, code)):
         for node in ast.walk(tree):
-            missing += [name for name in _used(node, modules) if not _exists(name)]
+            missing += [name for name in _used(node, modules) if name != "ftkit"
+                        and name.rpartition(".")[2] not in _names_in(name.rpartition(".")[0])]
     return list(dict.fromkeys(missing))
 
 
@@ -55,11 +56,6 @@ def _used(node: ast.AST, modules: dict[str, str]) -> list[str]:
         if module and _names_in(module):
             return [f"{module}.{node.attr}"]
     return []
-
-
-def _exists(name: str) -> bool:
-    module, _, last = name.rpartition(".")
-    return name == "ftkit" or last in _names_in(module)
 
 
 @functools.cache

@@ -12,6 +12,7 @@ import sys
 import textwrap
 from collections.abc import Callable
 
+from ftkit import __version__
 from ftkit.base.config import OBJECTIVES, Config, for_objective
 from ftkit.base.config_fields import fields_of, grouped, kinds_of
 from ftkit.base.errors import UserError
@@ -125,245 +126,34 @@ def whole_number(low: int, high: int | None = None) -> Callable[[str], int]:
 
 def parser() -> argparse.ArgumentParser:
     """The parser of `ftkit` with all its commands."""
-    from ftkit import __version__
-
     top = _Parser(prog="ftkit", description="Learn to fine-tune language models by doing it.")
     top.add_argument("--version", action="version", version=f"ftkit {__version__}")
     commands = top.add_subparsers(metavar="COMMAND", dest="command", required=True)
-    for add in (_lab, _playground, _doctor, _run, _check, _convert, _diagnose, _export, _fetch,
-                _memory, _drill, _runs, _mcp):
-        add(commands)
+    for name, (help, *options) in COMMANDS.items():
+        usage = f"ftkit {name} [OPTION ...]" if _config_options in options else None
+        made = commands.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.",
+                                   usage=usage)
+        groups = {"": made} | {group: made.add_argument_group(title)
+                               for group, title in TITLES.items()}
+        for add in options:
+            add(groups)
     return top
 
 
-def _command(commands, name: str, help: str, json: bool = True, **options) -> _Parser:
-    made = commands.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.",
-                               **options)
-    if json:
-        made.add_argument("--json", action="store_true", help="print one JSON object on stdout")
-    return made
+# Group of fields -> its section in the help.
+TITLES = {"Data": "model and data", "Method": "method (names as in peft)",
+          "Optimization": "optimization (names as in transformers)",
+          "Objective": "objective (names as in TRL)",
+          "Evaluation": "evaluation", "System": "system"}
 
 
-def _lab(commands):
-    lab = _command(commands, "lab", "open your own copy of the lessons in JupyterLab", json=False)
-    lab.add_argument("folder", nargs="?", default="ftkit-lessons", metavar="DIR",
-                     help="folder of your copy, created if needed (default: ./ftkit-lessons)")
-    lab.add_argument("--fresh", action="store_true",
-                     help="create a new folder with the unchanged lessons")
-    lab.add_argument("--no-browser", action="store_true", help="only print the address")
-    lab.add_argument("--port", type=whole_number(1, 65535), metavar="N",
-                     help="default: 8888, or the next free port")
-    lab.add_argument("--ip", metavar="ADDRESS", default="127.0.0.1",
-                     help="address to bind: 127.0.0.1 for this machine only (default), 0.0.0.0 for "
-                          "all networks, as in a container")
+def _option(name: str, metavar: str, help: str, group: str = "", **more) -> Callable:
+    """A function that adds an option to the groups of a command."""
+    return lambda groups: groups[group].add_argument(name, metavar=metavar, help=help, **more)
 
 
-def _playground(commands):
-    page = _command(commands, "playground",
-                    "fine-tune the embedded model in a browser tab, without JupyterLab", json=False)
-    page.add_argument("--no-browser", action="store_true", help="only print the address")
-
-
-def _doctor(commands):
-    _command(commands, "doctor", "check this machine, its packages and the lessons")
-
-
-def _run(commands):
-    groups = _groups(_command(commands, "run", "fine-tune a model once and report the result",
-                              usage="ftkit run [OPTION ...]"))
-    add = groups["Data"].add_argument
-    add("--model", default="tiny", metavar="NAME",
-        help="tiny (default), smollm2, a folder, or a hub id")
-    add("--data", metavar="NAME|FILE",
-        help="a sample or a JSONL file (default: translation; preferences for an objective on "
-             "pairs)")
-    add("--val", metavar="FILE",
-        help="validation records (default: the sample's, else a tenth of the data)")
-    groups["Evaluation"].add_argument(
-        "--probe", action="append", metavar="NAME|FILE", dest="probes",
-        help="extra evaluation records; their loss is measured during the run (repeatable; "
-             "default: general; none: no extra records)")
-    groups["Evaluation"].add_argument(
-        "--sample", metavar="N", default=0, type=whole_number(0, 1000),
-        help="answer N validation records at each evaluation and show the answers (default: 0)")
-    add("--template", metavar="NAME|TEXT",
-        help="template that turns a record into text: auto, chat, plain, alpaca, or a text with "
-             "{instruction}, {input} and {output} (default: the model's own)")
-    _config_options(groups)
-    add = groups["Objective"].add_argument
-    add("--reward", metavar="NAME",
-        help="reward of an answer, for grpo and rloo: exact, contains or number, or your function "
-             "module:function of (answer, record), in a module of this folder")
-    add("--teacher", metavar="NAME", help="model to learn from, for distill: as --model")
-    add = groups["System"].add_argument
-    add("--ranks", metavar="N", type=whole_number(1, 64),
-        help="split the run across N processes on this machine")
-    add("--zero", metavar="STAGE", type=whole_number(0, 3),
-        help="which states are sharded across the ranks: " + ZERO_STAGES.format(default=3))
-    add("--torchrun", metavar="DIR",
-        help="do not train; write a folder that torchrun can start on any number of machines")
-    add("--out", metavar="DIR", help="save the adapter or model in this folder")
-    add("--save-steps", metavar="N", default=0, type=whole_number(0),
-        help="steps between checkpoints for --resume; a checkpoint holds the trained weights and "
-             "the optimizer's state (default: 0, only on an interrupt)")
-    add("--resume", metavar="ID",
-        help="continue a run that was interrupted or killed; can be combined only with --out, "
-             "--save-steps, --sample, --log, --quiet and --json")
-    add("--again", action="store_true",
-        help="train even if the same run is stored (default: report the stored run)")
-    add("--log", metavar="NAME",
-        help="also log to tensorboard or trackio (pip install 'ftkit[NAME]')")
-    add("--quiet", action="store_true", help="no progress bar")
-
-
-def _check(commands):
-    check = _command(commands, "check", "check a data file before training on it")
-    check.add_argument("file", metavar="FILE",
-                       help="a sample, or a .jsonl, .json, .csv, .tsv, .txt or .parquet file")
-    check.add_argument("--against", metavar="FILE", action="append",
-                       help="count the rows that also occur in this file (repeatable)")
-    check.add_argument("--model", metavar="NAME", help="count tokens with this model's tokenizer")
-    check.add_argument("--max-length", metavar="N", type=whole_number(2),
-                       help="report records with more tokens (default with --model: its context, "
-                            "at most 512)")
-
-
-def _convert(commands):
-    convert = _command(commands, "convert", "write a data file of another tool as JSON Lines")
-    convert.add_argument("file", metavar="FILE", help="a .json, .csv, .parquet, ... or .jsonl file")
-    convert.add_argument("out", metavar="NEW", help="the new file, NAME.jsonl")
-    convert.add_argument("--tools", choices=("text",),
-                         help="text: write functions and calls as text, as Hermes models do")
-    convert.add_argument("--skip", action="store_true",
-                         help="leave out the rows that cannot be trained on")
-    convert.add_argument("--dedup", action="store_true",
-                         help="leave out the rows that repeat an earlier one, nearly or exactly")
-    convert.add_argument("--suspect", action="store_true",
-                         help="leave out personal data, keys, and empty or truncated answers")
-    convert.add_argument("--against", metavar="FILE", action="append",
-                         help="leave out the rows whose prompt occurs in this file (repeatable)")
-
-
-def _diagnose(commands):
-    diagnose = _command(commands, "diagnose", "name what may be wrong with a run, from its log")
-    diagnose.add_argument("file", metavar="FILE",
-                          help="trainer_state.json, a log as .jsonl, .csv or printed rows, or a "
-                               "folder of TensorBoard; exports of W&B and trackio")
-
-
-def _export(commands):
-    export = _command(commands, "export",
-                      "merge an adapter into its base model, for use in other programs")
-    export.add_argument("source", metavar="DIR", help="the folder that `ftkit run --out` or peft "
-                                                      "saved")
-    export.add_argument("out", metavar="OUT",
-                        help="a new folder for the merged model; if its name ends in gguf, it gets "
-                             "model.gguf and a Modelfile, for llama.cpp and Ollama")
-    export.add_argument("--dtype", metavar="NAME",
-                        help="number format of the weights: fp32, bf16 or fp16 (default: fp32), "
-                             "for GGUF f16 or q8_0 (default: f16)")
-    export.add_argument("--check", nargs="?", const="auto", metavar="FILE",
-                        help="answer 20 prompts of a sample or file with transformers and with the "
-                             "GGUF file, and name the first difference and its cause; an OUT that "
-                             "exists is only checked. Exit status 3: a cause besides rounding")
-
-
-def _fetch(commands):
-    fetch = _command(commands, "fetch", "download a pretrained model: smollm2")
-    fetch.add_argument("name", metavar="NAME", help="smollm2: SmolLM2-135M-Instruct, about 0.3 GB")
-
-
-def _memory(commands):
-    groups = _groups(_command(commands, "memory", "predict the memory of a training step",
-                              usage="ftkit memory [OPTION ...]"))
-    add = groups["Data"].add_argument
-    add("--model", default="tiny", metavar="NAME",
-        help="tiny (default), smollm2, a known hub id or its short name such as llama-2-7b, a "
-             "folder, a config.json, or a number of parameters such as 7.5B (only its weights, "
-             "gradients and optimizer states)")
-    add("--models", action="store_true", help="list the known models and GPUs")
-    _config_options(groups)
-    add = groups["System"].add_argument
-    add("--gpu", metavar="NAME|SIZE",
-        help="check whether the step fits this GPU, such as \"RTX 4090\" or 24GB (exit status 0: "
-             "it fits, 3: it does not), and report the largest batch and possible changes")
-    add("--trainer", default="ftkit", metavar="NAME",
-        help="whose training step: ftkit (default), or hf (transformers' Trainer)")
-    add("--gpus", default=1, metavar="N", type=whole_number(1, 2**20),
-        help="number of GPUs (default: 1)")
-    add("--zero", default=0, metavar="STAGE", type=whole_number(0, 3),
-        help="which states are sharded across the GPUs: " + ZERO_STAGES.format(default=0))
-    add("--offload", action="store_true", help="keep optimizer states in the host's memory")
-    add("--device", metavar="NAME",
-        help="cpu or cuda (default: this machine's for a model stored here, else cuda)")
-    add("--attention", metavar="NAME",
-        help="sdpa or eager: transformers' attention on padded batches, instead of ftkit's")
-    add("--logits", metavar="N", type=whole_number(1),
-        help="largest number of logits that the loss computes at a time")
-    add("--verbose", action="store_true", help="also print what the prediction assumes")
-    add("--measure", action="store_true",
-        help="also measure one real step on this machine (tiny, smollm2 or a folder)")
-
-
-def _drill(commands):
-    drill = _command(commands, "drill",
-                     "practice interview questions: cards, proofs, a mock interview", json=False)
-    drill.add_argument("--level", metavar="NAME",
-                       help="junior, mid, senior or staff; several: junior,mid")
-    drill.add_argument("--topic", metavar="NAME",
-                       help="a topic, such as LoRA or memory; also: your misses, your cards")
-    drill.add_argument("--new", metavar="N", default=10, type=whole_number(0, 1000),
-                       help="maximum number of new cards (default: 10)")
-    drill.add_argument("--interview", action="store_true", help="hold a timed mock interview")
-    drill.add_argument("--clinic", action="store_true",
-                       help="diagnose runs that went wrong from what a colleague would send")
-    drill.add_argument("--rounds", metavar="NAME",
-                       help="rounds of the interview: concept, coding, design, story (default: "
-                            "all); several: concept,coding")
-    drill.add_argument("--minutes", metavar="N", type=whole_number(1, 1440),
-                       help="length of the drill (default: no limit) or of the interview "
-                            "(default: the clocks of its questions)")
-    drill.add_argument("--questions", metavar="N", default=6, type=whole_number(1, 100),
-                       help="concept questions in the interview (default: 6)")
-    drill.add_argument("--list", action="store_true", help="list the questions and their ids")
-    drill.add_argument("--prove", metavar="ID", help="run the proof of a question's answer")
-    drill.add_argument("--cards", metavar="FILE",
-                       help='your own cards, one {"front": "question", "back": "answer"} per line '
-                            "(default: cards.jsonl in your ftkit home)")
-    drill.add_argument("--suspended", action="store_true", help="list the suspended cards")
-    drill.add_argument("--resume", metavar="CARD", help="ask a suspended card again")
-    drill.add_argument("--export", metavar="FILE", help="write the cards: .csv for Anki, or .json")
-    drill.add_argument("--cheat-sheet", metavar="FILE",
-                       help="write a printable page (HTML) with numbers computed now")
-
-
-def _runs(commands):
-    runs = _command(commands, "runs", "list all runs, or show some of them")
-    runs.add_argument("ids", nargs="*", metavar="ID",
-                      help="the id of a run, or its beginning; or a .json file of runs that the "
-                           "playground exported, which are added")
-    runs.add_argument("--where", metavar="TERMS",
-                      help="only runs for which all terms hold, such as \"method=lora "
-                           "val_loss<0.5\"; a word searches names and settings")
-    runs.add_argument("--sort", metavar="NAME",
-                      help="sort by a measure or a field, such as val_loss; -val_loss: largest "
-                           "first (default: by time, newest last)")
-    runs.add_argument("--limit", metavar="N", type=whole_number(1),
-                      help="at most N runs (default: 20 as text, all with --json)")
-
-
-def _mcp(commands):
-    _command(commands, "mcp", "serve tools for your AI assistant: lessons, hints, cards, runs",
-             json=False)
-
-
-def _groups(parser: _Parser) -> dict:
-    """Group of fields -> its section in the help."""
-    titles = {"Data": "model and data", "Method": "method (names as in peft)",
-              "Optimization": "optimization (names as in transformers)",
-              "Objective": "objective (names as in TRL)",
-              "Evaluation": "evaluation", "System": "system"}
-    return {group: parser.add_argument_group(title) for group, title in titles.items()}
+def _flag(name: str, help: str, group: str = "") -> Callable:
+    return lambda groups: groups[group].add_argument(name, action="store_true", help=help)
 
 
 def _config_options(groups: dict):
@@ -400,6 +190,161 @@ def _fields_as_options(groups: dict, config_class, known: set[str]):
             section.add_argument(
                 "--" + name.replace("_", "-"), dest=name, metavar=METAVARS.get(kind, "NAME"),
                 default=argparse.SUPPRESS, help=text.replace("%", "%%"), **value)
+
+
+JSON = _flag("--json", "print one JSON object on stdout")
+COMMANDS = {
+    "lab": (
+        "open your own copy of the lessons in JupyterLab",
+        _option("folder", "DIR", "folder of your copy, created if needed (default: "
+                "./ftkit-lessons)", nargs="?", default="ftkit-lessons"),
+        _flag("--fresh", "create a new folder with the unchanged lessons"),
+        _flag("--no-browser", "only print the address"),
+        _option("--port", "N", "default: 8888, or the next free port",
+                type=whole_number(1, 65535)),
+        _option("--ip", "ADDRESS", "address to bind: 127.0.0.1 for this machine only (default), "
+                "0.0.0.0 for all networks, as in a container", default="127.0.0.1")),
+    "playground": (
+        "fine-tune the embedded model in a browser tab, without JupyterLab",
+        _flag("--no-browser", "only print the address")),
+    "doctor": ("check this machine, its packages and the lessons", JSON),
+    "run": (
+        "fine-tune a model once and report the result", JSON,
+        _option("--model", "NAME", "tiny (default), smollm2, a folder, or a hub id", "Data",
+                default="tiny"),
+        _option("--data", "NAME|FILE", "a sample or a JSONL file (default: translation; "
+                "preferences for an objective on pairs)", "Data"),
+        _option("--val", "FILE", "validation records (default: the sample's, else a tenth of the "
+                "data)", "Data"),
+        _option("--probe", "NAME|FILE", "extra evaluation records; their loss is measured during "
+                "the run (repeatable; default: general; none: no extra records)", "Evaluation",
+                action="append", dest="probes"),
+        _option("--sample", "N", "answer N validation records at each evaluation and show the "
+                "answers (default: 0)", "Evaluation", default=0, type=whole_number(0, 1000)),
+        _option("--template", "NAME|TEXT", "template that turns a record into text: auto, chat, "
+                "plain, alpaca, or a text with {instruction}, {input} and {output} (default: the "
+                "model's own)", "Data"),
+        _config_options,
+        _option("--reward", "NAME", "reward of an answer, for grpo and rloo: exact, contains or "
+                "number, or your function module:function of (answer, record), in a module of "
+                "this folder", "Objective"),
+        _option("--teacher", "NAME", "model to learn from, for distill: as --model", "Objective"),
+        _option("--ranks", "N", "split the run across N processes on this machine", "System",
+                type=whole_number(1, 64)),
+        _option("--zero", "STAGE", "which states are sharded across the ranks: "
+                + ZERO_STAGES.format(default=3), "System", type=whole_number(0, 3)),
+        _option("--torchrun", "DIR", "do not train; write a folder that torchrun can start on any "
+                "number of machines", "System"),
+        _option("--out", "DIR", "save the adapter or model in this folder", "System"),
+        _option("--save-steps", "N", "steps between checkpoints for --resume; a checkpoint holds "
+                "the trained weights and the optimizer's state (default: 0, only on an interrupt)",
+                "System", default=0, type=whole_number(0)),
+        _option("--resume", "ID", "continue a run that was interrupted or killed; can be combined "
+                "only with --out, --save-steps, --sample, --log, --quiet and --json", "System"),
+        _flag("--again", "train even if the same run is stored (default: report the stored run)",
+              "System"),
+        _option("--log", "NAME", "also log to tensorboard or trackio (pip install 'ftkit[NAME]')",
+                "System"),
+        _flag("--quiet", "no progress bar", "System")),
+    "check": (
+        "check a data file before training on it", JSON,
+        _option("file", "FILE", "a sample, or a .jsonl, .json, .csv, .tsv, .txt or .parquet file"),
+        _option("--against", "FILE", "count the rows that also occur in this file (repeatable)",
+                action="append"),
+        _option("--model", "NAME", "count tokens with this model's tokenizer"),
+        _option("--max-length", "N", "report records with more tokens (default with --model: its "
+                "context, at most 512)", type=whole_number(2))),
+    "convert": (
+        "write a data file of another tool as JSON Lines", JSON,
+        _option("file", "FILE", "a .json, .csv, .parquet, ... or .jsonl file"),
+        _option("out", "NEW", "the new file, NAME.jsonl"),
+        _option("--tools", "{text}", "text: write functions and calls as text, as Hermes models "
+                "do", choices=("text",)),
+        _flag("--skip", "leave out the rows that cannot be trained on"),
+        _flag("--dedup", "leave out the rows that repeat an earlier one, nearly or exactly"),
+        _flag("--suspect", "leave out personal data, keys, and empty or truncated answers"),
+        _option("--against", "FILE", "leave out the rows whose prompt occurs in this file "
+                "(repeatable)", action="append")),
+    "diagnose": (
+        "name what may be wrong with a run, from its log", JSON,
+        _option("file", "FILE", "trainer_state.json, a log as .jsonl, .csv or printed rows, or a "
+                "folder of TensorBoard; exports of W&B and trackio")),
+    "export": (
+        "merge an adapter into its base model, for use in other programs", JSON,
+        _option("source", "DIR", "the folder that `ftkit run --out` or peft saved"),
+        _option("out", "OUT", "a new folder for the merged model; if its name ends in gguf, it "
+                "gets model.gguf and a Modelfile, for llama.cpp and Ollama"),
+        _option("--dtype", "NAME", "number format of the weights: fp32, bf16 or fp16 (default: "
+                "fp32), for GGUF f16 or q8_0 (default: f16)"),
+        _option("--check", "FILE", "answer 20 prompts of a sample or file with transformers and "
+                "with the GGUF file, and name the first difference and its cause; an OUT that "
+                "exists is only checked. Exit status 3: a cause besides rounding", nargs="?",
+                const="auto")),
+    "fetch": (
+        "download a pretrained model: smollm2", JSON,
+        _option("name", "NAME", "smollm2: SmolLM2-135M-Instruct, about 0.3 GB")),
+    "memory": (
+        "predict the memory of a training step", JSON,
+        _option("--model", "NAME", "tiny (default), smollm2, a known hub id or its short name such "
+                "as llama-2-7b, a folder, a config.json, or a number of parameters such as 7.5B "
+                "(only its weights, gradients and optimizer states)", "Data", default="tiny"),
+        _flag("--models", "list the known models and GPUs", "Data"),
+        _config_options,
+        _option("--gpu", "NAME|SIZE", "check whether the step fits this GPU, such as \"RTX 4090\" "
+                "or 24GB (exit status 0: it fits, 3: it does not), and report the largest batch "
+                "and possible changes", "System"),
+        _option("--trainer", "NAME", "whose training step: ftkit (default), or hf (transformers' "
+                "Trainer)", "System", default="ftkit"),
+        _option("--gpus", "N", "number of GPUs (default: 1)", "System", default=1,
+                type=whole_number(1, 2**20)),
+        _option("--zero", "STAGE", "which states are sharded across the GPUs: "
+                + ZERO_STAGES.format(default=0), "System", default=0, type=whole_number(0, 3)),
+        _flag("--offload", "keep optimizer states in the host's memory", "System"),
+        _option("--device", "NAME", "cpu or cuda (default: this machine's for a model stored here, "
+                "else cuda)", "System"),
+        _option("--attention", "NAME", "sdpa or eager: transformers' attention on padded batches, "
+                "instead of ftkit's", "System"),
+        _option("--logits", "N", "largest number of logits that the loss computes at a time",
+                "System", type=whole_number(1)),
+        _flag("--verbose", "also print what the prediction assumes", "System"),
+        _flag("--measure", "also measure one real step on this machine (tiny, smollm2 or a "
+              "folder)", "System")),
+    "drill": (
+        "practice interview questions: cards, proofs, a mock interview",
+        _option("--level", "NAME", "junior, mid, senior or staff; several: junior,mid"),
+        _option("--topic", "NAME", "a topic, such as LoRA or memory; also: your misses, your "
+                "cards"),
+        _option("--new", "N", "maximum number of new cards (default: 10)", default=10,
+                type=whole_number(0, 1000)),
+        _flag("--interview", "hold a timed mock interview"),
+        _flag("--clinic", "diagnose runs that went wrong from what a colleague would send"),
+        _option("--rounds", "NAME", "rounds of the interview: concept, coding, design, story "
+                "(default: all); several: concept,coding"),
+        _option("--minutes", "N", "length of the drill (default: no limit) or of the interview "
+                "(default: the clocks of its questions)", type=whole_number(1, 1440)),
+        _option("--questions", "N", "concept questions in the interview (default: 6)", default=6,
+                type=whole_number(1, 100)),
+        _flag("--list", "list the questions and their ids"),
+        _option("--prove", "ID", "run the proof of a question's answer"),
+        _option("--cards", "FILE", 'your own cards, one {"front": "question", "back": "answer"} '
+                "per line (default: cards.jsonl in your ftkit home)"),
+        _flag("--suspended", "list the suspended cards"),
+        _option("--resume", "CARD", "ask a suspended card again"),
+        _option("--export", "FILE", "write the cards: .csv for Anki, or .json"),
+        _option("--cheat-sheet", "FILE", "write a printable page (HTML) with numbers computed "
+                "now")),
+    "runs": (
+        "list all runs, or show some of them", JSON,
+        _option("ids", "ID", "the id of a run, or its beginning; or a .json file of runs that the "
+                "playground exported, which are added", nargs="*"),
+        _option("--where", "TERMS", "only runs for which all terms hold, such as \"method=lora "
+                "val_loss<0.5\"; a word searches names and settings"),
+        _option("--sort", "NAME", "sort by a measure or a field, such as val_loss; -val_loss: "
+                "largest first (default: by time, newest last)"),
+        _option("--limit", "N", "at most N runs (default: 20 as text, all with --json)",
+                type=whole_number(1))),
+    "mcp": ("serve tools for your AI assistant: lessons, hints, cards, runs",),
+}
 
 
 GO_WITH_RESUME = {"command", "resume", "out", "save_steps", "sample", "log", "quiet", "json"}

@@ -9,6 +9,8 @@ from pathlib import Path
 from ftkit.base import machine
 from ftkit.base.errors import UserError
 from ftkit.base.files import at_home
+from ftkit.experiment import store
+from ftkit.experiment.run import Run
 
 
 def page() -> Path | None:
@@ -37,9 +39,6 @@ def show(browser: bool) -> str:
 def stored(id: str) -> list:
     """Load a stored run by its id, or the runs in a file that the playground exported. New ones are
     added to the store. Raises UserError if there is no such run or the file has none."""
-    from ftkit.experiment import store
-    from ftkit.experiment.run import Run
-
     if not id.endswith(".json"):
         return [store.load_run(id)]
     try:

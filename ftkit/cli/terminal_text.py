@@ -38,14 +38,9 @@ def wrapped(text: str, columns: int | None) -> str:
     spaces between cells, are not wrapped."""
     if columns is None:
         return text
-    return "\n".join(_wrapped_line(line, columns) for line in text.split("\n"))
-
-
-def _wrapped_line(line: str, columns: int) -> str:
-    if len(line) <= columns or "  " in line.strip():
-        return line
-    return textwrap.fill(line, columns, subsequent_indent="  ", break_long_words=False,
-                         break_on_hyphens=False)
+    return "\n".join(line if len(line) <= columns or "  " in line.strip() else textwrap.fill(
+        line, columns, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+        for line in text.split("\n"))
 
 
 def is_terminal(stream) -> bool:

@@ -8,6 +8,7 @@ A tool returns no solution of an exercise before the learner has solved it or ha
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import subprocess
@@ -16,6 +17,7 @@ import sys
 from ftkit.base import machine
 from ftkit.base.errors import UserError
 from ftkit.data import schema
+from ftkit.experiment import store
 from ftkit.lessons import glossary, hints, progress_log
 
 STEPS, MINUTES = 200, 10  # limits of a run that an assistant starts
@@ -74,8 +76,6 @@ class Tutor:
 
     def runs(self, id: str = "") -> str:
         """The newest 20 stored runs, or one of them by its id."""
-        from ftkit.experiment import store
-
         found = [store.load_run(id)] if id else store.list_runs(20)
         return "\n\n".join(f"{run.id}: {run}" for run in found) or "no run is stored yet"
 
@@ -119,8 +119,6 @@ def serve():
         from mcp.server.mcpserver.exceptions import ToolError
     except ImportError:
         raise UserError("this needs the package mcp: pip install 'ftkit[mcp]'") from None
-    import functools
-
     def readable(tool):
         @functools.wraps(tool)
         def call(*args, **options):

@@ -178,7 +178,6 @@ def with_tools_as_text(record: dict) -> dict:
 
 
 def _call(call) -> dict:
-    """Return {name, arguments} of a call, whose arguments may be a JSON string."""
     inner = call.get("function", call)
     if not isinstance(inner, dict) or not isinstance(inner.get("name"), str):
         raise UserError(f"the call {show(call, 40)} does not name a function; expected an object "

@@ -247,7 +247,6 @@ def joined(first: Sequence[dict], second: Sequence[dict]) -> Lazy:
 
 
 def _labeled(parts, loss_on) -> tuple[list[int], list[int]]:
-    """Join a record's segments to (ids, labels)."""
     ids = [i for part, _ in parts for i in part]
     labels = []
     for part, loss in parts:

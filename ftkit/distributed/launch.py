@@ -233,7 +233,6 @@ def _write(lab, config, folder, ranks, copy, **changes) -> export_folder.Written
 
 
 def _fits(config, counts, ranks, stages):
-    """Raise UserError if the ranks' states do not fit in memory; the system would kill a rank."""
     if machine.device() == "cuda":
         return
     trainable, total = counts
@@ -345,7 +344,6 @@ def _died(failed, processes, outputs) -> Exception:
 
 
 def _stop(processes):
-    """Stop running processes: terminate them, then kill those that remain."""
     for process in processes:
         if process.poll() is None:
             process.terminate()

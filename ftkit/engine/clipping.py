@@ -26,17 +26,6 @@ def grad_norm(params) -> torch.Tensor:
     return torch.linalg.vector_norm(torch.cat(norms)) if norms else torch.zeros(())
 
 
-def needs_clipping(norm: torch.Tensor, max_norm: float | None) -> bool:
-    """Whether gradients of this norm must be scaled down.
-
-    True for nan, so that it reaches the weights as with `torch.nn.utils.clip_grad_norm_`. Always
-    True on a GPU, where reading the norm would wait for the device (the factor is at most 1).
-    """
-    if not max_norm:
-        return False
-    return norm.device.type != "cpu" or not bool(norm <= max_norm)
-
-
 def clip_(params, max_norm: float | None, optimizer=None) -> torch.Tensor:
     """Scale gradients in place so that their norm is at most `max_norm` (0 or None: leave them).
 
@@ -48,7 +37,9 @@ def clip_(params, max_norm: float | None, optimizer=None) -> torch.Tensor:
     """
     params = [p for p in params if p.grad is not None]
     norm = grad_norm(params)
-    clips = needs_clipping(norm, max_norm)
+    # Always on a GPU, where reading the norm would wait for the device (the factor is at most 1).
+    # Also for nan, so that it reaches the weights as with torch's function.
+    clips = max_norm and (norm.device.type != "cpu" or not bool(norm <= max_norm))
     if optimizer is not None:
         optimizer.grad_scale = (norm + 1e-6) / max_norm if clips else None
     elif clips:

@@ -9,7 +9,6 @@ the last slots are moved there.
 from __future__ import annotations
 
 import contextlib
-import functools
 import itertools
 import math
 import weakref
@@ -18,6 +17,7 @@ import torch
 
 from ftkit.base import messages
 from ftkit.base.errors import UserError
+from ftkit.data import encoding
 from ftkit.engine.packed_attention import base_of, fast_path, hidden_states, why_padded
 from ftkit.engine.packed_batch import PackedSequences, pack_sequences
 from ftkit.engine.prepacked_weights import prepacked
@@ -162,8 +162,9 @@ def generate(
                                           Sampler(limits, temperature))
         longest = max((len(p) + n for p, n in zip(prompts, limits, strict=True)), default=0)
         if longest > (most := _rotates_alike(base_of(model))):
-            _say_once(f"beyond {most:,} tokens this model rotates its keys by the length of the "
-                      "longest sequence in a batch, so prompts are answered one at a time")
+            messages.say_once(
+                f"beyond {most:,} tokens this model rotates its keys by the length of the longest "
+                "sequence in a batch, so prompts are answered one at a time")
             return _fallback(model, prompts, limits, eos, temperature, batch_size=1)
         if why_padded(model) or _cannot_decode(base_of(model)):
             return _fallback(model, prompts, limits, eos, temperature)
@@ -260,11 +261,6 @@ def _fitting(base, room: int) -> int:
     return max(8, min(SLOTS, CACHE_BYTES // size))
 
 
-@functools.cache
-def _say_once(text: str):
-    messages.say(text)
-
-
 def _rotates_alike(base) -> float:
     """Number of tokens up to which the rotary angles do not depend on the length of a sequence.
 
@@ -313,18 +309,20 @@ def _behind_virtual_tokens(model, prompts, limits, eos, sampler, batch_size: int
     for start in range(0, len(order), batch_size):
         live = order[start : start + batch_size]
         while live:
-            rows = [prompts[i] + outputs[i] for i in live]
-            width = max(map(len, rows))
-            ids = torch.tensor([row + [0] * (width - len(row)) for row in rows], device=device)
-            mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows],
-                                device=device)
+            ids, mask = _padded([prompts[i] + outputs[i] for i in live], "right", device)
             logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
-            last = torch.tensor([len(row) - 1 for row in rows], device=device)
-            logits = logits[:, -width:][torch.arange(len(rows), device=device), last]
+            logits = logits[:, -ids.shape[1]:][torch.arange(len(live)), mask.sum(1) - 1]
             for i, token in zip(live, sampler(logits, live, outputs).tolist(), strict=True):
                 outputs[i].append(token)
             live = [i for i in live if outputs[i][-1] not in eos and len(outputs[i]) < limits[i]]
     return outputs
+
+
+def _padded(rows: list[list[int]], side: str, device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids and their attention mask, (rows, longest)."""
+    examples = [{"input_ids": row, "labels": row} for row in rows]
+    batch = encoding.collate(examples, 0, side)
+    return batch["input_ids"].to(device), batch["attention_mask"].to(device)
 
 
 def _fallback(model, prompts, limits, eos, temperature, batch_size: int = 32):
@@ -341,16 +339,13 @@ def _fallback(model, prompts, limits, eos, temperature, batch_size: int = 32):
         chosen = [i for i in order[start : start + batch_size] if limits[i] > 0]
         if not chosen:
             continue
-        width = max(len(prompts[i]) for i in chosen)
-        pads = [width - len(prompts[i]) for i in chosen]
-        ids = torch.tensor([[0] * p + prompts[i] for p, i in zip(pads, chosen, strict=True)])
-        mask = torch.tensor([[0] * p + [1] * (width - p) for p in pads])
+        ids, mask = _padded([prompts[i] for i in chosen], "left", device)
         config = GenerationConfig(
             **sampling, max_new_tokens=max(limits[i] for i in chosen),
             eos_token_id=sorted(eos) or None, pad_token_id=0)
         with _plain_generation_config(base_of(model)):
-            out = model.generate(input_ids=ids.to(device), attention_mask=mask.to(device),
-                                 generation_config=config)[:, width:].tolist()
+            out = model.generate(input_ids=ids, attention_mask=mask,
+                                 generation_config=config)[:, ids.shape[1]:].tolist()
         for i, row in zip(chosen, out, strict=True):
             length = min(limits[i], len(row))
             end = next((j + 1 for j in range(length) if row[j] in eos), length)

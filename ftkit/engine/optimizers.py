@@ -49,7 +49,6 @@ def lora_plus_factor(name: str, p, config) -> float:
 
 
 def _groups(params: dict[str, torch.nn.Parameter], config, factor: float = 1.0) -> list[dict]:
-    """Group parameters by weight decay and learning rate."""
     groups: dict[tuple, list] = {}
     for name, p in params.items():
         decay = config.weight_decay if p.ndim >= 2 else 0.0

@@ -160,7 +160,6 @@ def obstacle_met(model, layout) -> str | None:
 
 
 def _slides(config) -> bool:
-    """Whether any layer has a sliding window."""
     if getattr(config, "layer_types", None):
         return SLIDING in config.layer_types
     return bool(getattr(config, "sliding_window", None)

@@ -43,7 +43,7 @@ class Forward:
         """
         reason = why_padded(model)
         if reason is not None:
-            _print_once(base_of(model), reason)
+            messages.say_once(f"using padded batches instead of the fast path: {reason}")
         return cls(model, reason)
 
     def loss_sum(self, batch: PackedBatch) -> torch.Tensor:
@@ -191,15 +191,6 @@ def _padded_logits(model, batch):
               for i, label in enumerate(e["labels"][1:]) if label != -100]
     at = tuple(torch.tensor(scored, dtype=torch.long, device=device).reshape(-1, 2).T)
     return logits[at].float(), labels[at]
-
-
-_printed: set = set()
-
-
-def _print_once(base, reason):
-    if (type(base), reason) not in _printed:
-        _printed.add((type(base), reason))
-        messages.say(f"using padded batches instead of the fast path: {reason}")
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ from __future__ import annotations
 from ftkit.base import json_lines, machine
 from ftkit.data.encoding import document_start
 from ftkit.evaluate import scoring
+from ftkit.model.eval_mode import evaluating
 
 # Five other facts show the form of an answer; without them an instruction-tuned model comments on
 # the sentence. None of their words is an answer to a question.
@@ -111,7 +112,6 @@ def log_likelihoods(model, pairs: list[tuple[list[int], list[int]]], batch_token
 
     from ftkit.engine import packed_batch, packed_loss
     from ftkit.engine.packed_attention import fast_path
-    from ftkit.model.eval_mode import evaluating
 
     order = sorted(range(len(pairs)), key=lambda i: -sum(map(len, pairs[i])))
     device = next(model.parameters()).device

@@ -13,15 +13,14 @@ import json
 import re
 
 from ftkit.base.errors import UserError
+from ftkit.evaluate.abilities import load
+from ftkit.evaluate.scoring import answers
 
 ANSWERS = ("my answer is yes.", "my answer is no.", "my answer is maybe.")
 
 
 def follows(model, tokenizer, items: list[dict] | None = None, max_new_tokens: int = 200) -> dict:
     """Compute the fractions of prompts and of instructions that greedy answers follow."""
-    from ftkit.evaluate.abilities import load
-    from ftkit.evaluate.scoring import answers
-
     items = load("instructions") if items is None else items
     records = [{"instruction": item["prompt"], "input": "", "output": "x"} for item in items]
     given = answers(model, tokenizer, records, max_new_tokens=max_new_tokens)

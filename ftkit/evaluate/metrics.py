@@ -13,6 +13,7 @@ import re
 import string
 from collections import Counter
 from collections.abc import Sequence
+from statistics import NormalDist
 
 # ------------------------------------------------------------------------ question answering
 
@@ -134,8 +135,6 @@ def items_needed(p: float, q: float, power: float = 0.8, level: float = 0.05) ->
 
     Two-sided test with this power and level (normal approximation, pooled variance).
     """
-    from statistics import NormalDist
-
     z = NormalDist().inv_cdf
     mean = (p + q) / 2
     spread = (z(1 - level / 2) * math.sqrt(2 * mean * (1 - mean))
@@ -145,8 +144,6 @@ def items_needed(p: float, q: float, power: float = 0.8, level: float = 0.05) ->
 
 def wilson(wins: float, n: int, level: float = 0.95) -> tuple[float, float]:
     """Wilson's confidence interval of a fraction (1927); wins may include half points for ties."""
-    from statistics import NormalDist
-
     z = NormalDist().inv_cdf(1 - (1 - level) / 2)
     share, wide = wins / n, z * z / n
     middle = (share + wide / 2) / (1 + wide)

@@ -190,7 +190,6 @@ class Votes:
 
 
 def _labeled(name: str, text) -> str:
-    """Format a text with a title as HTML; the text is shown literally, with its line breaks."""
     return (f"<section aria-label='{name}' style='line-height:1.4'><b>{name}</b>"
             f"<div style='white-space:pre-wrap;overflow-wrap:anywhere'>{to_html(str(text))}</div>"
             "</section>")

@@ -12,6 +12,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ftkit.base import quiet
 from ftkit.base.errors import UserError
 from ftkit.base.files import at_home
@@ -43,8 +45,6 @@ class LlamaCpp:
         return self._cpp.llama_vocab_is_eog(self._words, token)
 
     def logits(self, ids: list[int]):
-        import numpy as np
-
         if not ids[:-1] or ids[:-1] != self._seen:
             self._model.reset()
             self._model.eval(ids[:-1])
@@ -154,8 +154,6 @@ def _of_prompts(tokenizer, ids: list[int], given: list[int], apart: bool) -> dic
 
 def _of_answers(tokenizer, ours, theirs, ids: list[int]) -> dict | None:
     """The first difference of two greedy answers to the same prompt."""
-    import numpy as np
-
     ids = list(ids)
     for step in range(1, NEW_TOKENS + 1):
         a, b = ours.logits(ids), theirs.logits(ids)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from ftkit.base.errors import UserError
 from ftkit.data.encoding import document_start
+from ftkit.model import loading
 
 
 class Score(NamedTuple):
@@ -38,8 +39,6 @@ def score(model, tokenizer, texts: list[str], window: int | None = None,
     windows share one token. Raises UserError if the stride would skip tokens.
     """
     import torch
-
-    from ftkit.model import loading
 
     window = window or loading.context(model)
     stride = stride or window - 1

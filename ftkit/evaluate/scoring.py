@@ -13,8 +13,10 @@ import string
 from collections.abc import Sequence
 from typing import Any
 
-from ftkit.base import quiet
+from ftkit.base import json_lines, machine, quiet
 from ftkit.data import encoding
+from ftkit.model.eval_mode import evaluating
+from ftkit.model.peft_methods import is_virtual
 
 
 def loss_on(model, examples: Sequence[dict]) -> float:
@@ -88,9 +90,6 @@ def completed(model, tokenizer, items: list[dict], shown: list[int]) -> list[boo
     """
     import torch
 
-    from ftkit.model.eval_mode import evaluating
-    from ftkit.model.peft_methods import is_virtual
-
     # Virtual tokens would precede the keys and values, so these cannot be reused.
     before = shown if is_virtual(model) else []
     device, hits = next(model.parameters()).device, []
@@ -128,6 +127,4 @@ def probe_scores(model, tokenizer, probes: list[dict]) -> dict:
 
 def load_probes() -> list[dict]:
     """Load the probes of the embedded model, which test its knowledge from pretraining."""
-    from ftkit.base import json_lines, machine
-
     return json_lines.read(machine.share("data_samples") / "probes.jsonl", damaged="raise")

@@ -221,7 +221,6 @@ def _state(update, best, run) -> tuple[dict[str, torch.Tensor], dict]:
 
 
 def _restore(update, facts: dict, tensors: dict[str, torch.Tensor]):
-    """Restore a state into a fresh Update."""
     with torch.no_grad():
         for name, p in update.model.named_parameters():
             if not p.requires_grad:

@@ -169,6 +169,4 @@ def _train(pickled: bytes, config):
     return run
 
 
-@functools.lru_cache(maxsize=1)
-def _unpickled(pickled: bytes):
-    return pickle.loads(pickled)
+_unpickled = functools.lru_cache(maxsize=1)(pickle.loads)

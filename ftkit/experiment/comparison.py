@@ -14,8 +14,9 @@ from ftkit.base import formatting, significance
 from ftkit.base.config import Config
 from ftkit.base.errors import UserError
 from ftkit.base.formatting import with_code
-from ftkit.experiment import fingerprint
+from ftkit.experiment import fingerprint, store
 from ftkit.report import series
+from ftkit.report import style as fig
 from ftkit.report.table import Table
 
 
@@ -101,8 +102,6 @@ class Comparison:
 
     def picture(self):
         """Draw a panel per measure, with a dot per seed and each group's mean and spread."""
-        from ftkit.report import style as fig
-
         shown = sorted({index for pair in self.pairs if pair.effects
                         for index in (pair.base, pair.index)})
         keys = list(dict.fromkeys(k for pair in self.pairs for k in pair.effects))
@@ -266,8 +265,6 @@ def _what_was_added(names, added) -> str:
 
 def _stored_seeds(group) -> list:
     """Find stored runs that differ from a single run only in the seed, one run per seed."""
-    from ftkit.experiment import store
-
     seen, out = {group[0].config.seed}, []
     if not group[0].data.get("held_still") or fingerprint.facts_of(group)["steps done"] != "all":
         return out

@@ -96,7 +96,6 @@ class Distillation(Objective):
         return add_gradients
 
     def _teacher(self, tokenizer, device):
-        """Load the teacher. Raises UserError if its vocabulary is not the student's."""
         model, its_tokenizer = (loading.load(self.teacher, device=device)
                                 if isinstance(self.teacher, str) else self.teacher)
         if its_tokenizer.get_vocab() != tokenizer.get_vocab():

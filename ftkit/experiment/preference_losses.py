@@ -79,18 +79,14 @@ def of_pairs(config, policy, reference, lengths, kl=None) -> tuple[torch.Tensor,
     the rewards. chosen, rejected: mean log-probability of an answer (nats).
     """
     beta = config.beta
-    if config.loss_type == "sigmoid":
-        loss, rewards = sigmoid(policy, reference, beta)
-    elif config.loss_type == "ipo":
-        loss, rewards = ipo(policy, reference, lengths, beta)
-    elif config.loss_type == "kto":
-        loss, rewards = kto(policy, reference, kl, beta)
-    elif config.loss_type == "orpo":
-        loss, rewards = orpo(policy, lengths, beta)
-    elif config.loss_type == "simpo":
-        loss, rewards = simpo(policy, lengths, beta, config.simpo_gamma)
-    else:
-        loss, rewards = sft(policy, lengths), beta * (policy - reference)
+    loss, rewards = {
+        "sigmoid": lambda: sigmoid(policy, reference, beta),
+        "ipo": lambda: ipo(policy, reference, lengths, beta),
+        "kto": lambda: kto(policy, reference, kl, beta),
+        "orpo": lambda: orpo(policy, lengths, beta),
+        "simpo": lambda: simpo(policy, lengths, beta, config.simpo_gamma),
+        "sft": lambda: (sft(policy, lengths), beta * (policy - reference)),
+    }[config.loss_type]()
     seen = measures(policy, rewards)
     lengths = lengths.mean(1)
     seen |= {"chosen_length": lengths[0].item(), "rejected_length": lengths[1].item()}

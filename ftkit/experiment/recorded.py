@@ -19,7 +19,7 @@ from ftkit.base import machine
 from ftkit.base.errors import UserError
 from ftkit.base.formatting import clean
 from ftkit.experiment.run import Run
-from ftkit.report.table import Table
+from ftkit.report.table import Table, table
 
 
 class RecordedRun(Run):
@@ -92,8 +92,6 @@ class Recorded(list):
                 f"{self.caption})")
 
     def _repr_html_(self) -> str:
-        from ftkit.report.table import table
-
         return table(self)._repr_html_()
 
 

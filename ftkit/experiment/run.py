@@ -14,6 +14,7 @@ from ftkit.base.config import Config
 from ftkit.base.formatting import clean, to_html
 from ftkit.base.run_end import End
 from ftkit.experiment import shelf
+from ftkit.report import plots, series
 
 Row = dict[str, float]  # column → number, of one optimizer step
 TRAINERS_DATA = "Trainer's data"  # the name of data that only a Trainer's script knows
@@ -139,14 +140,10 @@ class Run:
 
     def plot(self, *keys):
         """Plot the curves of this run."""
-        from ftkit.report import plots
-
         return plots.curves(self, *keys)
 
     def summary(self) -> str:
         """Describe in one sentence which measures rose or fell, and by how much."""
-        from ftkit.report import series
-
         return series.summary(self)
 
     def to_dict(self) -> dict:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import math
+import operator
 import re
 from collections.abc import Callable
 
@@ -14,8 +15,7 @@ from ftkit.base.errors import UserError
 
 _TERM = re.compile(r"([\w.]+)(<=|>=|!=|=|<|>)(.*)", re.S)
 _TESTS: dict[str, Callable] = {
-    "<": lambda a, b: a < b, "<=": lambda a, b: a <= b, ">": lambda a, b: a > b,
-    ">=": lambda a, b: a >= b}
+    "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 
 
 def facts(run, note: dict | None = None) -> dict:

@@ -57,7 +57,6 @@ def _comparison_step(paused: PausableRun, fraction: float) -> int:
 
 
 def _is_due(paused: PausableRun, fraction: float) -> bool:
-    """Whether a run has reached the evaluation at which runs are compared."""
     rows = paused.begin().rows
     return bool(rows) and rows[-1]["step"] >= _comparison_step(paused, fraction)
 
@@ -71,7 +70,6 @@ def _loss_at(paused: PausableRun, fraction: float) -> float:
 
 
 def _check_evaluations(paused: PausableRun, fraction: float):
-    """Raise UserError if a run is evaluated only at its end."""
     run = paused.begin()
     if not paused.done and _comparison_step(paused, fraction) >= run.total_steps:
         raise UserError("halving compares val_loss during the run, but this run is evaluated only "
@@ -79,7 +77,6 @@ def _check_evaluations(paused: PausableRun, fraction: float):
 
 
 def _check_memory(sweep):
-    """Raise UserError if the paused models do not fit into memory."""
     model, _ = sweep.lab.fresh_model(sweep.configs[0])
     weights = sum(p.nbytes for p in model.parameters())
     needed = sum(weights * (3 if config.method == "full" else 1) for config in sweep.configs)

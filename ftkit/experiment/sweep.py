@@ -44,7 +44,6 @@ def sweep(lab, config, values: dict, *, on_row=None, parallel=None, backend=None
 
 
 def _values(name: str, given) -> list:
-    """Return the value or values of one field as a list of plain Python values."""
     is_single = isinstance(given, str) or not hasattr(given, "__iter__")
     values: list = [given] if is_single else list(given)
     if not values:
@@ -66,7 +65,6 @@ def _train_here(state: SweepState, method, parallel):
 
 
 def _train_all(state: SweepState, runs: list[side_by_side.PausableRun], parallel):
-    """Train every run to its end, one after the other or side by side."""
     remaining = [run for run in runs if not run.done]
     workers = side_by_side.choose_workers(state, remaining, parallel)
     last = len(remaining) % workers  # they share all threads, once the others have ended

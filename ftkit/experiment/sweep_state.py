@@ -11,6 +11,7 @@ from ftkit.base.formatting import to_html
 from ftkit.base.run_end import End
 from ftkit.experiment import store
 from ftkit.experiment.run import Row, Run
+from ftkit.report import live
 from ftkit.report.table import table
 
 
@@ -103,8 +104,6 @@ class _Progress:
     """Remaining runs and time, in one output of the cell or one line of the terminal."""
 
     def __init__(self, total: int):
-        from ftkit.report import live
-
         self.total, self.began, self.drawn = total, time.perf_counter(), 0.0
         self.show = live.notebook_display() if total > 1 else None
         quiet = total < 2 or self.show is not None or not sys.stderr.isatty()

@@ -20,6 +20,7 @@ from ftkit.base.run_end import End
 from ftkit.experiment import store
 from ftkit.experiment.run import TRAINERS_DATA, Run
 from ftkit.experiment.store import Writer
+from ftkit.model import loading
 from ftkit.report.live import Live, final_picture
 
 # Name in the logs of Trainer and TRL → column in our rows.
@@ -56,9 +57,7 @@ class LiveCallback(TrainerCallback):
             model_name=Path(getattr(model.config, "_name_or_path", "") or "model").name,
             total_steps=state.max_steps, model=model, tokenizer=processing_class,
             machine=machine.describe(), versions=machine.versions())
-        self.run.trainable_parameters = sum(p.numel() for p in model.parameters()
-                                            if p.requires_grad)
-        self.run.total_parameters = sum(p.numel() for p in model.parameters())
+        self.run.trainable_parameters, self.run.total_parameters = loading.count(model)
         self.writer = Writer(self.run, self.store)
         self.live = Live(state.max_steps, self.title)
 
@@ -123,7 +122,6 @@ def _row(logs: dict) -> dict:
 
 
 def _config(args, state) -> Config:
-    """Convert TrainingArguments to a Config, as far as it has fields for them."""
     schedule = getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type)
     given = getattr(args, "lr_scheduler_kwargs", None) or {}
     asked = {name: getattr(args, parameter)

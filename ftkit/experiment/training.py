@@ -19,6 +19,7 @@ from ftkit.experiment.checkpoints import Checkpoints, restore_best
 from ftkit.experiment.run import Prepared, Row, Run
 from ftkit.experiment.store import Writer
 from ftkit.experiment.watch import Watch
+from ftkit.report.live import Live
 
 
 class Training:
@@ -133,8 +134,6 @@ class Training:
     def _begin_figure(self):
         if self.live is False or (self.live is None and not machine.in_notebook()):
             return
-        from ftkit.report.live import Live
-
         self.figure = Live(
             total_steps=self.run.total_steps, before=self.run.before,
             keys=self.lab.plotted_columns(),
@@ -154,7 +153,6 @@ class Training:
             callback(row)
 
     def _keep_answers(self, step: int):
-        """Store the answers of the last evaluation, if there was one."""
         for record, answer in zip(self.asked, self.answered, strict=False):
             self.run.samples.append({"step": step, "prompt": schema.prompt_of(record),
                                      "reference": encoding.answer(record), "answer": answer})
@@ -177,7 +175,6 @@ class Training:
                     f"stopped manually after step {step} of {total}") if asked else None
 
     def _finish(self):
-        """Record the final measures, totals and peak memory."""
         run, last = self.run, self.run.rows[-1] if self.run.rows else {}
         measured_last = run.before and run.before.keys() <= last.keys() and not self.best.weights
         try:

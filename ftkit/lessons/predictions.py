@@ -124,9 +124,8 @@ class Prediction:
         bundle = {"text/plain": " | ".join(lines), "text/html": f"<div>{page}</div>"}
         picture = self.picture() if len(lines) > 1 else None
         if picture:
-            from ftkit.report import style as fig
-
-            bundle["text/html"] += fig.as_html(picture.png(), picture.figure, "")
+            picture.text = ""
+            bundle["text/html"] += picture.as_html(picture.png())
             bundle["image/png"] = picture._repr_mimebundle_()["image/png"]
         return bundle
 

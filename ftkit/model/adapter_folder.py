@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ftkit.base import quiet
+from ftkit.base import machine, quiet
 from ftkit.base.errors import UserError
 from ftkit.base.files import at_home
 from ftkit.base.formatting import show
@@ -54,8 +54,6 @@ def _is_hub_id(name: str) -> bool:
 def portable(location: str) -> str:
     """Return a name of a base model that also works on other machines: tiny or a hub id, or an
     absolute path if it has neither."""
-    from ftkit.base import machine
-
     path = at_home(location)
     if not location or not _is_folder(path):
         return location
@@ -137,7 +135,6 @@ def check(model, folder: str | Path):
 
 
 def _peft_config(folder: Path) -> Any:
-    """Load peft's config of an adapter. Raises UserError if peft cannot read it."""
     import peft
 
     kind, kinds = read_config(folder)["peft_type"], list(peft.PEFT_TYPE_TO_CONFIG_MAPPING)

@@ -184,7 +184,6 @@ def _download(folder: Path, progress: Callable, no_hub: str) -> Path:
 
 
 def _reason(text: str) -> str:
-    """Extract the reason of a failure from pip's output."""
     if "No space left" in text:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     if re.search(r"ConnectionError|Temporary failure|ProxyError|ConnectTimeout|timed out", text):
@@ -196,7 +195,6 @@ def _reason(text: str) -> str:
 
 
 def _convert(gguf: Path, folder: Path):
-    """Convert a GGUF file and write bf16 safetensors and a tokenizer to `folder`."""
     import torch
     import transformers
 

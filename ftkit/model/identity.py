@@ -80,7 +80,6 @@ def _digest(path: Path) -> str:
 
 
 def _snapshot(hub_id: str) -> str | None:
-    """The folder of a model in the hub's cache."""
     from huggingface_hub import snapshot_download
 
     try:

@@ -16,7 +16,7 @@ from ftkit.base import machine, quiet
 from ftkit.base.errors import UserError
 from ftkit.base.files import at_home
 from ftkit.base.formatting import show
-from ftkit.model import adapter_folder, download, merge, soundness
+from ftkit.model import adapter_folder, download, merge, peft_methods, soundness
 
 quiet.mute_known_noise()
 
@@ -113,7 +113,6 @@ def load(name: str = "tiny", quantize: bool = False, device: str | None = None, 
 
 
 def _load_whole(location: str, quantize, device: str | None, dtype):
-    """Load a model without adapters. quantize: a BitsAndBytesConfig or None."""
     import torch
     import transformers
 
@@ -288,7 +287,6 @@ def stored_shapes(location: str | Path) -> list[tuple[int, ...]] | None:
 
 
 def _quantization(dtype, quant_type: str, load_in_8bit: bool):
-    """The BitsAndBytesConfig for loading a model."""
     import torch
     import transformers
 
@@ -327,8 +325,6 @@ def adapt(model, config):
                             "model are quantized. Set method to lora, which trains an adapter.")
         model.name_or_path = ""  # once trained, the weights are in no folder
         return model.requires_grad_(True)
-    from ftkit.model import peft_methods
-
     with quiet.LIBRARIES:
         return peft_methods.wrap(model, config)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING
 
 from ftkit.base import messages
@@ -52,10 +51,5 @@ def rounding_note(model, config) -> str | None:
             f"rounds them to a neighbor value, so the {config.precision} loss falls at any "
             "learning rate; use precision fp32, or a copy of the model made by "
             "`ftkit export FOLDER COPY --dtype bf16`")
-    _print_once(note)
+    messages.say_once(note)  # not for every run of a sweep
     return note
-
-
-@functools.cache  # print once, not for every run of a sweep
-def _print_once(note: str):
-    messages.say(note)

@@ -104,7 +104,6 @@ def _check_not_lfs_pointer(path: Path, start: bytes):
 
 
 def _reason(error: Exception) -> str:
-    """Explain why a file could not be read, without its path."""
     if isinstance(error, RecursionError):
         return "nested too deeply"
     text = str(getattr(error, "strerror", None) or error) or type(error).__name__
@@ -207,7 +206,6 @@ def _check_is_decoder(content: dict, kind: str, where: str):
 
 
 def _architecture(content: dict):
-    """Name of the first class in config.json, or None."""
     names = content.get("architectures")
     return names[0] if isinstance(names, list) and names else None
 

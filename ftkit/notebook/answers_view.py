@@ -132,7 +132,6 @@ class Answers:
 
 
 def _prompt(record: dict) -> str:
-    """The question of a record, on one line."""
     if "messages" in record:
         return clean(next((m["content"] for m in reversed(record["messages"])
                            if m["role"] == "user"), ""))

@@ -200,7 +200,6 @@ class Launcher:
         self._update_buttons(ended=task.state != background.RUNNING)
 
     def _paint(self, task: background.TrainingTask):
-        """Draw a run while it trains, and then among the others."""
         self._results.draw_live(task, self._runs.baseline, f"Training now: {task.config}",
                                 self._answers.show_during)
         run, batch = task.run, self._batches.pop(task, None)
@@ -220,7 +219,6 @@ class Launcher:
         widgets.report_error(error, self._show_error, "the run failed")
 
     def _update_buttons(self, ended: bool = False):
-        """Start is called Queue while a run is training; Stop shows how many wait."""
         running = not ended and self.running() is not None
         waiting = len(background.QUEUE.waiting(self))
         self.start_button.description = "Queue" if running or waiting else "Start"

@@ -229,7 +229,6 @@ class RunTable:
         self.result.value = ""
 
     def _write(self, what: str):
-        """Keep a typed name or note."""
         if not self._collection.chosen:
             return
         run, text = self._chosen(1, 1)[0], self.inputs[what].value.strip()
@@ -295,5 +294,4 @@ def reproduced(run, kind: str) -> str:
 
 
 def _grid(columns: list[str]) -> str:
-    """CSS of the columns, except the column of boxes."""
     return f"minmax({RUN}px, 1fr) repeat({len(columns) - 1}, {NUMBER}px)"

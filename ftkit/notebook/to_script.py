@@ -83,11 +83,6 @@ QLORA = ''', quantization_config=BitsAndBytesConfig(
 INT8 = ", quantization_config=BitsAndBytesConfig(load_in_8bit=True)"
 
 
-def line(experiment, config: Config) -> str:
-    """The short string that `Config.from_string` reads."""
-    return str(config)
-
-
 def cell(experiment, config: Config) -> str:
     """A notebook cell that makes the same run."""
     model, source = repr(experiment.model), _source(experiment)
@@ -144,7 +139,6 @@ def script(experiment, config: Config, library: str, steps: int, model: str = "m
 
 
 def _head(experiment, config: Config, library: str) -> str:
-    """What the script does, and what it leaves out, as comments."""
     lines = [f"Fine-tune {clean(experiment.model_name)} on {clean(experiment.train.name)} with "
              f"{library}, from the Config: {clean(config)}"]
     missing = without_counterpart(config, *CARRIED)
@@ -201,4 +195,5 @@ def _lines_of(path: Path) -> int:
     return sum(1 for _ in file_formats.rows(path))
 
 
-TEXTS = {"Config string": line, "Python cell": cell}  # what can be copied without a folder
+# What can be copied without a folder.
+TEXTS = {"Config string": lambda experiment, config: str(config), "Python cell": cell}

@@ -193,7 +193,6 @@ class WhatIf:
     # ------------------------------------------------------------------- reactions
 
     def _controls_changed(self):
-        """Update the panel after the controls have moved."""
         if not background.QUEUE.busy(self.launcher):
             self.results.status.show("ready")  # the old status was about other values
         self._refresh()
@@ -227,13 +226,11 @@ class WhatIf:
             return None
 
     def _runs_changed(self):
-        """Update the panel after a change of the runs, the choice or the baseline."""
         self.table.update()
         if self.launcher.running() is None:
             self.results.show(self._valid_config())
 
     def _run_drawn(self):
-        """Update the panel after a run has ended."""
         self.results.show(self._valid_config())
         self._show_forecast()
 

@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable
 
 import ipywidgets as W
+from IPython import display as ipython
 
 from ftkit.base import messages
 from ftkit.base.config import Config
@@ -179,8 +180,6 @@ class Code(W.HTML):
 
 def display(view: W.Widget, text: str):
     """Show a widget in the notebook; viewers without widgets, such as GitHub, show `text`."""
-    from IPython import display as ipython
-
     bundle: dict = view._repr_mimebundle_() or {}  # noqa: SLF001 - IPython's own protocol
     ipython.display(bundle | {"text/plain": text}, raw=True)
 

@@ -89,7 +89,6 @@ def scatter(runs, x: str = "val_loss", y: str = "general_loss", label=None,
 
 
 def _frontier(points, x, y, members) -> list:
-    """The Pareto-optimal points, ordered by x."""
     if x == y or {x, y} & _fields(members):
         return []
     signs = [-1 if _score(key, members) else 1 for key in (x, y)]

@@ -111,17 +111,13 @@ def grouped(runs, label=None) -> list[tuple[str, list]]:
                   for key, members in members_by_key.items()]
     if not groups or not all(members for _, members in groups):
         raise UserError("no runs were given; expected a Run or a list of Runs")
-    return [(f"{name} (ended early)" if all(map(_ended_early, members)) else name, members)
-            for name, members in groups]
-
-
-def _ended_early(run) -> bool:
-    """Whether a run was ended from outside, so that its last value is not its final one."""
-    return getattr(run, "end", None) is End.ENDED_EARLY
+    # A run that was ended from outside: its last value is not its final one.
+    return [(f"{name} (ended early)" if all(
+        getattr(run, "end", None) is End.ENDED_EARLY for run in members) else name, members)
+        for name, members in groups]
 
 
 def _label(label, run, settings: dict, differing: list[str]) -> str:
-    """The name of a group, from one of its runs and the settings that its runs share."""
     if callable(label):
         return clean(label(run))
     if label is not None and label not in settings:
@@ -167,7 +163,6 @@ def compared(groups, keys) -> str:
 
 
 def _extremes(groups, key) -> str:
-    """Where `key` ended lowest and highest, and which groups diverged."""
     ends = {name: mean_sd([to_float(value(run, key)) for run in members])[0]
             for name, members in groups if value(members[0], key) is not None}
     finite = {name: end for name, end in ends.items() if math.isfinite(end)}

@@ -67,8 +67,13 @@ class Picture:
         return self.bundle()
 
     def as_html(self, png: bytes = b"") -> str:
-        """The static picture as HTML, with its sentence as alternative text."""
-        return as_html(png or self.png(dpi=100), self.figure, self.text)
+        """The static picture as HTML, with its sentence as alternative text and below it."""
+        width, height = (round(100 * side) for side in self.figure.get_size_inches())
+        data = base64.b64encode(png or self.png(dpi=100)).decode()
+        return (f'<img alt="{to_attribute(self.text)}" width="{width}" height="{height}" '
+                'decoding="sync" '  # JupyterLab shows alternative text only in HTML
+                f'style="max-width:100%;min-width:{round(NARROWEST * width)}px;height:auto" '
+                f'src="data:image/png;base64,{data}"><div>{with_code(clean(self.text))}</div>')
 
     def bundle(self, uid: str = "", run=None) -> dict:
         """The MIME bundle. uid, run: ids of the live chart that it replaces, if any."""
@@ -82,15 +87,6 @@ class Picture:
 
     def __repr__(self):
         return self.text
-
-
-def as_html(png: bytes, figure, text: str) -> str:
-    """An <img> with alt text, which JupyterLab shows only in HTML, above its sentence."""
-    width, height = (round(100 * side) for side in figure.get_size_inches())
-    data = base64.b64encode(png).decode()
-    return (f'<img alt="{to_attribute(text)}" width="{width}" height="{height}" decoding="sync" '
-            f'style="max-width:100%;min-width:{round(NARROWEST * width)}px;height:auto" '
-            f'src="data:image/png;base64,{data}"><div>{with_code(clean(text))}</div>')
 
 
 def new_figure(width: float, height: float):
@@ -286,9 +282,10 @@ def draw_points(ax, points, start, frontier=(), linear=""):
         names.insert(0, (*middle, ax.transData, "frontier", QUIET))
     boxes = [_box(t.transform((x, y)), 0, 0, 10, 10) for x, y, t, *_ in names]
     frame = ax.get_window_extent()
-    boxes += [_bar(*(ax.transData.transform((x + sign * dx, y + sign * dy)) for sign in (-1, 1)))
-              for _, x, sx, y, sy in points if math.isfinite(x + y)
-              for dx, dy in ((sx, 0), (0, sy)) if dx or dy]
+    for _, x, sx, y, sy in points:  # error bars
+        for dx, dy in ((sx, 0), (0, sy)) if math.isfinite(x + y) else ():
+            a, b = (ax.transData.transform((x + sign * dx, y + sign * dy)) for sign in (-1, 1))
+            boxes += [(a[0] - 3, a[1] - 3, b[0] + 3, b[1] + 3)] if dx or dy else []
     for x, y, transform, full_name, color in names:
         text = short(full_name)
         at = transform.transform((x, y))
@@ -305,11 +302,6 @@ def _box(center, dx, dy, width, height):
     """(left, bottom, right, top) of a box around `center` moved by dx, dy, in pixels."""
     x, y = center[0] + dx, center[1] + dy
     return x - width / 2, y - height / 2, x + width / 2, y + height / 2
-
-
-def _bar(a, b):
-    """The box of an error bar from pixel `a`, its left or lower end, to `b`."""
-    return a[0] - 3, a[1] - 3, b[0] + 3, b[1] + 3
 
 
 def _free_place(at, width, taken, frame) -> tuple[float, float]:

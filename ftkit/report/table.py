@@ -31,7 +31,7 @@ class Table:
                   for column in self._columns]
         tags = ["th"] + ["td"] * len(self.rows)
         lines = "".join(
-            "<tr>" + "".join(f"<{tag}{style}>{_unbroken(to_html(text))}</{tag}>"
+            "<tr>" + "".join(f"<{tag}{style}>{to_html(text).replace('± ', '±&nbsp;')}</{tag}>"
                              for text, style in zip(line, styles, strict=True)) + "</tr>"
             for tag, line in zip(tags, self._lines, strict=True))
         named = self.caption and (  # left, to stay visible when a wide table scrolls
@@ -54,11 +54,6 @@ class Table:
             for parts in itertools.zip_longest(*cells, fillvalue=""):
                 lines.append("  ".join(map(str.ljust, parts, widths)).rstrip())
         return "\n".join([*lines, self.caption] if self.caption else lines)
-
-
-def _unbroken(html: str) -> str:
-    """HTML with no line break between ± and the deviation."""
-    return html.replace("± ", "±&nbsp;")
 
 
 def table(rows) -> Table:

@@ -4,6 +4,7 @@ import pytest
 import torch
 import transformers
 
+from ftkit.base import messages
 from ftkit.engine import generation
 
 SMALL = {"vocab_size": 96, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
@@ -61,7 +62,7 @@ def test_a_sampled_answer_does_not_depend_on_the_slots(model):
 
 def test_falling_back_is_said_once(capsys):
     made = transformers.AutoModelForCausalLM.from_config(MODELS["dynamic"]).eval()
-    generation._say_once.cache_clear()
+    messages.say_once.cache_clear()
     for _ in range(2):
         generation.generate(made, PROMPTS[:2], 2)
     assert capsys.readouterr().err.count("beyond 24 tokens this model rotates") == 1

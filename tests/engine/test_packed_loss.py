@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 import transformers
 
+from ftkit.base import messages
 from ftkit.engine import (
     attention_kernels,
     clipping,
@@ -153,7 +154,7 @@ def skip_where_padding_matters(name, model):
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_model_that_cannot_be_flattened_is_named_and_gets_the_same_loss_padded(name, capsys):
-    packed_loss._printed.clear()  # another test of this process may have met the reason
+    messages.say_once.cache_clear()  # another test of this process may have met the reason
     model, batch = build(REFUSED[name]), examples()
     reason = packed_attention.why_padded(model)
     assert name in reason

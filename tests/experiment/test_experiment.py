@@ -7,11 +7,12 @@ import pytest
 from helpers import numbers
 
 import ftkit as ft
+from ftkit.base import messages
 from ftkit.data.schema import DataError
 from ftkit.distributed import launch
 from ftkit.evaluate import scoring
 from ftkit.experiment import experiment, store
-from ftkit.model import loading, rounding
+from ftkit.model import loading
 from ftkit.model.export import export
 
 pytestmark = pytest.mark.usefixtures("home")
@@ -78,7 +79,7 @@ def test_weights_that_the_smallest_update_tips_over_are_told(tmp_path, capsys):
     assert told[0].notes == told[1].notes and told[0].notes[0].startswith("12% of the weights")
     assert told[0].notes[0].split(".")[0] in told[0]._repr_html_()
     assert capsys.readouterr().err.count("halfway between two numbers of bf16") == 1
-    rounding._print_once.cache_clear()
+    messages.say_once.cache_clear()
     launch.export(lab, ft.Config(precision="bf16"), tmp_path / "ranks")
     assert "halfway" in capsys.readouterr().err
     rounded = ft.Experiment(str(tmp_path / "rounded"), RECORDS, val=RECORDS, probes=())

@@ -8,6 +8,7 @@ import torch
 import transformers
 
 import ftkit as ft
+from ftkit.base import messages
 from ftkit.base.config import LEARNING_RATES, METHODS, Config
 from ftkit.data import encoding
 from ftkit.engine import generation, packed_batch, packed_loss
@@ -193,7 +194,7 @@ def test_a_run_goes_on_from_what_can_be_merged_and_says_what_cannot(base):
 
 @pytest.mark.parametrize("method", [m for m in METHODS if m not in ("full", "qlora")])
 def test_a_run_of_each_method_trains_and_says_why_it_is_slow(method, capsys):
-    packed_loss._printed.clear()
+    messages.say_once.cache_clear()
     lab = ft.Experiment(data=ft.records("tasks")[:64], val=ft.records("tasks")[:16], probes=())
     run = lab.run(method=method, max_steps=6, eval_steps=100, live=False)
     assert run.config.learning_rate == LEARNING_RATES["tiny"][method]

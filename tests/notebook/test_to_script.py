@@ -39,7 +39,7 @@ def arguments(text: str, name: str) -> dict:
 
 @pytest.mark.parametrize("config", CONFIGS, ids=str)
 def test_the_line_and_the_cell_give_the_same_config(lab, config):
-    assert ft.Config.from_string(to_script.line(lab, config)) == config
+    assert ft.Config.from_string(to_script.TEXTS["Config string"](lab, config)) == config
     names = {}
     text = to_script.cell(lab, config).replace("run = lab.run(", "asked = (").replace("\nrun\n", "")
     exec(text, names)

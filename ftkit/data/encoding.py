@@ -23,8 +23,7 @@ from ftkit.base.formatting import show
 from ftkit.base.progress_bar import Bar
 from ftkit.data import foreign, schema, templates
 from ftkit.data.jsonl import DataError, Problem
-from ftkit.data.labels import NO_LOSS
-from ftkit.data.mask_view import BatchView
+from ftkit.data.mask_view import NO_LOSS, BatchView
 
 # ------------------------------------------------------------------------- segments → ids
 

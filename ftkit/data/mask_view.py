@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ftkit.base.formatting import printable, to_html
-from ftkit.data.labels import NO_LOSS
 
+NO_LOSS = -100  # the label of masked tokens, which torch's cross-entropy ignores
 _STYLES = {  # also readable without color: trained-on tokens underlined, special tokens framed
     "loss": "background:#f5b04166;border-bottom:3px solid #b9770e",
     "none": "opacity:.7",

@@ -11,6 +11,7 @@ import importlib
 import math
 import pickle
 import threading
+from concurrent import futures
 from typing import Any
 
 from ftkit.base import machine
@@ -20,82 +21,52 @@ from ftkit.experiment.sweep_state import SweepState
 from ftkit.experiment.watch import Watch
 from ftkit.memory_use import preflight
 
-
-class Dask:
-    """Adapter of this process's Dask client to the engine interface of `train`."""
-
-    def __init__(self):
-        try:
-            distributed: Any = importlib.import_module("distributed")
-        except ImportError:
-            raise _missing("dask") from None
-        self.module, self.lost = distributed, (distributed.KilledWorker,)
-        try:
-            self.client = distributed.get_client()
-        except ValueError:
-            raise UserError("backend is 'dask', but no cluster is connected. Make one: `from "
-                            "dask.distributed import Client; client = Client()`. Connect to an "
-                            "existing one: Client('scheduler-address:8786').") from None
-
-    def put(self, pickled: bytes):
-        """Put `pickled` on the cluster, as a task, so that it survives the loss of a worker."""
-        return self.client.submit(bytes, pickled, pure=False)
-
-    def submit(self, *arguments):
-        return self.client.submit(_train, *arguments, pure=False)
-
-    def finished(self, futures: list, wait: bool) -> list:
-        """Return the futures that have ended; with `wait`, wait for at least one."""
-        if wait:
-            self.module.wait(futures, return_when="FIRST_COMPLETED")
-        return [future for future in futures if future.done()]
-
-    def result(self, future):
-        return future.result()
-
-    def cancel(self, futures: list):
-        self.client.cancel(futures)
+# An engine is (a function that puts bytes on the cluster, a function of these and a Config that
+# submits a run and returns its future and what cancels it, exceptions for a lost worker).
 
 
-class Ray:
-    """The Ray cluster that this process is connected to."""
+def _dask():
+    try:
+        distributed: Any = importlib.import_module("distributed")
+    except ImportError:
+        raise _missing("dask") from None
+    try:
+        client = distributed.get_client()
+    except ValueError:
+        raise UserError("backend is 'dask', but no cluster is connected. Make one: `from "
+                        "dask.distributed import Client; client = Client()`. Connect to an "
+                        "existing one: Client('scheduler-address:8786').") from None
+    pool = client.get_executor(pure=False)
 
-    def __init__(self):
-        try:
-            import ray
-        except ImportError:
-            raise _missing("ray") from None
-        if not ray.is_initialized():
-            raise UserError("backend is 'ray', but no cluster is connected. Start one: `import "
-                            "ray; ray.init()`. Connect to a running one: ray.init(address='auto').")
-        self.ray, self.lost = ray, (ray.exceptions.WorkerCrashedError,
-                                    ray.exceptions.OutOfMemoryError,
-                                    ray.exceptions.NodeDiedError)
-        self.task = ray.remote(_train)
+    def submit(*arguments):
+        future = pool.submit(_train, *arguments)
+        return future, future.cancel
 
-    def put(self, pickled: bytes):
-        return self.ray.put(pickled)
-
-    def submit(self, *arguments):
-        return self.task.remote(*arguments)
-
-    def finished(self, futures: list, wait: bool) -> list:
-        ready, _ = self.ray.wait(futures, num_returns=1 if wait else len(futures),
-                                 timeout=None if wait else 0)
-        return ready
-
-    def result(self, future):
-        try:
-            return self.ray.get(future)
-        except self.ray.exceptions.RayTaskError as error:
-            raise error.cause from None  # what the run itself raised
-
-    def cancel(self, futures: list):
-        for future in futures:
-            self.ray.cancel(future)
+    # As a task, so that it survives the loss of a worker.
+    put = functools.partial(client.submit, bytes, pure=False)
+    return put, submit, (distributed.KilledWorker,)
 
 
-ENGINES = {"dask": Dask, "ray": Ray}
+def _ray():
+    try:
+        import ray
+    except ImportError:
+        raise _missing("ray") from None
+    if not ray.is_initialized():
+        raise UserError("backend is 'ray', but no cluster is connected. Start one: `import "
+                        "ray; ray.init()`. Connect to a running one: ray.init(address='auto').")
+    task: Any = ray.remote(_train)
+
+    def submit(*arguments):
+        ref = task.remote(*arguments)
+        return ref.future(), functools.partial(ray.cancel, ref)
+
+    errors = ray.exceptions
+    return ray.put, submit, (errors.WorkerCrashedError, errors.OutOfMemoryError,
+                             errors.NodeDiedError)
+
+
+ENGINES = {"dask": _dask, "ray": _ray}
 
 
 def _missing(name: str) -> UserError:
@@ -109,7 +80,7 @@ def train(state: SweepState, backend: str):
     An interrupt keeps every run that has ended and cancels the others. Raises UserError if the
     engine is not installed, has no cluster, or repeatedly loses the workers of one run.
     """
-    engine = ENGINES[backend]()
+    put, submit, lost = ENGINES[backend]()
     try:
         import cloudpickle
     except ImportError:
@@ -125,33 +96,37 @@ def train(state: SweepState, backend: str):
     size = facts.parameters if facts else math.inf
     precision = machine.fast_precision(size)  # of this machine, on every worker
     state.show_run(state.remaining[0])
-    shipped, pending = engine.put(pickled), {}
+    shipped, pending = put(pickled), {}
     try:
         for i in state.remaining:
             config = state.configs[i]
             config = config.but(precision=config.precision or precision)
-            pending[engine.submit(shipped, config)] = i
+            future, cancel = submit(shipped, config)
+            pending[future] = i, cancel
         while pending:
-            _collect(state, engine, pending, wait=True)
+            futures.wait(pending, return_when=futures.FIRST_COMPLETED)
+            _collect(state, pending, lost)
     except KeyboardInterrupt:
-        if pending:
-            _collect(state, engine, pending, wait=False)
+        _collect(state, pending, lost)
         raise
     finally:
-        engine.cancel(list(pending))
+        for _, cancel in pending.values():
+            cancel()
 
 
-def _collect(state: SweepState, engine, pending: dict, wait: bool):
+def _collect(state: SweepState, pending: dict, lost: tuple):
     """Move the runs that have ended from `pending` to the sweep."""
-    for future in engine.finished(list(pending), wait):
-        i = pending.pop(future)
+    for future in [future for future in pending if future.done()]:
+        i, _ = pending.pop(future)
         try:
-            run = engine.result(future)
-        except engine.lost as error:
+            run = future.result()
+        except lost as error:
             raise UserError(
                 f"the workers that trained run {i + 1} of {len(state.configs)} ({state.configs[i]})"
                 f" ended repeatedly ({type(error).__name__}), perhaps for lack of memory. Finished "
                 "runs are in the store. To continue, repeat the call with resume=True.") from None
+        except Exception as error:  # noqa: BLE001  what the run raised; in Ray's error, its cause
+            raise getattr(error, "cause", error) from None
         run.notes.append("trained on the cluster; its model was not sent back")
         state.add_remote(i, run)
         if state.remaining:

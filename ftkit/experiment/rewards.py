@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import cast
 
 from ftkit.base.errors import UserError
-from ftkit.base.formatting import show
+from ftkit.base.formatting import show, to_float
 from ftkit.data import encoding
 from ftkit.evaluate import scoring
 
@@ -86,10 +86,7 @@ def rate(reward: Callable, answer: str, record: dict) -> float:
     except Exception as error:  # noqa: BLE001  it may raise anything
         raise UserError(f"the reward {name} raised {_told(error)} for the answer "
                         f"{show(answer, 40)}; a record has {', '.join(record)}") from None
-    try:
-        found = float(value)
-    except (TypeError, ValueError):
-        found = math.nan
+    found = to_float(value)
     if not math.isfinite(found):
         raise UserError(f"the reward {name} returned {show(value, 40)} for the answer "
                         f"{show(answer, 40)}; expected a finite number: return 0 for an answer "

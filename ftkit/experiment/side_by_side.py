@@ -13,6 +13,7 @@ import copy
 import queue
 import threading
 from collections.abc import Callable, Iterator
+from concurrent import futures
 
 from ftkit.base import free_memory, machine, messages
 from ftkit.base.formatting import gb
@@ -97,18 +98,18 @@ def with_threads(count: int):
 def _run_threads(runs, workers, pause):
     import torch
 
-    waiting, running = collections.deque(runs), {}
+    waiting, running = collections.deque(runs), 0
     events, stop_event = queue.SimpleQueue(), threading.Event()
     threads = max(1, torch.get_num_threads() // workers)  # of each run
-    with with_threads(threads):
+    with with_threads(threads), futures.ThreadPoolExecutor(
+            workers, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
         try:
             while waiting or running:
-                while waiting and len(running) < workers:
+                while waiting and running < workers:
                     run = waiting.popleft()
                     run.begin()
-                    running[run] = threading.Thread(
-                        target=_work, args=(run, pause, threads, stop_event, events), daemon=True)
-                    running[run].start()
+                    pool.submit(_work, run, pause, stop_event, events)
+                    running += 1
                 with contextlib.suppress(queue.Empty):  # an endless wait hears no Ctrl-C on Windows
                     run, row, error = events.get(timeout=0.5)
                     if error:
@@ -116,20 +117,15 @@ def _run_threads(runs, workers, pause):
                     if row:
                         run.sweep.report_row(run, row)
                     else:
-                        running.pop(run).join()
+                        running -= 1
         finally:
             stop_event.set()
-            for thread in running.values():
-                thread.join()
 
 
-def _work(run, pause, threads, stop_event, events):
+def _work(run, pause, stop_event, events):
     """Advance one run in a thread; puts each row, and None at the end, into `events`."""
-    import torch
-
     failure = None
     try:
-        torch.set_num_threads(threads)
         while not stop_event.is_set() and not pause(run) and (row := run.advance()):
             events.put((run, row, None))
     except BaseException as error:  # noqa: BLE001  raised again in the thread that called

@@ -43,10 +43,8 @@ class BackgroundTask:
         began = time.perf_counter()
         self.change_state(RUNNING)
         try:
-            if self.cancelable:
-                with cancel.cancelable(self.stop_requested.is_set):
-                    self.function()
-            else:
+            with (cancel.cancelable(self.stop_requested.is_set) if self.cancelable
+                  else contextlib.nullcontext()):
                 self.function()
             state = STOPPED if self.stop_requested.is_set() else FINISHED
         except cancel.Canceled:

@@ -1,7 +1,5 @@
 """Append lines to a file that several processes share, without losing any line."""
 
-from __future__ import annotations
-
 import os
 import sys
 from pathlib import Path

@@ -4,8 +4,6 @@
     point()                                   # inside the work, wherever it may be canceled
 """
 
-from __future__ import annotations
-
 import contextlib
 import threading
 from collections.abc import Callable

@@ -7,8 +7,6 @@ Every list of fields elsewhere is derived from these declarations:
     counterparts(config, "TrainingArguments")   {"per_device_train_batch_size": 16, ...}
 """
 
-from __future__ import annotations
-
 import dataclasses
 import difflib
 import functools

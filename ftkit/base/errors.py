@@ -1,7 +1,5 @@
 """The exception for mistakes of the user."""
 
-from __future__ import annotations
-
 
 class UserError(ValueError):
     """A mistake in the user's input. The message says what was given, what is accepted, what to do.

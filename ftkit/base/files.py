@@ -1,7 +1,5 @@
 """Paths with ~, new folders, atomic writes, and the kernel's files."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import tempfile

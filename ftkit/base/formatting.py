@@ -7,8 +7,6 @@
 Text from outside the package (data, answers, file names) is printed only through these functions.
 """
 
-from __future__ import annotations
-
 import html
 import json
 import math

@@ -4,8 +4,6 @@
     limit_kernel_cache()    before torch is imported, on a machine with little memory
 """
 
-from __future__ import annotations
-
 import os
 
 import psutil

@@ -3,8 +3,6 @@
 `ftkit.data.jsonl` reads the user's files and explains what is wrong with them.
 """
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

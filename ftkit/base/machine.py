@@ -1,7 +1,5 @@
 """ftkit's folders, the device, the default precision, and the reasons for these choices."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import importlib.resources

@@ -1,7 +1,5 @@
 """Messages for the user, apart from results."""
 
-from __future__ import annotations
-
 import functools
 import sys
 

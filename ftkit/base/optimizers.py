@@ -4,8 +4,6 @@ torch is imported only when an optimizer is created, so that the command line st
 `engine/optimizers.py` divides a model's parameters into the groups passed to `Optimizer.make`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, NamedTuple
 

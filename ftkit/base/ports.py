@@ -1,7 +1,5 @@
 """Find a free network port on this machine."""
 
-from __future__ import annotations
-
 import errno
 import socket
 

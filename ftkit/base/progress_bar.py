@@ -3,8 +3,6 @@
     bar = Bar("training"); bar(0.4, "loss 1.23"); bar.close()
 """
 
-from __future__ import annotations
-
 import contextlib
 import shutil
 import sys

@@ -1,7 +1,5 @@
 """Lazy public names: each is imported from a subpackage when it is first used."""
 
-from __future__ import annotations
-
 import importlib
 import sys
 from collections.abc import Callable

@@ -7,8 +7,6 @@
     with quiet.LIBRARIES: ...        # load or build a model; other threads that do so wait
 """
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import os

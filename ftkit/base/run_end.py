@@ -1,7 +1,5 @@
 """How a run ended, as a value for programs; `Run.stopped` is the sentence for readers."""
 
-from __future__ import annotations
-
 import enum
 from typing import NamedTuple
 

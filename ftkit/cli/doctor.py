@@ -3,8 +3,6 @@
 Checks everything that a lesson or a run needs, and loads nothing but torch, so it takes seconds.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import platform

@@ -5,8 +5,6 @@ copied files, and only a file with an unchanged hash is updated. Next to a chang
 lesson that uses names of ftkit which are gone, the new lesson is put as `NN_name.new.ipynb`.
 """
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import hashlib

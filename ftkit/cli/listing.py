@@ -3,8 +3,6 @@
 Settings that all runs share are in a line above the table.
 """
 
-from __future__ import annotations
-
 from ftkit.base.errors import UserError
 from ftkit.base.formatting import number, to_float
 from ftkit.cli import terminal_text

@@ -6,8 +6,6 @@ sentence; 3 `memory --gpu`: it does not fit, `export --check`: the file answers 
 1 a failure of ftkit (FTKIT_DEBUG=1 shows its traceback); 130 interrupted; 143 ended by SIGTERM.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import errno

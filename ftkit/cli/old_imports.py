@@ -3,8 +3,6 @@
 Notebook and package are only read, never executed, so this takes milliseconds.
 """
 
-from __future__ import annotations
-
 import ast
 import functools
 import importlib

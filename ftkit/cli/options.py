@@ -3,8 +3,6 @@
     args = parse(["run", "--data", "translation"])
 """
 
-from __future__ import annotations
-
 import argparse
 import difflib
 import re

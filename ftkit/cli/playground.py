@@ -1,7 +1,5 @@
 """`ftkit playground`: the page that fine-tunes the embedded model in a browser tab."""
 
-from __future__ import annotations
-
 import json
 import webbrowser
 from pathlib import Path

@@ -4,8 +4,6 @@ A pipe or a file gets unwrapped lines, so that `grep` finds whole ones, unless C
 NO_COLOR (https://no-color.org) turns color off.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import sys

@@ -6,8 +6,6 @@ A tool returns no solution of an exercise before the learner has solved it or ha
 `ft.solution`, and the next hint only after a failed `ft.check`. No tool runs code that it is given.
 """
 
-from __future__ import annotations
-
 import functools
 import json
 import re

@@ -5,8 +5,6 @@ The file is read once, line by line; only a few hashes and the lengths of each r
     check("my.jsonl", against="my_test.jsonl")["leaks"]
 """
 
-from __future__ import annotations
-
 import json
 import re
 import zlib

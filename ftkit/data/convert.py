@@ -4,8 +4,6 @@
     write("old.csv", "new.jsonl", skip=True)  write only the valid ones to a new file
 """
 
-from __future__ import annotations
-
 import json
 import shlex
 from array import array

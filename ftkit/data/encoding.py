@@ -9,8 +9,6 @@ so the ids before an answer are exactly the prompt used for generation.
     coded = encode_all(records("translation"), tokenizer); show_batch(coded.examples[:2], tokenizer)
 """
 
-from __future__ import annotations
-
 import bisect
 import dataclasses
 from array import array

@@ -7,8 +7,6 @@ files are read whole. Each may be compressed (.gz, .bz2, .xz). In a .txt file ea
 record, or each line if there are no blank lines.
 """
 
-from __future__ import annotations
-
 import bz2
 import contextlib
 import csv

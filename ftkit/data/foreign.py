@@ -8,8 +8,6 @@ returned unchanged, and `schema.problems_in` explains what is wrong with it.
     to_record({"prompt": "Hi", "completion": "Hello"})      {"instruction": "Hi", "output": "Hello"}
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterable, Mapping

@@ -6,8 +6,6 @@ Only one line is in memory at a time. A UTF-8 byte order mark, CRLF line ends an
 accepted; nothing else is repaired. `file_formats.rows` reads the other formats.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import re

@@ -1,7 +1,5 @@
 """The mask inspector shows examples token by token and marks the tokens that are trained on."""
 
-from __future__ import annotations
-
 from ftkit.base.formatting import printable, to_html
 
 NO_LOSS = -100  # the label of masked tokens, which torch's cross-entropy ignores

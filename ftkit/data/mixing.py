@@ -4,8 +4,6 @@
     mixed = draw({"big": big, "small": small}, 640, shares, seed=0)
 """
 
-from __future__ import annotations
-
 import math
 import random
 from collections.abc import Mapping

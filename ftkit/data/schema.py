@@ -8,8 +8,6 @@ records are validated before any is returned; an error names the line and the fi
     train = records("translation"); mine = records("my.jsonl")
 """
 
-from __future__ import annotations
-
 import difflib
 import glob
 import hashlib

@@ -4,8 +4,6 @@
     worse = corrupt(records, "wrong", 0.2, seed=0)
 """
 
-from __future__ import annotations
-
 import random
 from array import array
 from collections import Counter

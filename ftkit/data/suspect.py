@@ -5,8 +5,6 @@
 Keys are found by detect-secrets and telephone numbers by phonenumbers, where they are installed.
 """
 
-from __future__ import annotations
-
 import contextlib
 import re
 from collections.abc import Callable, Iterator, Sequence

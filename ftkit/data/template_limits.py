@@ -10,8 +10,6 @@ operation cannot make a text larger than MOST_CHARACTERS, so the count is checke
 
 # ruff: noqa: SLF001  (a template sees every attribute without an underscore)
 
-from __future__ import annotations
-
 import functools
 import re
 import time

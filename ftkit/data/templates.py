@@ -6,8 +6,6 @@ template. The result is a list of (text, whether it is trained on); joined, the 
     segments({"instruction": "Say hi.", "output": "Hi!"}, tokenizer, "alpaca")
 """
 
-from __future__ import annotations
-
 import re
 import string
 from collections import Counter

@@ -14,8 +14,6 @@ optimizer step), data/train.jsonl (token ids and labels of each row), data/*_los
 sets), model/ and, for PEFT, adapter/. Rank 0 writes result/.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import json

@@ -7,8 +7,6 @@ rank holds and the elements that each collective moves, and refuses an operation
 hold the tensors that it needs.
 """
 
-from __future__ import annotations
-
 import dataclasses
 
 import torch

@@ -6,8 +6,6 @@ On CPU, sequences of similar length are padded to one length and computed by two
 by SDPA if they are long. On a GPU in half precision, torch's varlen attention takes the whole row.
 """
 
-from __future__ import annotations
-
 import functools
 import inspect
 import itertools

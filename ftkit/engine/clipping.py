@@ -3,8 +3,6 @@
     norm = clip_(params, max_norm, optimizer=None)      the norm before clipping, a tensor
 """
 
-from __future__ import annotations
-
 import torch
 
 

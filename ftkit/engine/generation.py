@@ -6,8 +6,6 @@ in slots of fixed size. When a sequence ends, a new prompt takes its slot (conti
 the last slots are moved there.
 """
 
-from __future__ import annotations
-
 import contextlib
 import itertools
 import math

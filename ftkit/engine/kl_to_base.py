@@ -1,7 +1,5 @@
 """KL divergence to the base model, a penalty against forgetting (`Config.kl_coef`)."""
 
-from __future__ import annotations
-
 import contextlib
 import copy
 from collections.abc import Callable

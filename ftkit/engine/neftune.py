@@ -1,7 +1,5 @@
 """NEFTune: noise on the embeddings during training (`Config.neftune_noise_alpha`)."""
 
-from __future__ import annotations
-
 import contextlib
 import math
 from collections.abc import Iterator

@@ -3,8 +3,6 @@
 The optimizers are listed in `base/optimizers.py`.
 """
 
-from __future__ import annotations
-
 import torch
 
 from ftkit.base.config import LORA

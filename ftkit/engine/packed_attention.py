@@ -8,8 +8,6 @@ model code is replaced.
 
 # ruff: noqa: SLF001  (transformers names the attention in use by a private field only)
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import weakref

@@ -5,8 +5,6 @@ weights, at which the ordinary matmul is slow (slowest for 9 to 15 rows). torch'
 weights in the same way when it freezes a model for inference.
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
 

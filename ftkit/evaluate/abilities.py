@@ -9,8 +9,6 @@ for real models; the embedded model has `probes.jsonl`. `instructions.py` measur
 following.
 """
 
-from __future__ import annotations
-
 from ftkit.base import json_lines, machine
 from ftkit.data.encoding import document_start
 from ftkit.evaluate import scoring

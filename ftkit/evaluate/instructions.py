@@ -7,8 +7,6 @@ checks, their arguments and the two scores have the names of IFEval (Zhou et al.
 2311.07911): the fraction of prompts with all instructions followed, and of instructions followed.
 """
 
-from __future__ import annotations
-
 import json
 import re
 

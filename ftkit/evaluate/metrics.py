@@ -5,8 +5,6 @@
     metrics.bootstrap(hits), metrics.mcnemar(hits_a, hits_b), metrics.items_needed(0.70, 0.73)
 """
 
-from __future__ import annotations
-
 import math
 import random
 import re

@@ -6,8 +6,6 @@ The file is read by llama.cpp where the package llama_cpp is installed, else by 
 prompts are built as a chat program does, from the file's own template, and both answer greedily.
 """
 
-from __future__ import annotations
-
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any

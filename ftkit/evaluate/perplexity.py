@@ -4,8 +4,6 @@
     perplexity.of(scores), perplexity.bits_per_byte(scores)
 """
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 

@@ -4,8 +4,6 @@ Losses are means over tokens, unlike `Trainer.evaluate`, which averages batch me
 measured in the precision of the weights, since autocast to bf16 would flip near-ties.
 """
 
-from __future__ import annotations
-
 import copy
 import math
 import re

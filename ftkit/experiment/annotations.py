@@ -6,8 +6,6 @@
 They are stored in `home()/run_notes.json`, so a run's own files are never changed.
 """
 
-from __future__ import annotations
-
 import json
 import threading
 from pathlib import Path

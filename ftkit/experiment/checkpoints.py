@@ -9,8 +9,6 @@ complete one, and state.json has a checksum of both files. Nothing is pickled. S
 from seed and step, such as the order of the records, is recomputed.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math

@@ -4,8 +4,6 @@ Only the process that submitted the runs stores them, and it collects each futur
 stored twice. Both engines restart the runs of a lost worker on another worker.
 """
 
-from __future__ import annotations
-
 import functools
 import importlib
 import math

@@ -7,8 +7,6 @@
 The teacher sees the same tokens as the student, so both need the same vocabulary.
 """
 
-from __future__ import annotations
-
 import random
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """`Experiment`: the model, data and evaluation that runs with different Configs share."""
 
-from __future__ import annotations
-
 import copy
 import json
 import random

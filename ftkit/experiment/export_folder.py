@@ -8,8 +8,6 @@ evaluation, `model/`, and `adapter/` unless the method is full. A script that re
 run; `distributed.launch` and `notebook.to_script` add theirs.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

@@ -3,8 +3,6 @@
     differences([a], [b])   {"learning_rate": (0.001, 0.01)}
 """
 
-from __future__ import annotations
-
 import hashlib
 
 from ftkit.base.config import Config

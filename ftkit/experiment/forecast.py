@@ -4,8 +4,6 @@
     forecast.recall(config); forecast.seconds(config); forecast.estimate_memory(config)
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import functools

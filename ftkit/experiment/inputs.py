@@ -1,7 +1,5 @@
 """Checks of the arguments of an Experiment, before any model is loaded."""
 
-from __future__ import annotations
-
 import os
 import random
 from collections.abc import Mapping

@@ -10,8 +10,6 @@ Names, formulas and defaults are TRL's, with which the tests compare losses and 
 cpo_alpha), `RewardTrainer`, `GRPOTrainer`, `RLOOTrainer` and `GKDTrainer`.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -9,8 +9,6 @@
 The losses are in `preference_losses`, with TRL's names and formulas.
 """
 
-from __future__ import annotations
-
 import copy
 import dataclasses
 from collections.abc import Callable

@@ -8,8 +8,6 @@ They are made by `make recorded` (`data_samples/recipe/recorded.py`) and stored 
 `data_samples/recorded`, without their models. `data_samples/recorded/README.md` is their card.
 """
 
-from __future__ import annotations
-
 import difflib
 import json
 from pathlib import Path

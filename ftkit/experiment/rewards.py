@@ -4,8 +4,6 @@
     named("my_rewards:exact")      your own function, in my_rewards.py of this folder
 """
 
-from __future__ import annotations
-
 import hashlib
 import importlib
 import inspect

@@ -3,8 +3,6 @@
 This module does not need torch. A run that is loaded from disk lacks only its model.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from typing import Any, Required, Self, TypedDict

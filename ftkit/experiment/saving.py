@@ -1,7 +1,5 @@
 """Save the tuned weights of a run in a folder."""
 
-from __future__ import annotations
-
 import shutil
 
 from ftkit.base import files

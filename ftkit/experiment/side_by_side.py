@@ -5,8 +5,6 @@ sooner than one after the other with both cores. The calling thread creates ever
 all rows.
 """
 
-from __future__ import annotations
-
 import collections
 import contextlib
 import copy

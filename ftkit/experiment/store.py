@@ -8,8 +8,6 @@
     lock          locked by the process that writes the run
 """
 
-from __future__ import annotations
-
 import contextlib
 import itertools
 import json

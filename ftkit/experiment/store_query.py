@@ -4,8 +4,6 @@
     ordered(list_of_facts, "-val_loss")
 """
 
-from __future__ import annotations
-
 import math
 import operator
 import re

@@ -4,8 +4,6 @@ Jamieson and Talwalkar 2016 (arXiv 1502.07943). Runs are paused at the evaluatio
 compared. A run that continues is identical to a run of its own.
 """
 
-from __future__ import annotations
-
 import math
 
 from ftkit.base import formatting, free_memory

@@ -6,8 +6,6 @@ On two cores, two small models at a time with one core each finish sooner than o
 with both. SmolLM2-135M gains nothing, and a stack of models trained as one is slower.
 """
 
-from __future__ import annotations
-
 import itertools
 
 from ftkit.base.errors import UserError

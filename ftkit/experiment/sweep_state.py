@@ -1,7 +1,5 @@
 """The state of a sweep: its remaining and finished runs, and the progress display."""
 
-from __future__ import annotations
-
 import sys
 import time
 from collections.abc import Callable

@@ -7,8 +7,6 @@ TensorBoard's files are in `folder()`, one folder per run; trackio keeps its own
 project "ftkit". Both get the measures before training as step 0, then every column of every row.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import importlib.util

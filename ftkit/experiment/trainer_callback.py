@@ -3,8 +3,6 @@
     trainer = SFTTrainer(..., callbacks=[ft.LiveCallback()]); trainer.train()
 """
 
-from __future__ import annotations
-
 import contextlib
 import time
 from pathlib import Path

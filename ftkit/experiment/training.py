@@ -1,7 +1,5 @@
 """The course of one run: its steps, what is recorded, and when it stops."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable, Iterator

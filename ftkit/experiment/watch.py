@@ -1,7 +1,5 @@
 """`Watch`: what a run's caller displays, decides and stores during training."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
 

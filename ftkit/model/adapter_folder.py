@@ -5,8 +5,6 @@
 The format is peft's: adapter_config.json and adapter_model.safetensors.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

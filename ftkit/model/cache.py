@@ -1,7 +1,5 @@
 """Keep small models in memory after loading, so that later runs need not read the disk."""
 
-from __future__ import annotations
-
 import copy
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Gradient checkpointing of a transformers model."""
 
-from __future__ import annotations
-
 from ftkit.model.random_state import context_fn
 
 

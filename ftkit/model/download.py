@@ -9,8 +9,6 @@ smallest update of a bf16 run would change their rounding.
     fetch("smollm2"); find("smollm2")
 """
 
-from __future__ import annotations
-
 import difflib
 import errno
 import hashlib

@@ -1,7 +1,5 @@
 """Evaluation mode of a model, for a block of code."""
 
-from __future__ import annotations
-
 import contextlib
 
 

@@ -7,8 +7,6 @@ weight, so rounding the base first, or adding in bf16, would lose part of it (le
 much). A qlora adapter is added to its dequantized base.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

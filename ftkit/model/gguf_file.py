@@ -6,8 +6,6 @@ Names of tensors and fields are those of llama.cpp's convert_hf_to_gguf.py. The 
 template of the training, so a program that follows it builds the prompts that were trained on.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

@@ -5,8 +5,6 @@
 Names, places and times do not count, so a copy of a folder is the same model.
 """
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import json

@@ -3,8 +3,6 @@
 Every model is a plain transformers model.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import socket

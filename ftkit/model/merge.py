@@ -3,8 +3,6 @@
     half = blend(base, run.model, 0.5)     # no training: one pass over the weights
 """
 
-from __future__ import annotations
-
 import copy
 import math
 

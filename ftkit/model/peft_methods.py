@@ -4,8 +4,6 @@
     peft_methods.wrap(model, config)                    # the peft model around the frozen base
 """
 
-from __future__ import annotations
-
 from ftkit.base.config import LORA
 from ftkit.base.config_fields import counterparts
 from ftkit.base.errors import UserError

@@ -14,8 +14,6 @@ While transformers builds a model in 16 bits, that is torch's default dtype in a
 that a run calls names the dtype of the tensors it makes.
 """
 
-from __future__ import annotations
-
 import contextlib
 import threading
 from collections.abc import Iterator

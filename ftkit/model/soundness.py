@@ -9,8 +9,6 @@ The first two read only the headers of weight files, so they take about a second
 any size. Every check raises UserError with the file or tensor at fault and what to do next.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import os

@@ -5,8 +5,6 @@ The prompts are validation records, or lines that the learner types. Words that 
 answer before training are marked.
 """
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Callable
 

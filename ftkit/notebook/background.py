@@ -4,8 +4,6 @@
     QUEUE.submit(task); QUEUE.stop(owner); await QUEUE.wait_until_idle(owner)
 """
 
-from __future__ import annotations
-
 import asyncio
 import collections
 import contextlib

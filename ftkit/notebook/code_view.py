@@ -4,8 +4,6 @@ to the notebook, with a script that trains without ftkit.
     code = CodeView(picked, controls, in_background, show_error); code.kind.value = "Python cell"
 """
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Callable
 from pathlib import Path

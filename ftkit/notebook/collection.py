@@ -3,8 +3,6 @@
     runs = RunCollection(None, on_change); runs.add(run); runs.picture()
 """
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable
 

@@ -7,8 +7,6 @@ One group of controls is shown at a time, by buttons: an ipywidgets Tab inside a
 switches after the page was reloaded.
 """
 
-from __future__ import annotations
-
 import ast
 import threading
 from collections.abc import Callable

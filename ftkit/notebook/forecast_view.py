@@ -4,8 +4,6 @@ background, so the page does not wait.
     view = ForecastView(experiment, runs, in_background); view.show(config, may_estimate=True)
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from ftkit.base import formatting, free_memory

@@ -4,8 +4,6 @@ interrupt button for work in the background.
     keep_frontend_routing(); on_interrupt(QUEUE.stop)
 """
 
-from __future__ import annotations
-
 import asyncio
 import signal
 import sys

@@ -4,8 +4,6 @@ over several values. Runs train one after the other, in the background.
     launcher.start(); launcher.start_seeds(); launcher.stop()
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import threading

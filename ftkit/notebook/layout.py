@@ -5,8 +5,6 @@ From top to bottom: Start, Stop and the status; model, data and the line of the 
 controls and chart next to each other; copied code; the table of runs; answers.
 """
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

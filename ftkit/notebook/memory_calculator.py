@@ -6,8 +6,6 @@ Moving a control traces the step anew, which takes a fraction of a second, or no
 batch changes.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import ipywidgets as W

@@ -5,8 +5,6 @@ fields in which another model or other data can be named.
     picked.experiment
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import ipywidgets as W

@@ -4,8 +4,6 @@ A preset changes only the fields it names. `tests/notebook/test_presets.py` chec
 model that it shows the effect.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 

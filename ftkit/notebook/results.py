@@ -4,8 +4,6 @@ run trains, its growing curves.
     results = Results(runs); results.show(config); results.draw_live(task, baseline, title)
 """
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Callable

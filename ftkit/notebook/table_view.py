@@ -3,8 +3,6 @@
 Chosen runs are drawn in the chart. The buttons under the table apply to them, too.
 """
 
-from __future__ import annotations
-
 import base64
 import csv
 import io

@@ -7,8 +7,6 @@ The script does not need ftkit. The folder holds token ids and the plan of the s
 repeated with its records, loss mask, order and schedule, whatever template and packing it used.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from ftkit.base import files

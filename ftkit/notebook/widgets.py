@@ -7,8 +7,6 @@ Callbacks are wrapped by `guarded`, which shows their exceptions to the learner 
 `failures` for the tests. `TextLines` shows text without reading it as HTML.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import re

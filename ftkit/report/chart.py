@@ -7,8 +7,6 @@ Code, Colab, a page of nbconvert), the chart replaces it, also without a kernel.
 `chart_js` need nothing from the network.
 """
 
-from __future__ import annotations
-
 import functools
 import itertools
 import json

@@ -3,8 +3,6 @@
     [finding.kind for finding in diagnose(run)]   # ["overfitting", "forgetting"]
 """
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 

@@ -3,8 +3,6 @@
     live = Live(total_steps=60); live(row) after each step; live.finish(run)
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 import time

@@ -7,8 +7,6 @@ Reads trainer_state.json of transformers and TRL, JSON Lines, rows that a progra
 piece and thinned to some thousand rows, so its size does not matter.
 """
 
-from __future__ import annotations
-
 import ast
 import csv
 import json

@@ -4,8 +4,6 @@
     over_baseline(runs, baseline)   # with the diagnosis of the newest run in its sentence
 """
 
-from __future__ import annotations
-
 import math
 
 from ftkit.base import formatting

@@ -6,8 +6,6 @@
 A run is any object with the `rows`, `before` and `after` of a `Run`.
 """
 
-from __future__ import annotations
-
 import math
 
 from ftkit.base import significance

@@ -5,8 +5,6 @@ unsafe in threads. Colors are from Okabe and Ito (2008); dashes and markers tell
 gray. Text from data is never parsed as math or HTML.
 """
 
-from __future__ import annotations
-
 import base64
 import contextlib
 import io

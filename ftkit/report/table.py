@@ -3,8 +3,6 @@
     table([{"rank": 8, "val_loss": 0.52}]); table(runs)     # one line for each config
 """
 
-from __future__ import annotations
-
 import itertools
 import textwrap
 

@@ -32,7 +32,7 @@ def write_notebook(path, cells, tags=()) -> None:
 def start(*words, **options) -> subprocess.CompletedProcess:
     """`ftkit ...` in a process of its own, as a user starts it."""
     options = {"timeout": 300, "cwd": ROOT, "capture_output": True, "text": True} | options
-    return subprocess.run([sys.executable, "-m", "ftkit.cli", *map(str, words)], **options)
+    return subprocess.run([sys.executable, "-m", "ftkit", *map(str, words)], **options)
 
 
 def others_later(values, now) -> list:

@@ -132,7 +132,7 @@ def elsewhere(wheel, tmp_path_factory, no_test_touches_the_home_of_the_user):
 
 
 def test_the_installed_command_fine_tunes_with_no_clone_around(elsewhere):
-    done = elsewhere("-m", "ftkit.cli", "run", "--data", "translation", "--max-steps", "3",
+    done = elsewhere("-m", "ftkit", "run", "--data", "translation", "--max-steps", "3",
                      "--json", timeout=300)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
@@ -149,7 +149,7 @@ def ask(address, path, token=None):
 
 def test_lab_serves_the_lessons_behind_a_token_on_this_machine_only(elsewhere):
     server = subprocess.Popen(
-        [elsewhere.python, "-m", "ftkit.cli", "lab", "--no-browser"], cwd=elsewhere.folder,
+        [elsewhere.python, "-m", "ftkit", "lab", "--no-browser"], cwd=elsewhere.folder,
         env=elsewhere.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         said = ""

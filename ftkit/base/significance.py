@@ -105,9 +105,6 @@ def _moments(values) -> tuple[float, float, int]:
     return mean, sd**2 / len(values), len(values)
 
 
-# ----------------------------------------------------------------------- Student's distribution
-
-
 def t_tail(t: float, freedom: int) -> float:
     """P(T > t) for Student's t.
 

@@ -111,9 +111,6 @@ def _print(args, data: dict, text: str):
           else terminal_text.wrapped(formatting.printable(text), terminal_text.width()))
 
 
-# ------------------------------------------------------------------------------- commands
-
-
 def _lab(args) -> int:
     jupyterlab.check_address(args.ip, args.port)
     folder, changes = jupyterlab.copy_lessons(args.folder, fresh=args.fresh)

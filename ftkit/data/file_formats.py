@@ -83,9 +83,6 @@ def _decoded(content: bytes) -> str:
                         "Latin-1, convert it: `iconv -f LATIN1 -t UTF-8 OLD > NEW`") from None
 
 
-# ---------------------------------------------------------------------------------- formats
-
-
 def _csv(text: str) -> Rows:
     """Yield the rows of a table whose first line has the field names."""
     head = text.partition("\n")[0]

@@ -223,9 +223,6 @@ def _with_history(record: dict) -> dict:
         "messages": talk}
 
 
-# -------------------------------------------------------------------- objects of other packages
-
-
 EXPECTED = ("expected the name of a sample, the path of a file, a list of dicts, a DataFrame or a "
             "datasets.Dataset")
 

@@ -188,9 +188,6 @@ def export(lab, config: Config | None = None, folder: str | Path = "exported",
     return folder
 
 
-# --------------------------------------------------------------------------- what is to be done
-
-
 def _accept(ranks, stages, engine):
     if isinstance(ranks, bool) or not isinstance(ranks, int) or not 1 <= ranks <= 64:
         raise UserError(f"ranks is {ranks!r}; expected a whole number from 1 to 64 (2 or 4 on "
@@ -260,9 +257,6 @@ def _read(folder: Path, stage: int, config, lab, about) -> RankRun:
     return RankRun(stage, first["ranks"], first["engine"], first["device"], first["parameters"],
                    [report["bytes"] for report in reports],
                    [report["traffic"] for report in reports], first_run)
-
-
-# ------------------------------------------------------------------------- starting and stopping
 
 
 def start(folder: str | Path, ranks: int, *options: str, port: int | None = None,

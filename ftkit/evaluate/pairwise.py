@@ -137,8 +137,6 @@ class Votes:
     def __repr__(self):
         return self.summary()
 
-    # ------------------------------------------------------------------------- the panel
-
     def _repr_mimebundle_(self, **options):
         bundle = self.panel()._repr_mimebundle_(**options) or {}
         return dict(bundle) | {"text/plain": repr(self)}  # where widgets cannot be displayed

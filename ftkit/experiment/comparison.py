@@ -196,9 +196,6 @@ def compare(a, b, *more, repeat: int | None = None, lab=None) -> Comparison:
     return comparison.repeat(repeat, lab) if repeat else comparison
 
 
-# -------------------------------------------------------------------------------- the effect
-
-
 def _effect(key, a, b) -> Effect:
     left, right = ([formatting.to_float(run.after.get(key)) for run in group] for group in (a, b))
     found = significance.difference(right, left)
@@ -251,9 +248,6 @@ def _with_band(e: Effect) -> str:
     size = f"{'+' if e.difference > 0 else ''}{formatting.number(e.difference)}"
     return size if math.isnan(e.band) else f"{size} ± {formatting.number(e.band)}" + (
         "" if e.clear or not e.difference else " (noise)")
-
-
-# --------------------------------------------------------------------------------- more seeds
 
 
 def _what_was_added(names, added) -> str:

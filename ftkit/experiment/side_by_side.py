@@ -131,9 +131,6 @@ def _work(run, pause, stop_event, events):
     events.put((run, None, failure))
 
 
-# ------------------------------------------------------------------------------- how many at a time
-
-
 def choose_workers(sweep: SweepState, runs: list[PausableRun], parallel: bool | int | None) -> int:
     """Number of runs to train side by side, at least 1; the reason for 1 becomes a note of the
     sweep."""

@@ -132,9 +132,6 @@ def _recipe(source: Path) -> dict:
     return found if is_whole else {}
 
 
-# ------------------------------------------------------------------------------ the model card
-
-
 def card(source: Path, recipe: dict, dtype: str) -> str:
     """Write the text of a Hugging Face model card: data, recipe and results."""
     try:

@@ -39,8 +39,6 @@ class RunCollection:
                 self._stored[id] = store.read(id)
         return [run for id in ids if (run := self._stored.get(id)) is not None]
 
-    # ------------------------------------------------------------------- changes
-
     def add(self, run: Run, requested: Config | None = None):
         """Make a run the newest; the first becomes the baseline."""
         with self._lock:
@@ -88,8 +86,6 @@ class RunCollection:
             self.all = runs + self.all
             self.baseline = self.baseline or runs[0]
         self.on_change()
-
-    # ------------------------------------------------------------------- views
 
     def name_of(self, run: Run) -> str:
         """The name that the learner gave to a run, or how it differs from the baseline."""

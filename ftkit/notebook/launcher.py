@@ -73,8 +73,6 @@ class Launcher:
         self.knob.add_class("ftkit-knob")
         self._update_buttons()
 
-    # ------------------------------------------------------------------- starting
-
     def start(self):
         """Train with the values of the controls, or show their stored run.
 
@@ -159,8 +157,6 @@ class Launcher:
         elif status.lines in ([], ["ready"]):
             status.show("already run, from the store: "
                         + plots.line_over_baseline(run, self._runs.baseline))
-
-    # ------------------------------------------------------------------- while runs train
 
     def running(self) -> background.BackgroundTask | None:
         """The task that is training for this panel."""

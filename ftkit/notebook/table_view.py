@@ -98,8 +98,6 @@ class RunTable:
         self.body.layout.min_height = f"{ROOM * ROW}px"
         self._draw()
 
-    # ------------------------------------------------------------------- the rows
-
     def update(self):
         """Read the runs and the notes, and draw the table."""
         notes = annotations.read()
@@ -184,8 +182,6 @@ class RunTable:
     def _more(self):
         self.pages += 1
         self.update()
-
-    # ------------------------------------------------------------------- actions
 
     def choose(self, id: str, on: bool = True):
         """Put a run into the chart, or take it out."""

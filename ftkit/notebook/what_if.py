@@ -101,8 +101,6 @@ class WhatIf:
         self.forecast_view.load(self.experiment, self._refresh)
         self._refresh()
 
-    # ------------------------------------------------------------------- public
-
     @property
     def config(self) -> Config:
         """The Config of the controls; set it to move them. Raises UserError if their values
@@ -189,8 +187,6 @@ class WhatIf:
 
     def __repr__(self) -> str:
         return f"WhatIf({self.experiment!r}, {len(self.runs)} runs)"
-
-    # ------------------------------------------------------------------- reactions
 
     def _controls_changed(self):
         if not background.QUEUE.busy(self.launcher):

@@ -199,9 +199,6 @@ def row(*controls: W.DOMWidget) -> W.HBox:
     return W.HBox(controls, layout=W.Layout(flex_flow="row wrap"))
 
 
-# ----------------------------------------------------------- controls for fields of Config
-
-
 def field_control(name: str, value=None) -> W.Widget:
     """The control of a Config field, with its tip: a slider for a field with usual values, a
     drop-down for a choice, a check box for a boolean, else a line of text.

@@ -123,9 +123,6 @@ def _checked(runs, keys, x) -> list[str]:
     return list(keys) or series.loss_keys(runs) or ["loss"]
 
 
-# ------------------------------------------------------------------------------ panels
-
-
 def draw_panels(panels: list[list[fig.Line]], x: str, labels: list[str], axes=None,
                 log_x: bool = False, **layout):
     """A figure with one panel for each list of lines, its y axis named by `labels`.
@@ -174,9 +171,6 @@ def measure_label(keys) -> str:
     losses = all(key.endswith("loss") for key in keys)
     name = keys[0] if len(keys) == 1 else "loss" if losses else "value"
     return name + (" (nats per token)" if losses else "")
-
-
-# --------------------------------------------------------------------- over a baseline
 
 
 def over_baseline(runs: list, baseline) -> Picture | None:

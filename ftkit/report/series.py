@@ -125,9 +125,6 @@ def _label(label, run, settings: dict, differing: list[str]) -> str:
             or clean(getattr(run, "id", "run")))
 
 
-# ------------------------------------------------------------------------------ sentences
-
-
 def captions(runs) -> str:
     """The captions of recorded runs, as sentences to append."""
     found = dict.fromkeys(getattr(run, "caption", None) for run in runs)

@@ -76,7 +76,7 @@ def first_row(task: dict) -> float:
     """Seconds from the start of `ftkit run` until its first step is on disk."""
     with tempfile.TemporaryDirectory() as home:
         began = time.perf_counter()
-        words = ["-m", "ftkit.cli", "run", "--data", "tasks", "--max-steps", "3", "--json"]
+        words = ["-m", "ftkit", "run", "--data", "tasks", "--max-steps", "3", "--json"]
         process = subprocess.Popen([sys.executable, *words], env=os.environ | {"FTKIT_HOME": home},
                                    stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         while process.poll() is None or not list(Path(home).glob("runs/*/rows.jsonl")):

@@ -57,7 +57,7 @@ def jupyter(tmp_path_factory):
             "JUPYTERLAB_WORKSPACES_DIR": str(place / "workspaces")}
     with open(place / "log", "wb") as log:
         server = subprocess.Popen(
-            [sys.executable, "-m", "ftkit.cli", "lab", str(place / "lessons"), "--no-browser",
+            [sys.executable, "-m", "ftkit", "lab", str(place / "lessons"), "--no-browser",
              # Two servers that look for a port in one moment find the same one.
              "--port", str(ports.free_port())],
             env=os.environ | own, cwd=place, stdout=subprocess.PIPE, stderr=log, text=True)

@@ -83,7 +83,7 @@ def test_a_pipe_is_read_once():
 
 
 def test_a_closed_output_and_a_full_log_cost_nothing(home):
-    done = subprocess.run(f"{sys.executable} -m ftkit.cli runs >&-", shell=True, cwd=ROOT,
+    done = subprocess.run(f"{sys.executable} -m ftkit runs >&-", shell=True, cwd=ROOT,
                           capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     device = os.open("/dev/full", os.O_WRONLY)
@@ -234,7 +234,7 @@ def test_a_long_record_in_the_validation_part_is_reported_by_its_line(ftkit, tmp
 def test_ctrl_c_keeps_the_rows_so_far_and_says_where(home):
     words = "run --data translation --max-steps 5000 --batch-size 4 --eval-steps 5000 --json"
     child = subprocess.Popen(
-        [sys.executable, "-m", "ftkit.cli", *words.split()], cwd=ROOT, text=True,
+        [sys.executable, "-m", "ftkit", *words.split()], cwd=ROOT, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         # A shell starts what it puts in the background deaf to Ctrl-C, and so its children.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
@@ -552,6 +552,6 @@ def test_nothing_stays_of_a_bar_that_never_moved():
 
 
 def test_a_closed_pipe_is_no_traceback():
-    done = subprocess.run(f"{sys.executable} -m ftkit.cli run --help | head -1", shell=True,
+    done = subprocess.run(f"{sys.executable} -m ftkit run --help | head -1", shell=True,
                           cwd=ROOT, capture_output=True, text=True)
     assert not done.stderr

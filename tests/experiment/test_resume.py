@@ -191,7 +191,7 @@ def rows_on_disk(home) -> int:
 
 def begin(data, home, *more) -> subprocess.Popen:
     return subprocess.Popen(
-        [sys.executable, "-m", "ftkit.cli", "run", "--data", str(data), *map(str, WORDS + more)],
+        [sys.executable, "-m", "ftkit", "run", "--data", str(data), *map(str, WORDS + more)],
         cwd=ROOT, env=os.environ | {"FTKIT_HOME": str(home)}, stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, text=True)
 

@@ -134,7 +134,7 @@ def test_the_drill_works_in_a_plain_terminal(home):
     """Driven through a pseudo-terminal, as a person types."""
     master, slave = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-m", "ftkit.cli", "drill", "--topic", "loss", "--new", "2"],
+        [sys.executable, "-m", "ftkit", "drill", "--topic", "loss", "--new", "2"],
         cwd=ROOT,
         stdin=slave,
         stdout=slave,
@@ -461,7 +461,7 @@ def test_undo_suspend_and_bring_back_in_the_widget(home):
 def test_every_line_of_a_drill_fits_into_80_columns(home):
     master, slave = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-m", "ftkit.cli", "drill", "--topic", "memory", "--new", "2"], cwd=ROOT,
+        [sys.executable, "-m", "ftkit", "drill", "--topic", "memory", "--new", "2"], cwd=ROOT,
         stdin=slave, stdout=slave, stderr=slave, env=os.environ | {"TERM": "dumb", "COLUMNS": "80"})
     os.close(slave)
     os.write(master, b"?\n\n\nm\nm\nm\n1\n\n\n1\n\n")

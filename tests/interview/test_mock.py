@@ -319,7 +319,7 @@ def test_ctrl_c_ends_the_interview_with_its_report(home, capsys):
 def test_an_answer_of_several_paragraphs_can_be_pasted(home):
     master, slave = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-m", "ftkit.cli", "drill", "--interview", "--rounds", "story"], cwd=ROOT,
+        [sys.executable, "-m", "ftkit", "drill", "--interview", "--rounds", "story"], cwd=ROOT,
         stdin=slave, stdout=slave, stderr=slave, env=os.environ | {"TERM": "dumb"})
     os.close(slave)
     os.write(master, b"Goal and baseline.\n\nWhat failed.\n\n")

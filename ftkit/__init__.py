@@ -5,8 +5,6 @@ These are the names to build on, in the order the data flows. `ftkit.by_hand`, `
 are imported when first used, so `import ftkit` is cheap.
 """
 
-from __future__ import annotations
-
 import sys
 
 from ftkit.base.public_names import public_names

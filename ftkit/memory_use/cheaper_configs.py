@@ -4,8 +4,6 @@
     learns_the_same({"batch_size": 2, "gradient_accumulation_steps": 8})    True
 """
 
-from __future__ import annotations
-
 import bisect
 import math
 from collections.abc import Callable, Iterator

@@ -4,8 +4,6 @@
     judge(predict, config, peak, card("24GB"), context=8192)     the verdict of `ftkit memory --gpu`
 """
 
-from __future__ import annotations
-
 import difflib
 import re
 from collections.abc import Callable

@@ -26,7 +26,6 @@ def cancelable(asked: Callable[[], bool]):
 
 
 def point():
-    """Raise Canceled if cancellation was requested."""
     asked = getattr(_asked, "by", None)
     if asked is not None and asked():
         raise Canceled

@@ -155,7 +155,6 @@ def neighbors(config_class, name: str, value, count: int = 5) -> list:
 
 
 def is_slider(field) -> bool:
-    """Whether a field is a number with usual values."""
     return any(not isinstance(value, str) for value in field.metadata["usual"])
 
 

@@ -106,7 +106,6 @@ def prepare_for_torch():
 
 
 def in_notebook() -> bool:
-    """True under a Jupyter kernel."""
     shell = sys.modules.get("IPython")
     shell = shell.get_ipython() if shell else None
     return shell is not None and hasattr(shell, "kernel")
@@ -136,7 +135,6 @@ def cores() -> int:
 
 
 def processor() -> str:
-    """Name of the processor model."""
     for line in system_file("proc/cpuinfo").splitlines():
         if line.startswith("model name"):
             return line.split(":", 1)[1].strip()

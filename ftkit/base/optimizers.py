@@ -33,7 +33,6 @@ class Optimizer(NamedTuple):
     tiny_rate: float = 1.0
 
     def state_bytes(self, weight: int) -> float:
-        """Bytes of optimizer state for a weight of `weight` bytes."""
         return self.numbers * (self.width or weight)
 
 

@@ -47,7 +47,6 @@ def examine() -> dict:
 
 
 def report(result: dict) -> str:
-    """Format the results as text, one line per check."""
     labels = {"ok": "ok  ", "note": "note", "bad": "BAD "}
     width = max(len(check["name"]) for check in result["checks"])
     lines = []

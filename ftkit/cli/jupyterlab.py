@@ -114,7 +114,6 @@ def _read_hashes(path: Path) -> dict:
 
 
 def report(folder: Path, changes: dict[str, list[str]]) -> str:
-    """Describe to the learner what `copy_lessons` did."""
     lessons = {change: [name for name in names if name.endswith(".ipynb")]
                for change, names in changes.items()}
     counts = [f"{len(lessons[change])} {text}" for change, text in

@@ -123,7 +123,6 @@ def whole_number(low: int, high: int | None = None) -> Callable[[str], int]:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The parser of `ftkit` with all its commands."""
     top = _Parser(prog="ftkit", description="Learn to fine-tune language models by doing it.")
     top.add_argument("--version", action="version", version=f"ftkit {__version__}")
     commands = top.add_subparsers(metavar="COMMAND", dest="command", required=True)
@@ -146,7 +145,6 @@ TITLES = {"Data": "model and data", "Method": "method (names as in peft)",
 
 
 def _option(name: str, metavar: str, help: str, group: str = "", **more) -> Callable:
-    """A function that adds an option to the groups of a command."""
     return lambda groups: groups[group].add_argument(name, metavar=metavar, help=help, **more)
 
 
@@ -359,7 +357,6 @@ def check_resume(args: argparse.Namespace):
 
 
 def config(args: argparse.Namespace) -> Config:
-    """The Config of the options."""
     every = {name for kind, _ in OBJECTIVES.values() for name in fields_of(kind)}
     return for_objective(args.objective or "sft",
                          {k: v for k, v in vars(args).items() if k in every})

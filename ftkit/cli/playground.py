@@ -28,7 +28,6 @@ def address() -> str:
 
 
 def show(browser: bool) -> str:
-    """Open the page; returns what to print."""
     url = address()
     opened = browser and webbrowser.open(url)
     return f"The playground is {'open' if opened else 'a page to open'} in your browser: {url}"

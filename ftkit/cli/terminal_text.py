@@ -42,5 +42,4 @@ def wrapped(text: str, columns: int | None) -> str:
 
 
 def is_terminal(stream) -> bool:
-    """Whether the stream is a terminal."""
     return bool(getattr(stream, "isatty", None)) and stream.isatty()

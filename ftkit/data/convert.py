@@ -144,10 +144,10 @@ def with_tools_as_text(record: dict) -> dict:
     if not isinstance(talk, list) or not all(isinstance(message, dict) for message in talk):
         return record
     tools = record.get("tools") or record.get("functions") or []
-    tools = _listed(_parsed(tools), "functions")
+    tools = _listed(foreign.parsed(tools), "functions")
     said: list[dict] = []
     for message in talk:
-        calls = _parsed(message.get("tool_calls")) or (
+        calls = foreign.parsed(message.get("tool_calls")) or (
             [message["function_call"]] if message.get("function_call") else [])
         kept = {name: value for name, value in message.items()
                 if name not in ("tool_calls", "function_call", "tool_call_id", "name")}
@@ -180,12 +180,12 @@ def _call(call) -> dict:
     if not isinstance(inner, dict) or not isinstance(inner.get("name"), str):
         raise UserError(f"the call {show(call, 40)} does not name a function; expected an object "
                         "with name and arguments")
-    return {"name": inner["name"], "arguments": _parsed(inner.get("arguments", {}))}
+    return {"name": inner["name"], "arguments": foreign.parsed(inner.get("arguments", {}))}
 
 
 def _listed(values, what: str) -> list[dict]:
     """Parse a list of objects or JSON strings of objects. Raises UserError if it is not one."""
-    found = [_parsed(value) for value in values] if isinstance(values, list) else []
+    found = [foreign.parsed(value) for value in values] if isinstance(values, list) else []
     objects = [value for value in found if isinstance(value, dict)]
     if not isinstance(values, list) or len(objects) < len(found):
         raise UserError(f"{what} are {show(values, 40)}; expected a list of objects")
@@ -198,12 +198,3 @@ def _content(message: dict) -> list[str]:
     if not isinstance(content, str):
         raise UserError(f"content is {show(content, 40)}; expected text")
     return [content] if content else []
-
-
-def _parsed(value):
-    if isinstance(value, str):
-        try:
-            return json.loads(value)
-        except (ValueError, RecursionError):
-            return value
-    return value

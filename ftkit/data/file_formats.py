@@ -29,7 +29,6 @@ Rows = Iterator[tuple[int, dict | None, Problem | None]]
 
 
 def is_plain_jsonl(path: Path) -> bool:
-    """Whether the file is uncompressed JSON Lines."""
     return path.suffix.lower() not in {*OPEN, *READ}
 
 

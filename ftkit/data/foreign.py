@@ -271,13 +271,14 @@ def _plain(value: Any) -> Any:
 
 def from_cells(row: dict) -> dict:
     """Parse the cells of a table row that contain a JSON list of objects."""
-    return {name: _cell(value) for name, value in row.items()}
+    return {name: parsed(value) if isinstance(value, str)
+            and value.lstrip().startswith("[{") else value
+            for name, value in row.items()}
 
 
-def _cell(value):
-    if isinstance(value, str) and value.lstrip().startswith("[{"):
-        try:
-            return json.loads(value)
-        except (ValueError, RecursionError):
-            return value
-    return value
+def parsed(value: Any) -> Any:
+    """Parse a text that is JSON; anything else is unchanged."""
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except (ValueError, RecursionError):
+        return value

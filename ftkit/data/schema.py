@@ -141,7 +141,6 @@ def _valid(numbered, path) -> Iterator[tuple[int, dict]]:
 
 
 def sample_names() -> list[str]:
-    """Names of the shipped samples."""
     folder = machine.share("data_samples")
     return sorted({path.name.split(".")[0] for path in folder.glob("*.*.jsonl")})
 

@@ -177,7 +177,6 @@ def _filled(record: dict, template: str, eos: str) -> list[Segment]:
 
 
 def _messages(record: dict) -> list[dict]:
-    """Convert a record to a list of messages."""
     if "messages" in record:
         return record["messages"]
     return [*(record.get("history") or ()), {"role": "user", "content": schema.question_of(record)},

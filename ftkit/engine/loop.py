@@ -180,7 +180,6 @@ class Update:
 
 
 def steps_in(config, units: int) -> int:
-    """Number of optimizer steps of a run."""
     per_step = config.batch_size * config.gradient_accumulation_steps
     return config.max_steps or max(1, math.ceil(config.epochs * units / per_step - 1e-9))
 

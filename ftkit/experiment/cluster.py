@@ -15,8 +15,8 @@ from typing import Any
 from ftkit.base import machine
 from ftkit.base.errors import UserError
 from ftkit.experiment import side_by_side
+from ftkit.experiment.run import Watch
 from ftkit.experiment.sweep_state import SweepState
-from ftkit.experiment.watch import Watch
 from ftkit.memory_use import preflight
 
 # An engine is (a function that puts bytes on the cluster, a function of these and a Config that

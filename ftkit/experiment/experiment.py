@@ -17,8 +17,7 @@ from ftkit.base.run_end import Stop
 from ftkit.data import encoding, schema
 from ftkit.evaluate import scoring
 from ftkit.experiment import fingerprint, inputs, store, sweep, trackers
-from ftkit.experiment.run import DataInfo, Prepared, Run, plain
-from ftkit.experiment.watch import Watch
+from ftkit.experiment.run import DataInfo, Prepared, Run, Watch, plain
 from ftkit.memory_use import preflight
 from ftkit.model import adapter_folder, cache, identity, loading, merge, rounding
 

@@ -5,17 +5,36 @@ This module does not need torch. A run that is loaded from disk lacks only its m
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any, Required, Self, TypedDict
 
 from ftkit.base import machine, run_end
 from ftkit.base.config import Config
 from ftkit.base.formatting import clean, to_html
-from ftkit.base.run_end import End
+from ftkit.base.run_end import End, Stop
 from ftkit.experiment import shelf
 from ftkit.report import plots, series
 
 Row = dict[str, float]  # column → number, of one optimizer step
 TRAINERS_DATA = "Trainer's data"  # the name of data that only a Trainer's script knows
+
+
+@dataclasses.dataclass(frozen=True)
+class Watch:
+    """The arguments of `Experiment.run`, without its Config: what its caller displays, decides and
+    stores during training.
+
+    store: whether to store the run on disk; a cluster's worker returns it instead.
+    """
+
+    on_start: Callable | None = None
+    on_row: Callable | None = None
+    stop: Callable[[], bool | str | Stop | None] | None = None
+    live: bool | None = None
+    save_steps: int | None = None
+    sample: int | list[str] = 0
+    log: str | None = None
+    store: bool = True
 
 
 class DataInfo(TypedDict, total=False):

@@ -16,9 +16,8 @@ from concurrent import futures
 from ftkit.base import free_memory, machine, messages
 from ftkit.base.formatting import gb
 from ftkit.base.run_end import End, Stop
-from ftkit.experiment.run import Row, Run
+from ftkit.experiment.run import Row, Run, Watch
 from ftkit.experiment.sweep_state import SweepState
-from ftkit.experiment.watch import Watch
 
 
 class PausableRun:
@@ -82,7 +81,6 @@ def advance_all(runs: list[PausableRun], workers: int,
 
 @contextlib.contextmanager
 def with_threads(count: int):
-    """Let torch use `count` threads inside the block."""
     import torch
 
     before = torch.get_num_threads()

@@ -42,7 +42,6 @@ class SweepState:
         return [i for i in range(len(self.configs)) if i not in self.done]
 
     def show_run(self, index: int, step: str = ""):
-        """Show run `index` as the current one."""
         fields = ", ".join(f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}"
                            for k, v in self.grid[index].items())
         begun = sum(part for i, part in self.fractions.items() if i not in self.done)

@@ -17,20 +17,17 @@ from typing import Any
 
 from ftkit.base import machine, messages
 from ftkit.base.errors import UserError
-from ftkit.experiment.run import Row, Run
-from ftkit.experiment.watch import Watch
+from ftkit.experiment.run import Row, Run, Watch
 
 TOOLS = {"tensorboard": "tensorboard --logdir {folder}",
          "trackio": "trackio show --project ftkit"}  # name → command that opens its log
 
 
 def folder() -> Path:
-    """The folder of TensorBoard's logs."""
     return machine.home() / "tensorboard"
 
 
 def how_to_open(tool: str) -> str:
-    """Return the command that shows the log."""
     return TOOLS[tool].format(folder=folder())
 
 

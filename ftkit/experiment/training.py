@@ -14,9 +14,8 @@ from ftkit.engine import loop
 from ftkit.evaluate import scoring
 from ftkit.experiment import inputs, shelf
 from ftkit.experiment.checkpoints import Checkpoints, restore_best
-from ftkit.experiment.run import Prepared, Row, Run
+from ftkit.experiment.run import Prepared, Row, Run, Watch
 from ftkit.experiment.store import Writer
-from ftkit.experiment.watch import Watch
 from ftkit.report.live import Live
 
 

@@ -69,7 +69,6 @@ UNFIT = ["conv1d", "out_proj"]
 
 
 def _unfit(model) -> list[str]:
-    """Names of layers that cannot have LoRA in this architecture."""
     return UNFIT if model.config.model_type in STATE_SPACE else []
 
 

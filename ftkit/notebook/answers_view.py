@@ -89,7 +89,6 @@ class Answers:
         return list(inputs.some(experiment.val, FIRST))
 
     def ask(self):
-        """Answer the prompts in the background, then draw the table."""
         records, runs = self.records(), self._runs.shown()
         self.table.value = "asking the models ..."
         self._in_background(lambda: self._collect(records, runs),
@@ -151,7 +150,6 @@ def rows_of(samples: list[dict]) -> list[dict]:
 
 
 def page(rows: list[dict]) -> str:
-    """Answers as an HTML table."""
     names = list(rows[0]) if rows else []
     if not any(row[EXPECTED] for row in rows):
         names = [name for name in names if name != EXPECTED]

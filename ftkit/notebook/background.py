@@ -112,7 +112,6 @@ class BackgroundQueue:
         self.current: BackgroundTask | None = None
 
     def submit(self, task: BackgroundTask):
-        """Add a task to the queue; start the thread if necessary."""
         kernel.on_interrupt(self.stop)
         with self._changed:
             self._queue.append(task)

@@ -87,7 +87,6 @@ class Launcher:
             self.show_stored(finished, config)
 
     def start_seeds(self):
-        """Train the values of the controls with three seeds."""
         config = self._read_typed()
         self._start_batch([config.but(seed=config.seed + n) for n in range(SEEDS)])
 
@@ -159,7 +158,6 @@ class Launcher:
                         + plots.line_over_baseline(run, self._runs.baseline))
 
     def running(self) -> background.BackgroundTask | None:
-        """The task that is training for this panel."""
         return background.QUEUE.running(self)
 
     def stop(self):

@@ -53,7 +53,6 @@ STYLE = """<style>
 def arrange(controls: Controls, picked: ModelAndData, forecast: ForecastView, launch: Launcher,
             results: Results, table: RunTable, answers: Answers, code: CodeView,
             error_line: W.Widget) -> W.VBox:
-    """All widgets of a panel in one box."""
     wrap = {"flex_flow": "row wrap", "align_items": "center"}
     few = controls.few
     tools = [controls.preset, controls.undo_button, controls.reset_button, launch.seeds_button,

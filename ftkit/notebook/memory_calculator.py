@@ -41,7 +41,6 @@ class Calculator:
         self.show()
 
     def show(self):
-        """Draw the memory for the values of the controls."""
         fields: dict[str, Any] = {name: widgets.read(c) for name, c in self.controls.items()}
         gpus = self.gpus.value
         self.footprint = footprint.memory(

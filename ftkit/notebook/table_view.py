@@ -99,7 +99,6 @@ class RunTable:
         self._draw()
 
     def update(self):
-        """Read the runs and the notes, and draw the table."""
         notes = annotations.read()
         runs = {run.id: run for run in self._collection.all}
         if self.store.value:

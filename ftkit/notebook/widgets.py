@@ -292,7 +292,6 @@ class FreeText(W.Text):
 
 
 def read(control):
-    """The value of a control, for Config."""
     if isinstance(control, FreeText):
         return control.value.strip() or FIELDS[control.field].default
     return None if control.value == AUTO else control.value

@@ -25,7 +25,6 @@ _KIND = secrets.token_hex(3)  # two kernels may write into one page
 
 
 def new_id() -> str:
-    """An id that is unique on the page."""
     return f"{_KIND}-{next(_numbers)}"
 
 

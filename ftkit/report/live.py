@@ -140,7 +140,6 @@ class Live:
             {"label": RATE_PANEL, "log": False, "small": True}], **self.about()}
 
     def about(self) -> dict:
-        """The chart's texts."""
         return {"text": self.progress(), "say": self.spoken()}
 
     def _line(self, key, points, keys, pale="") -> dict:

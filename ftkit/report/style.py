@@ -206,7 +206,6 @@ def draw(ax, lines: list[Line], x: str = "step", beside_log: bool = False):
 
 
 def heights(lines: list[Line]) -> list[float]:
-    """All y values of a panel."""
     return [point[1] for line in lines for point in line.points]
 
 

@@ -127,7 +127,7 @@ def test_a_state_of_another_shape_is_refused_even_with_its_checksum(part):
 
 
 def ft_watch():
-    from ftkit.experiment.watch import Watch
+    from ftkit.experiment.run import Watch
 
     return Watch(live=False, store=False)
 

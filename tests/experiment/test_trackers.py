@@ -12,8 +12,7 @@ from helpers import ROOT, numbers
 import ftkit as ft
 from ftkit.base.errors import UserError
 from ftkit.experiment import store, trackers
-from ftkit.experiment.run import Run
-from ftkit.experiment.watch import Watch
+from ftkit.experiment.run import Run, Watch
 
 RECORDS = numbers(20)
 FAST = {"max_steps": 3, "batch_size": 4, "eval_steps": 2, "precision": "fp32"}

@@ -5,13 +5,10 @@ A recipe is a function from a seed to a finished Run, such as `full(learning_rat
 lesson runs these) and were also seen to hold with 100, 101 and 102.
 """
 
-import copy
 import functools
 import math
 from collections.abc import Callable
 from typing import Any, cast
-
-import torch
 
 from ftkit.data import schema, split_and_corrupt
 from ftkit.interview.proofs.lora import base, distance, encode
@@ -309,7 +306,6 @@ register(
     domain_forgets=before_after("general_loss", domain()),
     template_mismatch=lambda seed: tuple(tasks_loss(tuned(seed).model, template)
                                          for template in ("plain", None)),
-    dpo_ln2=lambda seed: dpo()(seed)[0],
 )
 
 
@@ -342,61 +338,33 @@ def domain_replay(seed):
 # ----------------------------------------------------------------------------- preferences
 
 
-def preference_pairs(seed: int) -> list[list[dict]]:
-    """Encoded examples: right answers (chosen) and wrong answers to the same prompts (rejected)."""
-    right = schema.records("tasks")[:64]
-    wrong = split_and_corrupt.corrupt(right, "wrong", share=1.0, seed=seed)
-    pairs = [(r, w) for r, w in zip(right, wrong, strict=True) if r["output"] != w["output"]][:32]
-    return [encode([pair[i] for pair in pairs]) for i in (0, 1)]
-
-
 @recipe
-def dpo(seed) -> tuple[float, dict[str, tuple[float, float]]]:
-    """Train ten steps of DPO at a high learning rate from the model tuned on all tasks.
+def dpo(seed):
+    """Train ten steps of DPO at a high learning rate from the model tuned on all tasks, on right
+    and wrong answers to the same prompts.
 
-    Returns the first loss, and a dict: chosen or rejected → mean log-probability of whole answers
-    (before, after), nan if the first loss is not that of a policy which equals its reference.
+    gap: chosen minus rejected log-probability. Measures after the run are nan if its first loss is
+    not that of a policy which equals its reference.
     """
-    from ftkit.experiment.preferences import dpo_loss, log_probs
+    from ftkit.experiment.preferences import DPO
 
-    sides = preference_pairs(seed)
-
-    def log_probs_of_answers(model):  # (chosen, rejected), summed over each answer
-        return torch.stack([log_probs(model, side)[0].sum(1) for side in sides])
-
-    model = copy.deepcopy(tuned(seed).model).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.0)
-    with torch.no_grad():
-        reference = log_probs_of_answers(model)
-    losses = []
-    for _ in range(10):
-        loss, _ = dpo_loss(log_probs_of_answers(model), reference, beta=0.1)
-        losses.append(float(loss.detach()))
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    with torch.no_grad():
-        after = log_probs_of_answers(model).mean(1)
-        if not math.isclose(losses[0], math.log(2), rel_tol=1e-3):
-            after *= math.nan
-    means = zip(reference.mean(1).tolist(), after.tolist(), strict=True)
-    return losses[0], dict(zip(("chosen", "rejected"), means, strict=True))
+    right, start = schema.records("tasks")[:64], tuned(seed)
+    wrong = split_and_corrupt.corrupt(right, "wrong", share=1.0, seed=seed)
+    pairs = [{"instruction": schema.prompt_of(r), "chosen": r["output"], "rejected": w["output"]}
+             for r, w in zip(right, wrong, strict=True) if r["output"] != w["output"]][:32]
+    run = train(DPO((start.model, start.tokenizer), pairs, val=pairs), seed, 10, batch_size=32,
+                learning_rate=1e-3, lr_scheduler_type="constant", warmup_steps=0, beta=0.1)
+    began_as_reference = math.isclose(run.rows[0]["loss"], math.log(2), rel_tol=1e-3)
+    for measures in (run.before, run.after):
+        factor = 1.0 if began_as_reference or measures is run.before else math.nan
+        measures["val_rejected"] *= factor
+        measures["gap"] = factor * measures["val_chosen"] - measures["val_rejected"]
+    return run
 
 
-def dpo_bars(means: dict) -> dict[str, float]:
-    return {f"{side}, {when}": value for side, pair in means.items()
-            for when, value in zip(("before", "after"), pair, strict=True)}
-
-
-@proof("run", trains=True)
-def dpo_rejected_falls(seed):
-    means = dpo()(seed)[1]
-    before, after = means["rejected"]
-    return Evidence(after, before, bars=dpo_bars(means))
-
-
-@proof("run", trains=True)
-def dpo_gap_grows(seed):
-    means = dpo()(seed)[1]
-    before, after = (c - r for c, r in zip(means["chosen"], means["rejected"], strict=True))
-    return Evidence(after, before, bars=dpo_bars(means))
+register(
+    "run", trains=True,
+    dpo_ln2=lambda seed: dpo()(seed).rows[0]["loss"],
+    dpo_rejected_falls=before_after("val_rejected", dpo()),
+    dpo_gap_grows=before_after("gap", dpo()),
+)

@@ -1,6 +1,7 @@
 """Checks that several lessons share. Each returns None or a message for the learner."""
 
-from collections.abc import Collection
+import operator
+from collections.abc import Callable, Collection, Iterable
 
 from ftkit.lessons.checks import near
 
@@ -27,3 +28,25 @@ def check_choices(answers: dict[str, str], accepted: Collection[str]) -> str | N
     for question, answer in answers.items():
         if answer not in accepted:
             return f"{question}: {answer!r} is not one of {', '.join(accepted)}"
+
+
+def told(given, right, mistakes: Iterable[tuple], otherwise: str,
+         same: Callable = operator.eq) -> str | None:
+    """None if `given` is `right`, else the message of the first mistake that gives the same.
+
+    mistakes: pairs of a value and its message. otherwise: the message of any other value.
+    """
+    if same(given, right):
+        return None
+    return next((message for value, message in mistakes if same(given, value)), otherwise)
+
+
+def close(a, b) -> bool:
+    """Whether two tensors have one shape and nearly the same values."""
+    return a.shape == b.shape and a.allclose(b, atol=1e-5)
+
+
+def check_parts(result, count: int, what: str):
+    """Raise AssertionError unless `result` is a tuple or list of `count` things, `what`."""
+    if not isinstance(result, tuple | list) or len(result) != count:
+        raise AssertionError(f"it returned {result!r:.80}; {what}")

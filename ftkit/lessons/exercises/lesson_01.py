@@ -4,6 +4,7 @@ import math
 from types import SimpleNamespace
 
 from ftkit.lessons.checks import exercise, near
+from ftkit.lessons.exercises._common import check_parts
 
 # ---------------------------------------------------------------------------- training_step
 
@@ -152,8 +153,7 @@ def _(adamw_step):
             weight.grad = torch.tensor(g, dtype=torch.float64)
             optimizer.step()
             result = adamw_step(w, g, m, v, t, 0.1, weight_decay=decay)
-            if not isinstance(result, tuple | list) or len(result) != 3:
-                return f"it returned {result!r}; return three values: the new w, m and v"
+            check_parts(result, 3, "return three values: the new w, m and v")
             w, m, v = result
             if t == 1 and near(w, weight.item(), 1e-6) and not near(m, 0.2):
                 return ("w is right, m is not: return m and v as they are before the correction, "

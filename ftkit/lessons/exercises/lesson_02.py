@@ -3,6 +3,7 @@
 import math
 
 from ftkit.lessons.checks import exercise
+from ftkit.lessons.exercises._common import close, told
 
 SHAPES = ("multiply x (n, d_in) by A.T (d_in, r) and the result by B.T (r, d_out); "
           "torch stores W, A and B as (out, in)")
@@ -16,45 +17,35 @@ def _example():
     return [torch.randn(shape, generator=draw) for shape in ((3, 4), (5, 4), (2, 4), (5, 2))]
 
 
-def _wrong_scale(result, base, update, where: str) -> str | None:
-    """The message for an update with one of the usual wrong scales; r = 2, lora_alpha = 6."""
-    import torch
-
-    for scale, why in ((1.0, "the scale lora_alpha / r is missing"),
-                       (6.0, "lora_alpha is not divided by r"),
-                       (1 / 3, "the scale is r / lora_alpha, the wrong way round"),
-                       (6 / math.sqrt(2), "lora_alpha / sqrt(r) is the scale of rsLoRA"),
-                       (-3.0, "the update is subtracted")):
-        if torch.allclose(result, base + scale * update, atol=1e-5):
-            return (f"r=2, lora_alpha=6: the update in {where} is {scale / 3:.2g} times what it "
-                    f"should be; {why}")
+def _wrong_scales(base, update, where: str) -> list[tuple]:
+    """Updates with one of the usual wrong scales and their messages; r = 2, lora_alpha = 6."""
+    return [(base + scale * update, f"r=2, lora_alpha=6: the update in {where} is {scale / 3:.2g} "
+             f"times what it should be; {why}") for scale, why in (
+                 (1.0, "the scale lora_alpha / r is missing"),
+                 (6.0, "lora_alpha is not divided by r"),
+                 (1 / 3, "the scale is r / lora_alpha, the wrong way round"),
+                 (6 / math.sqrt(2), "lora_alpha / sqrt(r) is the scale of rsLoRA"),
+                 (-3.0, "the update is subtracted"))]
 
 
 @exercise("lora_forward")
 def _(lora_forward):
-    import torch
-
     x, W, A, B = _example()
     try:
         result = lora_forward(x, W, A, B, 6.0)
     except RuntimeError as error:
         return f"two shapes do not fit ({error}); {SHAPES}"
-    if not isinstance(result, torch.Tensor) or tuple(result.shape) != (3, 5):
-        shape = tuple(getattr(result, "shape", ()))
+    if (shape := tuple(getattr(result, "shape", ()))) != (3, 5):
         return f"the output has shape {shape}; expected (n, d_out) = (3, 5)"
     base, update = x @ W.T, x @ A.T @ B.T
-    if torch.allclose(result, 3 * update, atol=1e-5):
-        return "this is the update alone; add the output of the frozen layer, x @ W.T"
-    if torch.allclose(result, base, atol=1e-5):
-        return "this is the frozen layer alone; add the scaled path through A and B"
-    if torch.allclose(result, 3 * (base + update), atol=1e-5):
-        return "the frozen layer is scaled too; lora_alpha / r belongs to the update only"
-    message = _wrong_scale(result, base, update, "the output")
-    if message:
-        return message
     off = (result - base - 3 * update).abs().max().item()
-    if off > 1e-4:
-        return f"the output is off by up to {off:.2g}; expected x W.T + lora_alpha / r * x A.T B.T"
+    return told(result, base + 3 * update, [
+        (3 * update, "this is the update alone; add the output of the frozen layer, x @ W.T"),
+        (base, "this is the frozen layer alone; add the scaled path through A and B"),
+        (3 * (base + update),
+         "the frozen layer is scaled too; lora_alpha / r belongs to the update only"),
+        *_wrong_scales(base, update, "the output"),
+    ], f"the output is off by up to {off:.2g}; expected x W.T + lora_alpha / r * x A.T B.T", close)
 
 
 @exercise("lora_parameters")
@@ -92,15 +83,10 @@ def _(merge_weight):
                 "W, (d_out, d_in)")
     if not torch.equal(W, before):
         return "W itself was changed; return a new matrix, so that the cell can be run again"
-    if tuple(getattr(merged, "shape", ())) != (5, 4):
-        shape = tuple(getattr(merged, "shape", ()))
+    if (shape := tuple(getattr(merged, "shape", ()))) != (5, 4):
         return f"the result has shape {shape}; expected that of W, (5, 4)"
-    if torch.allclose(merged, 3 * (B @ A), atol=1e-5):
-        return "this is the update alone; add W"
-    message = _wrong_scale(merged, W, B @ A, "the merged weight")
-    if message:
-        return message
     off = (x @ merged.T - x @ W.T - 3 * (x @ A.T @ B.T)).abs().max().item()
-    if off > 1e-4:
-        return (f"x @ merged.T differs from the adapted layer by {off:.2g}; "
-                "expected W + lora_alpha / r * B A")
+    return told(merged, W + 3 * (B @ A), [(3 * (B @ A), "this is the update alone; add W"),
+                                          *_wrong_scales(W, B @ A, "the merged weight")],
+                f"x @ merged.T differs from the adapted layer by {off:.2g}; "
+                "expected W + lora_alpha / r * B A", close)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from ftkit.lessons.checks import exercise
+from ftkit.lessons.exercises._common import close, told
 
 
 def _random(*shapes: tuple[int, ...]):
@@ -14,17 +15,11 @@ def _random(*shapes: tuple[int, ...]):
 
 def _wrong(given, right, mistakes: Sequence[tuple], case: str) -> str | None:
     """The message for a tensor that is not `right`. mistakes: (tensor, what it shows)."""
-    import torch
-
-    if not isinstance(given, torch.Tensor) or given.shape != right.shape:
-        shape = tuple(getattr(given, "shape", ()))
+    if (shape := tuple(getattr(given, "shape", ()))) != tuple(right.shape):
         return f"{case}: the result has shape {shape}; expected {tuple(right.shape)}"
-    if torch.allclose(given, right, atol=1e-4):
-        return None
-    for value, message in mistakes:
-        if torch.allclose(given, value, atol=1e-4):
-            return f"{case}: {message}"
-    return f"{case}: the result is off by up to {(given - right).abs().max().item():.2g}"
+    off = (given - right).abs().max().item()
+    message = told(given, right, mistakes, f"the result is off by up to {off:.2g}", close)
+    return message and f"{case}: {message}"
 
 
 @exercise("ia3_forward")

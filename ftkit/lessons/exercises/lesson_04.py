@@ -2,8 +2,8 @@
 
 import math
 
-from ftkit.lessons.checks import exercise, near
-from ftkit.lessons.exercises._common import check_number
+from ftkit.lessons.checks import exercise
+from ftkit.lessons.exercises._common import check_number, check_parts, told
 
 EOS = 2
 TURNS = [("system", [1, 10]), ("user", [20, 21, 9]), ("assistant", [30, 31]),
@@ -17,8 +17,7 @@ SAME_LENGTH = "two lists of the same length, (input_ids, labels)"
 def _(chat_labels):
     turns = [(role, list(ids)) for role, ids in TURNS]
     made = chat_labels(turns, EOS)
-    if not isinstance(made, tuple | list) or len(made) != 2:
-        return f"it returned {made!r}; expected {SAME_LENGTH}"
+    check_parts(made, 2, f"expected {SAME_LENGTH}")
     if [list(ids) for _, ids in turns] != [ids for _, ids in TURNS]:
         return "the lists of the turns were changed; build new ones (`ids + [eos_id]`)"
     ids, labels = map(list, made)
@@ -30,20 +29,19 @@ def _(chat_labels):
         return f"input_ids are {ids}; expected all turns in order, EOS after each answer: {IDS}"
     if len(labels) != len(ids):
         return f"{len(ids)} ids and {len(labels)} labels; expected {SAME_LENGTH}"
-    if labels == LABELS[1:] + [-100]:
-        return "the labels are shifted by one; leave the shift to the loss, a label is at its token"
-    if labels == ids:
-        return "the labels equal the ids: system and user turns must be masked with -100"
-    if labels == [label if label != EOS else -100 for label in LABELS]:
-        return "EOS is in input_ids but its label is -100, so nothing teaches the model to stop"
     if labels[:8] == [-100] * 8 and labels[8:] == LABELS[8:]:
         return "only the last answer is trained on; every answer of the conversation counts here"
     if labels[:2] == IDS[:2] and labels[2:] == LABELS[2:]:
         return "the system turn is trained on: every turn but the assistant's must be masked"
     if 0 in labels:
         return f"labels are {labels}: masked positions are -100, since 0 is the id of a token"
-    if labels != LABELS:
-        return f"labels are {labels}; expected {LABELS}"
+    return told(labels, LABELS, [
+        (LABELS[1:] + [-100],
+         "the labels are shifted by one; leave the shift to the loss, a label is at its token"),
+        (ids, "the labels equal the ids: system and user turns must be masked with -100"),
+        ([label if label != EOS else -100 for label in LABELS],
+         "EOS is in input_ids but its label is -100, so nothing teaches the model to stop"),
+    ], f"labels are {labels}; expected {LABELS}")
 
 
 @exercise("sft_loss")
@@ -83,13 +81,9 @@ def _(sft_loss):
         -expected: "the sign is wrong: the loss is minus the log-probability",
         expected / math.log(2): "that is in bits; the loss is in nats (natural logarithm)",
     }
-    for value, mistake in mistakes.items():
-        if near(made, value, 1e-4):
-            return f"two rows with 3 and 1 trained tokens gave {made:.4f}: {mistake}"
     if math.isnan(made):
         return "it gave nan: a label of -100 must be left out, not looked up"
-    if not near(made, expected, 1e-4):
-        return f"two rows with 3 and 1 trained tokens gave {made:.4f}; expected {expected:.4f}"
+    return check_number("two rows with 3 and 1 trained tokens", made, expected, mistakes, 1e-4)
 
 
 @exercise("step_loss")

@@ -1,6 +1,7 @@
 """Lesson 05, templates, special tokens, packing."""
 
 from ftkit.lessons.checks import exercise
+from ftkit.lessons.exercises._common import check_parts, told
 
 BOS, EOS = 1, 2
 ASK = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi?"}]
@@ -70,8 +71,7 @@ def _(labels_of):
 @exercise("packed_mask")
 def _(packed_mask):
     made = packed_mask([2, 3])
-    if not isinstance(made, tuple | list) or len(made) != 2:
-        return f"it returned {made!r:.80}; expected a pair (see, positions)"
+    check_parts(made, 2, "expected a pair (see, positions)")
     if not hasattr(made[0][0], "__len__"):
         return "the order is the wrong way round; return (see, positions)"
     see, positions = [[int(x) for x in row] for row in made[0]], [int(x) for x in made[1]]
@@ -85,7 +85,6 @@ def _(packed_mask):
         return "a token must see itself: see[i][i] is 1"
     if see != [[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [0, 0, 1, 0, 0], [0, 0, 1, 1, 0], [0, 0, 1, 1, 1]]:
         return f"the mask of records of 2 and 3 tokens is {see}"
-    if positions == [1, 2, 1, 2, 3]:
-        return "the positions start at 1; models count from 0"
-    if positions != [0, 1, 0, 1, 2]:
-        return f"positions {positions}; expected 0 1 0 1 2, they start anew in each record"
+    return told(positions, [0, 1, 0, 1, 2], [
+        ([1, 2, 1, 2, 3], "the positions start at 1; models count from 0"),
+    ], f"positions {positions}; expected 0 1 0 1 2, they start anew in each record")

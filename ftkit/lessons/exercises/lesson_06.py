@@ -4,7 +4,7 @@ import math
 import statistics
 
 from ftkit.lessons.checks import exercise, near
-from ftkit.lessons.exercises._common import check_number
+from ftkit.lessons.exercises._common import check_number, check_parts
 
 
 @exercise("text_windows")
@@ -61,8 +61,7 @@ def _(split_gain):
     none, control, domain = [0.50, 0.70, 0.60], [0.55, 0.80, 0.60], [0.87, 0.78, 0.75]
     training, effect, sd = 0.05, 0.15, statistics.stdev([0.32, -0.02, 0.15])
     result = split_gain(list(none), list(control), list(domain))
-    if not isinstance(result, tuple | list) or len(result) != 3:
-        return f"the result is {result!r}; expected three numbers: (training, domain, sd)"
+    check_parts(result, 3, "expected three numbers: (training, domain, sd)")
     if near(result[0], effect) and near(result[1], training):
         return "the order is the wrong way round; return (training, domain, sd)"
     message = check_number("training, the first number,", result[0], training, {

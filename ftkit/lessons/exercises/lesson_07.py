@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 from ftkit.lessons.by_hand.schedules import warmup_cosine
 from ftkit.lessons.checks import exercise
+from ftkit.lessons.exercises._common import told
 
 
 def _same(left: Sequence[float], right: Sequence[float]) -> bool:
@@ -17,14 +18,10 @@ def _judge(given: list, right: list[float], mistakes: Sequence[tuple[list[float]
     for step, value in enumerate(given, 1):
         if not isinstance(value, int | float):
             return f"step {step} gave {value!r}; expected a number"
-    if _same(given, right):
-        return None
-    for values, message in mistakes:
-        if _same(given, values):
-            return f"{case}: {message}"
-    step = next(i for i, (a, b) in enumerate(zip(given, right, strict=True), 1)
-                if not math.isclose(a, b, abs_tol=1e-6))
-    return f"{case}: step {step} gave {given[step - 1]:.4g}; expected {right[step - 1]:.4g}"
+    off = next((f"step {i} gave {a:.4g}; expected {b:.4g}" for i, (a, b) in
+                enumerate(zip(given, right, strict=True), 1) if not _same([a], [b])), "")
+    message = told(given, right, mistakes, off, _same)
+    return message and f"{case}: {message}"
 
 
 def _values(rule: Callable[[int], float], total: int) -> list[float]:
@@ -99,19 +96,17 @@ def _(choose):
              3e-4: _seeds((0.9, 0.7), (0.92, 0.66)), 5e-4: _seeds((0.93, 0.72), (0.95, 0.74)),
              1e-3: _seeds((0.99, 0.2), (0.97, 0.3))}
     chosen = choose(dict(sweep), 0.9)
-    if chosen == 1e-5:
-        return "1e-05 keeps most but its mean target is 0.15: the floor is 0.9"
-    if chosen == 1e-3:
-        return ("0.001 has the best target, but keeps 0.25; among those that reach the floor, "
-                "kept decides")
-    if chosen == 1e-4:
-        return ("0.0001 reaches the floor with one seed only; its mean is 0.88: compare means "
-                "over the seeds")
-    if chosen == 3e-4:
-        return ("0.0003 is the lowest that reaches the floor, but 0.0005 reaches it too and keeps "
-                "more: 0.73 against 0.68")
-    if chosen != 5e-4:
-        return f"choose_learning_rate(sweep, 0.9) gave {chosen!r}; expected 0.0005"
+    wrong = told(chosen, 5e-4, [
+        (1e-5, "1e-05 keeps most but its mean target is 0.15: the floor is 0.9"),
+        (1e-3, "0.001 has the best target, but keeps 0.25; among those that reach the floor, "
+               "kept decides"),
+        (1e-4, "0.0001 reaches the floor with one seed only; its mean is 0.88: compare means "
+               "over the seeds"),
+        (3e-4, "0.0003 is the lowest that reaches the floor, but 0.0005 reaches it too and keeps "
+               "more: 0.73 against 0.68"),
+    ], f"choose_learning_rate(sweep, 0.9) gave {chosen!r}; expected 0.0005")
+    if wrong:
+        return wrong
     if choose({1e-5: sweep[1e-5]}, 0.9) is not None:
         return "no learning rate reaches the floor in the second case; expected None"
     if choose(dict(sweep), 0.98) != 1e-3:

@@ -1,7 +1,7 @@
 """Lesson 09, where the memory goes."""
 
 from ftkit.lessons.checks import exercise, near
-from ftkit.lessons.exercises._common import check_number
+from ftkit.lessons.exercises._common import check_number, check_parts
 
 
 @exercise("state_bytes")
@@ -41,8 +41,7 @@ def _(state_bytes):
 @exercise("token_bytes")
 def _(token_bytes):
     made = token_bytes(100, 3, 1000)
-    if not isinstance(made, tuple | list) or len(made) != 2:
-        return f"it returned {made!r}; expected two numbers, (activations, logits)"
+    check_parts(made, 2, "expected two numbers, (activations, logits)")
     activations, logits = made
     if near(activations, 8000) and near(logits, 10_200):
         return "the two numbers are in the wrong order; expected (activations, logits)"

@@ -1,7 +1,7 @@
 """Lesson 10, quantization and QLoRA."""
 
 from ftkit.lessons.checks import exercise
-from ftkit.lessons.exercises._common import check_number
+from ftkit.lessons.exercises._common import check_number, check_parts, close, told
 
 
 def _rounded(values) -> list[float]:
@@ -18,39 +18,35 @@ def _(quantize_block):
     made = quantize_block(values, levels)
     if not torch.equal(values, before):
         return "the values themselves were changed; make a new tensor"
-    if not isinstance(made, tuple | list) or len(made) != 2:
-        return f"it returned {made!r:.80}; expected two things, (codes, scale)"
+    check_parts(made, 2, "expected two things, (codes, scale)")
     codes, scale = torch.as_tensor(made[0]), float(made[1])
-    if message := _scale_message(scale, values):
-        return message
+    if scale != 4:
+        return told(scale, 4, [
+            (float(values.max()),
+             "the scale is 1.1, the largest value; expected the largest absolute value, 4"),
+            (float(values.min()), "the scale is negative; take the largest absolute value, 4"),
+        ], f"the scale is {scale:.4g}; expected 4, the largest absolute value of the block")
     if codes.is_floating_point() and not torch.equal(codes, codes.round()):
         return (f"the codes are {_rounded(codes)}; expected the index of a level, not the level "
                 "or the weight itself")
     if codes.is_floating_point():
         return "the codes have a float dtype; an index is an integer, as argmin gives it"
     nearest = [2, 0, 3, 2, 1]
-    if codes.tolist() == [2, 0, 3, 2, 0]:
-        return "-0.725 is nearer to -0.5 than to -1: take the nearest level, not the next below"
-    if codes.tolist() == [3, 0, 4, 3, 1]:
-        return "0.025 is nearer to 0 than to 0.25: take the nearest level, not the next above"
-    if codes.tolist() == [4, 0, 4, 4, 0] or codes.tolist() == [2, 0, 4, 3, 0]:
-        return "divide the values by the scale before you look for the nearest level"
-    if codes.tolist() != nearest:
-        return (f"{_rounded(before)}, scale 4, levels {levels.tolist()}: the codes are "
-                f"{codes.tolist()}; the nearest levels have the indices {nearest}")
+    undivided = "divide the values by the scale before you look for the nearest level"
+    wrong = told(codes.tolist(), nearest, [
+        ([2, 0, 3, 2, 0],
+         "-0.725 is nearer to -0.5 than to -1: take the nearest level, not the next below"),
+        ([3, 0, 4, 3, 1],
+         "0.025 is nearer to 0 than to 0.25: take the nearest level, not the next above"),
+        ([4, 0, 4, 4, 0], undivided), ([2, 0, 4, 3, 0], undivided),
+    ], f"{_rounded(before)}, scale 4, levels {levels.tolist()}: the codes are {codes.tolist()}; "
+       f"the nearest levels have the indices {nearest}")
+    if wrong:
+        return wrong
     codes, scale = quantize_block(torch.zeros(4), levels)
     if torch.as_tensor(codes).tolist() != [2] * 4 or float(scale) != 0:
         return (f"a block of zeros gave the codes {torch.as_tensor(codes).tolist()} and the scale "
                 f"{float(scale)}; expected the code of level 0 and scale 0: do not divide by 0")
-
-
-def _scale_message(scale: float, values) -> str | None:
-    if scale == float(values.max()):
-        return "the scale is 1.1, the largest value; expected the largest absolute value, 4"
-    if scale == float(values.min()):
-        return "the scale is negative; take the largest absolute value, 4"
-    if scale != 4:
-        return f"the scale is {scale:.4g}; expected 4, the largest absolute value of the block"
 
 
 @exercise("dequantize_block")
@@ -74,20 +70,17 @@ def _(dequantize_block):
     if made.shape != wanted.shape:
         return (f"3 bytes gave a tensor of shape {tuple(made.shape)}; each byte holds two codes, "
                 "so 6 weights are expected")
-    for values, message in (
-            (wanted / 3, "the scale is missing: multiply the levels by it"),
-            (wanted[[1, 0, 3, 2, 5, 4]], "the two codes of a byte are in the wrong order: the high "
-                                         "four bits come first"),
-            (wanted[[0, 2, 4, 1, 3, 5]], "all high codes come first and then all low codes; "
-                                         "expected high, low, high, low, ..."),
-            (3.0 * torch.tensor([1, 15, 8, 0, 14, 3.0]), "these are codes times the scale; look up "
-                                                         "the level of each code first"),
-            (wanted / 9, "the levels are divided by the scale; multiply them by it")):
-        if torch.allclose(made, values, atol=1e-5):
-            return message
-    if not torch.allclose(made, wanted, atol=1e-5):
-        return (f"bytes 0x1F, 0x80, 0xE3 with scale 3 gave {_rounded(made)}; the codes are 1, 15, "
-                f"8, 0, 14, 3, so expected {_rounded(wanted)}")
+    return told(made, wanted, [
+        (wanted / 3, "the scale is missing: multiply the levels by it"),
+        (wanted[[1, 0, 3, 2, 5, 4]], "the two codes of a byte are in the wrong order: the high "
+                                     "four bits come first"),
+        (wanted[[0, 2, 4, 1, 3, 5]], "all high codes come first and then all low codes; "
+                                     "expected high, low, high, low, ..."),
+        (3.0 * torch.tensor([1, 15, 8, 0, 14, 3.0]), "these are codes times the scale; look up "
+                                                     "the level of each code first"),
+        (wanted / 9, "the levels are divided by the scale; multiply them by it"),
+    ], f"bytes 0x1F, 0x80, 0xE3 with scale 3 gave {_rounded(made)}; the codes are 1, 15, "
+       f"8, 0, 14, 3, so expected {_rounded(wanted)}", close)
 
 
 @exercise("bits_per_weight")

@@ -1,6 +1,7 @@
 """Lesson 16, catastrophic forgetting."""
 
 from ftkit.lessons.checks import exercise
+from ftkit.lessons.exercises._common import check_parts, close, told
 
 # ----------------------------------------------------------------------------- with_replay
 
@@ -79,30 +80,25 @@ def _(l2_sp_gradient):
         return (f"it returned {result!r}; expected a tensor with one value for each weight, "
                 "shape (3,)")
 
-    def equals(*expected):
-        return torch.allclose(result.float(), torch.tensor(expected), atol=1e-5)
-
-    if equals(4.1, -11.8, -7.8):
-        return "this pulls w to zero, as weight decay does; L2-SP pulls it to w0"
-    if equals(-1.9, 4.2, 0.2):
-        return ("the sign: the first weight is 0.5 above its start, and the gradient -1.9 moves it "
-                "up, away from w0")
-    if equals(1.1, -1.8, 0.2):
-        return "the pull is half of what it should be: the derivative of d²/2 is d, not d/2"
-    if equals(4.1, -7.8, 0.2):
-        return "the pull is twice what it should be: the penalty is lam/2 times the square"
-    if equals(2.0, -4.0, 0.0):
-        return "this is the pull alone; add the gradient of the loss"
-    if equals(2.1, 4.2, 0.2):
-        return ("the second weight is below its start and must be pulled up, with a negative "
-                "gradient; use the difference w - w0, not its absolute value")
-    if equals(1.1, 4.2, 0.2):
-        return "this is the penalty itself, (w - w0)²; the gradient is its derivative"
-    if equals(0.1, 0.2, 0.2):
-        return "the pull is missing: lam has no effect"
-    if not equals(2.1, -3.8, 0.2):
-        return (f"w = [1, -3, -2], w0 = [0.5, -2, -2], g = [0.1, 0.2, 0.2], lam = 4 gave "
-                f"{result.tolist()}; expected [2.1, -3.8, 0.2]")
+    return told(result.float(), torch.tensor([2.1, -3.8, 0.2]), [
+        (torch.tensor(value), message) for value, message in (
+            ([4.1, -11.8, -7.8],
+             "this pulls w to zero, as weight decay does; L2-SP pulls it to w0"),
+            ([-1.9, 4.2, 0.2], "the sign: the first weight is 0.5 above its start, and the "
+                               "gradient -1.9 moves it up, away from w0"),
+            ([1.1, -1.8, 0.2],
+             "the pull is half of what it should be: the derivative of d²/2 is d, not d/2"),
+            ([4.1, -7.8, 0.2],
+             "the pull is twice what it should be: the penalty is lam/2 times the square"),
+            ([2.0, -4.0, 0.0], "this is the pull alone; add the gradient of the loss"),
+            ([2.1, 4.2, 0.2], "the second weight is below its start and must be pulled up, with a "
+                              "negative gradient; use the difference w - w0, not its absolute "
+                              "value"),
+            ([1.1, 4.2, 0.2],
+             "this is the penalty itself, (w - w0)²; the gradient is its derivative"),
+            ([0.1, 0.2, 0.2], "the pull is missing: lam has no effect"))
+    ], f"w = [1, -3, -2], w0 = [0.5, -2, -2], g = [0.1, 0.2, 0.2], lam = 4 gave "
+       f"{result.tolist()}; expected [2.1, -3.8, 0.2]", close)
 
 
 # --------------------------------------------------------------------------- choose_weight
@@ -116,9 +112,7 @@ TEST = {0.0: (0.1, 0.88), 0.2: (0.32, 0.9), 0.4: (0.84, 0.75), 0.6: (0.78, 0.68)
 @exercise("choose_weight")
 def _(choose_weight):
     result = choose_weight(dict(VALIDATION), dict(TEST), 0.8)
-    if not isinstance(result, tuple | list) or len(result) != 2:
-        return (f"it returned {result!r}; return two values: the weight, and the pair (target, "
-                "kept) to report")
+    check_parts(result, 2, "return two values: the weight, and the pair (target, kept) to report")
     weight, pair = result
     if not isinstance(pair, tuple | list) or len(pair) != 2:
         return f"the second value is {pair!r}; expected a pair (target, kept)"

@@ -3,34 +3,33 @@
 import math
 
 from ftkit.lessons.checks import exercise
+from ftkit.lessons.exercises._common import check_parts, told
 
 
 @exercise("stop_at")
 def _(stop_at):
     def call(values, patience, name):
         result = stop_at(list(values), patience, name)
-        if not isinstance(result, tuple | list) or len(result) != 2:
-            raise AssertionError(f"it returned {result!r}; expected two indices: of the evaluation "
-                                 "whose weights are kept, and of the last evaluation that was made")
+        check_parts(result, 2, "expected two indices: of the evaluation whose weights are kept, "
+                               "and of the last evaluation that was made")
         return tuple(result)
 
     falling = [5.0, 3.0, 2.0, 2.1, 1.9, 2.0, 2.2, 2.3, 1.0]
     result = call(falling, 3, "val_loss")
-    if result == (8, 8):
-        return "losses fell once more at 8, but by then three evaluations were no better: stop at 7"
-    if result == (7, 7):
-        return "the weights of the best evaluation are kept (4), not those of the last one (7)"
-    if result in ((2, 5), (2, 6), (2, 4)):
-        return "after the better value at 4 the count starts again at zero; yours continued"
-    if result == (4, 6):
-        return ("patience 3 is three evaluations in a row without a better one: 5, 6 and 7; you "
-                "stopped at 6. Does your count start again at zero at 4, which was better?")
-    if result == (4, 8):
-        return "after 5, 6 and 7 patience 3 is used up: stop at 7, you made one more evaluation"
-    if result == (7, 4):
-        return "the order of the two is wrong: first the kept evaluation (4), then the last one (7)"
-    if result != (4, 7):
-        return f"losses {falling} with patience 3 gave {result}, expected (4, 7): kept, stopped"
+    continued = "after the better value at 4 the count starts again at zero; yours continued"
+    wrong = told(result, (4, 7), [
+        ((8, 8),
+         "losses fell once more at 8, but by then three evaluations were no better: stop at 7"),
+        ((7, 7), "the weights of the best evaluation are kept (4), not those of the last one (7)"),
+        ((2, 5), continued), ((2, 6), continued), ((2, 4), continued),
+        ((4, 6), "patience 3 is three evaluations in a row without a better one: 5, 6 and 7; you "
+                 "stopped at 6. Does your count start again at zero at 4, which was better?"),
+        ((4, 8), "after 5, 6 and 7 patience 3 is used up: stop at 7, you made one more evaluation"),
+        ((7, 4),
+         "the order of the two is wrong: first the kept evaluation (4), then the last one (7)"),
+    ], f"losses {falling} with patience 3 gave {result}, expected (4, 7): kept, stopped")
+    if wrong:
+        return wrong
     again = [2.0, 3.0, 2.5, 2.4, 2.3]
     if (result := call(again, 3, "eval_loss")) == (0, 4):
         return (f"losses {again} with patience 3: 2.5 is below 3 and no better than the best, 2; "

@@ -3,7 +3,7 @@
 import math
 
 from ftkit.lessons.checks import exercise, near
-from ftkit.lessons.exercises._common import check_choices
+from ftkit.lessons.exercises._common import check_choices, check_parts
 
 N = 6.74e9  # parameters of "a 7B"
 
@@ -71,8 +71,7 @@ def _(throughput):
         n, batch, accumulation, devices, length, seconds, peak, recompute = case
         text = (f"{n:.3g} parameters, batch {batch}, accumulation {accumulation}, {devices} "
                 f"devices, {length} tokens, {seconds} s, recompute={recompute}")
-        if not isinstance(result, tuple | list) or len(result) != 3:
-            return f"it returned {result!r}; return three numbers: tokens per step, MFU, HFU"
+        check_parts(result, 3, "return three numbers: tokens per step, MFU, HFU")
         tokens = batch * accumulation * devices * length
         if not near(result[0], tokens):
             return f"{text}: {result[0]:,.0f} tokens per step, expected {tokens:,}" + _why_tokens(

@@ -6,6 +6,7 @@ import statistics
 from ftkit.base import significance
 from ftkit.lessons.checks import exercise, near
 from ftkit.lessons.claims import verdict_of
+from ftkit.lessons.exercises._common import check_parts
 
 VERDICTS = ("lower", "higher", "no relevant difference", "undecided")
 T = {3: 4.303, 5: 2.776}  # as the lesson gives them
@@ -28,8 +29,7 @@ def _(decide):
     for a, b, margin in cases:
         result = decide(list(a), list(b), margin)
         case = f"a = {a}, b = {b}, margin {margin}"
-        if not isinstance(result, tuple | list) or len(result) != 3:
-            return f"it returned {result!r}; return three things: low, high, verdict"
+        check_parts(result, 3, "return three things: low, high, verdict")
         if message := _interval_message(result[:2], a, b, case):
             return message
         low, high = _interval([y - x for x, y in zip(a, b, strict=True)])
@@ -82,9 +82,8 @@ def _(effective):
         settings = SETTINGS | changes
         result = effective(records, dict(settings))
         case = f"{records} records, " + ", ".join(f"{k} {v}" for k, v in settings.items())
-        if not isinstance(result, tuple | list) or len(result) != 3:
-            return (f"it returned {result!r}; return three numbers: optimizer steps, sequences "
-                    "per step, LoRA scale")
+        check_parts(result, 3,
+                    "return three numbers: optimizer steps, sequences per step, LoRA scale")
         for index, name in enumerate(("optimizer steps", "sequences per step", "LoRA scale")):
             if not near(result[index], expected[index]):
                 return (f"{case}: {name} is {result[index]:g}, expected {expected[index]:g}"

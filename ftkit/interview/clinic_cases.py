@@ -170,12 +170,8 @@ def _bug(bug: Bug, rng) -> Sent:
                           f"minus val_loss: {number(read['leak'])}",
         "the served model": f"its weights hold {read['merge']:.0%} of the learned update; "
                             f"{read['stops']:.0%} of the answers end by themselves"}
-    answers = tuple((_prompt(test[i]), run.answers[i]) for i in chosen)
+    answers = tuple((schema.prompt_of(test[i]), run.answers[i]) for i in chosen)
     return Sent(bug.complaint, config, _shown(train, rng), answers, log, readings)
-
-
-def _prompt(record) -> str:
-    return schema.prompt_of(record)
 
 
 # ------------------------------------------------------------------------- a plain training loop
@@ -255,7 +251,7 @@ def _(rng):
     # Tasks with few different answers are soon learned, so the next one begins far above them.
     tasks, per, size = rng.sample(("category", "continent", "sentiment", "to_question"), 4), 8, 8
     batches = [rng.sample(_tasks(task), size) for task in tasks for _ in range(per)]
-    distinct = {(_prompt(r), r["output"]) for batch in batches for r in batch}
+    distinct = {(schema.prompt_of(r), r["output"]) for batch in batches for r in batch}
     rate = rng.choice((8e-4, 1e-3))  # at 3e-3 no task is learned: it looks like too high a rate
     plain = _plain(batches, rate)
     order = ", ".join(f"steps {i * per + 1} to {(i + 1) * per} {t}" for i, t in enumerate(tasks))
@@ -397,7 +393,7 @@ def _(rng):
     run = experiment.run(config, live=False)
     return Sent("The margin looks great. The answers got worse than before DPO.",
                 f"from a model fine-tuned on the tasks: {config}",
-                tuple(f"{_prompt(r)} chosen: {r['chosen']} rejected: {r['rejected']}"
+                tuple(f"{schema.prompt_of(r)} chosen: {r['chosen']} rejected: {r['rejected']}"
                       for r in rng.sample(list(experiment.train), 2)),
                 _answered(run.model, run.tokenizer, _tasks(None, "test"), rng),
                 _thin(run.rows, "loss", "margin", "val_loss", "val_accuracy"),
@@ -484,7 +480,7 @@ def _recorded(name: str, title: str, sign: str, remedy: str, lesson: str, compla
                 f"{better}: validation loss {number(good.after['val_loss'])}"}
         last = run.rows[-1] | {"exact_match": run.after["exact_match"]}
         return Sent(complaint, str(run.config), _shown(_tasks(), rng),
-                    tuple((_prompt(a["record"]), a["answer"]) for a in run.answers[:3]),
+                    tuple((schema.prompt_of(a["record"]), a["answer"]) for a in run.answers[:3]),
                     _thin([*run.rows[:-1], last], "loss", "val_loss", "exact_match"), readings,
                     f"{runs.caption}; there are few such runs, so this log may be repeated")
 

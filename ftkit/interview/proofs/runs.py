@@ -350,15 +350,16 @@ def dpo(seed):
 
     right, start = schema.records("tasks")[:64], tuned(seed)
     wrong = split_and_corrupt.corrupt(right, "wrong", share=1.0, seed=seed)
-    pairs = [{"instruction": schema.prompt_of(r), "chosen": r["output"], "rejected": w["output"]}
-             for r, w in zip(right, wrong, strict=True) if r["output"] != w["output"]][:32]
-    run = train(DPO((start.model, start.tokenizer), pairs, val=pairs), seed, 10, batch_size=32,
-                learning_rate=1e-3, lr_scheduler_type="constant", warmup_steps=0, beta=0.1)
-    began_as_reference = math.isclose(run.rows[0]["loss"], math.log(2), rel_tol=1e-3)
+    pairs: Any = [
+        {"instruction": schema.prompt_of(r), "chosen": r["output"], "rejected": w["output"]}
+        for r, w in zip(right, wrong, strict=True) if r["output"] != w["output"]][:32]
+    model: Any = (start.model, start.tokenizer)
+    run = train(DPO(model, pairs, val=pairs), seed, 10, batch_size=32, learning_rate=1e-3,
+                lr_scheduler_type="constant", warmup_steps=0, beta=0.1)
+    if not math.isclose(run.rows[0]["loss"], math.log(2), rel_tol=1e-3):
+        run.after["val_rejected"] = math.nan
     for measures in (run.before, run.after):
-        factor = 1.0 if began_as_reference or measures is run.before else math.nan
-        measures["val_rejected"] *= factor
-        measures["gap"] = factor * measures["val_chosen"] - measures["val_rejected"]
+        measures["gap"] = measures["val_chosen"] - measures["val_rejected"]
     return run
 
 

@@ -29,10 +29,8 @@ def test_every_link_to_a_file_leads_to_a_file(page):
             assert (folder / target).exists(), f"{page.name}: {target}"
 
 
-@pytest.mark.parametrize("page, line", [("README.md", r"^  ([a-z_]+)/ "),
-                                        ("ftkit/README.md", r"^\| \[(\w+)/\]")])
-def test_a_readme_names_every_room(page, line):
-    rooms = re.findall(line, (ROOT / page).read_text("utf-8"), re.M)
+def test_a_readme_names_every_room():
+    rooms = re.findall(r"^\| \[(\w+)/\]", (ROOT / "ftkit/README.md").read_text("utf-8"), re.M)
     assert {path.name for path in (ROOT / "ftkit").iterdir() if path.is_dir()} - {
         "__pycache__", "_share"} == set(rooms)
 

@@ -6,7 +6,6 @@ Each field is declared once (`config_fields.option`). The command line, the what
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import math
 from typing import ClassVar
@@ -329,10 +328,7 @@ class Config:
     def but(self, **changes) -> Config:
         """Return a copy with some fields changed: `base.but(learning_rate=1e-2)`."""
         check_names(type(self), changes)
-        changed = copy.copy(self)  # its other values were accepted before
-        for name, value in changes.items():
-            object.__setattr__(changed, name, accept(type(self), name, value))
-        return changed
+        return dataclasses.replace(self, **changes)
 
     def resolved(self, model: str, precision: str, context: int, device: str = "cpu") -> Config:
         """Return a copy with the defaults filled in. Raises UserError if fields contradict.

@@ -33,15 +33,13 @@ def is_plain_jsonl(path: Path) -> bool:
 
 
 def rows(path: str | Path, digest=None) -> Rows:
-    """Yield (line, record, problem) like `jsonl.rows`, for every format.
+    """Yield (line, record, problem) for every record, in every format; record or problem is None.
 
-    line: the record's first line (in Parquet, its row). digest: a hashlib object that is updated
-    with the uncompressed bytes.
+    line: the record's first line (in Parquet, its row); 0 for a problem of the whole file.
+    digest: a hashlib object that is updated with the uncompressed bytes. Raises DataError if the
+    file cannot be opened.
     """
     path = Path(path)
-    if is_plain_jsonl(path):
-        yield from jsonl.rows(path, digest)
-        return
     unpack = OPEN.get(path.suffix.lower())
     inner = Path(path.stem if unpack else path.name)
     with jsonl.opening(path) as raw:

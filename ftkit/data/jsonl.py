@@ -1,6 +1,6 @@
 """Read a user's JSON Lines file and explain what is wrong with each bad line.
 
-    for line, record, problem in rows("my.jsonl"): ...     record or problem is None
+    for line, record, problem in lines(file): ...     record or problem is None
 
 Only one line is in memory at a time. A UTF-8 byte order mark, CRLF line ends and blank lines are
 accepted; nothing else is repaired. `file_formats.rows` reads the other formats.
@@ -118,16 +118,6 @@ def _on_the_hub(path: Path) -> str:
             f"then pass {file}")
 
 
-def rows(path: str | Path, digest=None) -> Iterator[tuple[int, dict | None, Problem | None]]:
-    """Yield (line, record, problem) for every non-blank line; record or problem is None.
-
-    If the file is empty or not text, yields one problem with line 0. digest: a hashlib object that
-    is updated with every byte. Raises DataError if the file cannot be opened.
-    """
-    with opening(Path(path)) as file:
-        yield from lines(file, digest)
-
-
 PACKED = {  # first bytes → what the file is, and what to do
     b"\x1f\x8b": "the file is compressed by gzip. Rename it: `mv OLD NEW.jsonl.gz`",
     b"BZh": "the file is compressed by bzip2. Rename it: `mv OLD NEW.jsonl.bz2`",
@@ -159,7 +149,11 @@ def not_text(head: bytes) -> str | None:
 
 
 def lines(file, digest=None) -> Iterator[tuple[int, dict | None, Problem | None]]:
-    """Yield (line, record, problem) like `rows`, from an open, buffered file."""
+    """Yield (line, record, problem) for every non-blank line of an open, buffered file.
+
+    If the file is empty or not text, yields one problem with line 0. digest: a hashlib object that
+    is updated with every byte.
+    """
     not_jsonl = not_text(file.peek(4)[:4])
     if not_jsonl:
         yield 0, None, Problem(1, None, not_jsonl)

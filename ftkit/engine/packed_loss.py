@@ -96,11 +96,6 @@ def loss_sum(model, batch: PackedBatch) -> torch.Tensor:
     return Forward.of(model).loss_sum(batch)
 
 
-def token_losses(model, batch: PackedBatch) -> torch.Tensor:
-    """Token losses of a single batch: `Forward.of(model).token_losses(batch)`."""
-    return Forward.of(model).token_losses(batch)
-
-
 def _head_loss(head, hidden, targets, max_logits):
     plain = type(head) is torch.nn.Linear and head.bias is None and not head._forward_hooks  # noqa: SLF001
     if not plain:

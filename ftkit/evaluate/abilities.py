@@ -115,6 +115,7 @@ def log_likelihoods(model, pairs: list[tuple[list[int], list[int]]], batch_token
     device = next(model.parameters()).device
     scores, batch, size = [0.0] * len(pairs), [], 0
     with evaluating(model), fast_path(model), torch.no_grad():
+        forward = packed_loss.Forward.of(model)
         for place, i in enumerate(order):
             batch.append(i)
             size += sum(map(len, pairs[i]))
@@ -122,7 +123,7 @@ def log_likelihoods(model, pairs: list[tuple[list[int], list[int]]], batch_token
                 continue
             examples = [{"input_ids": context + more, "labels": [-100] * len(context) + more}
                         for context, more in (pairs[j] for j in batch)]
-            losses = packed_loss.token_losses(model, packed_batch.pack(examples, device))
+            losses = forward.token_losses(packed_batch.pack(examples, device))
             parts = losses.double().split([len(pairs[j][1]) for j in batch])
             for j, part in zip(batch, parts, strict=True):
                 scores[j] = -float(part.sum())

@@ -43,7 +43,7 @@ def log_probs(model, examples: list[dict]) -> tuple[torch.Tensor, torch.Tensor]:
     shape that is 0 in the padding."""
     device = next(model.parameters()).device
     order = sorted(range(len(examples)), key=lambda i: -len(examples[i]["input_ids"]))
-    losses = packed_loss.token_losses(model, packed_batch.pack(examples, device))
+    losses = packed_loss.Forward.of(model).token_losses(packed_batch.pack(examples, device))
     counts = [sum(label != -100 for label in examples[i]["labels"][1:]) for i in order]
     parts = dict(zip(order, (-losses).split(counts), strict=True))
     parts = [parts[i] for i in range(len(examples))]

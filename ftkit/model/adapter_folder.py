@@ -5,6 +5,7 @@
 The format is peft's: adapter_config.json and adapter_model.safetensors.
 """
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -123,12 +124,9 @@ def check(model, folder: str | Path):
     asked.inference_mode = False
     if hasattr(asked, "init_lora_weights"):  # the file's values replace the initial ones
         asked.init_lora_weights = True
-    try:
-        with quiet.no_warnings(), torch.device("meta"):
-            made = peft.get_peft_model(model, asked)
-            expected = peft.get_peft_model_state_dict(made, save_embedding_layers=False)
-    except Exception as error:  # noqa: BLE001  peft raises anything for a folder it cannot use
-        raise _unfit(folder, error) from None
+    with _unfit(folder), torch.device("meta"):
+        made = peft.get_peft_model(model, asked)
+        expected = peft.get_peft_model_state_dict(made, save_embedding_layers=False)
     soundness.check_fit(expected, tensors, made.base_model.state_dict(), folder)
 
 
@@ -139,11 +137,8 @@ def _peft_config(folder: Path) -> Any:
     if kind not in kinds:
         raise UserError(f"{folder / CONFIG}: peft_type is {show(kind)}; expected one that this "
                         f"version of peft supports: {', '.join(kinds)}")
-    try:
-        with quiet.no_warnings():
-            asked = peft.PeftConfig.from_pretrained(str(folder))
-    except Exception as error:  # noqa: BLE001  peft raises anything for a folder it cannot use
-        raise _unfit(folder, error) from None
+    with _unfit(folder):
+        asked = peft.PeftConfig.from_pretrained(str(folder))
     if getattr(asked, "alora_invocation_tokens", None):
         raise UserError(f"the adapter in {folder} is an activated LoRA (it has "
                         "alora_invocation_tokens), which ftkit does not support. Load it with "
@@ -151,9 +146,15 @@ def _peft_config(folder: Path) -> Any:
     return asked
 
 
-def _unfit(folder: Path, error: Exception) -> UserError:
-    return UserError(f"the adapter in {folder} does not fit its base model: {in_short(error)}. "
-                     f"Check base_model_name_or_path in its {CONFIG}.")
+@contextlib.contextmanager
+def _unfit(folder: Path):
+    """Turn whatever peft raises for a folder that it cannot use into a UserError."""
+    try:
+        with quiet.no_warnings():  # check_fit reports the same as errors
+            yield
+    except Exception as error:  # noqa: BLE001
+        raise UserError(f"the adapter in {folder} does not fit its base model: {in_short(error)}. "
+                        f"Check base_model_name_or_path in its {CONFIG}.") from None
 
 
 def apply(model, folder: str | Path):
@@ -166,12 +167,9 @@ def apply(model, folder: str | Path):
     folder = at_home(folder)
     tensors = weights_in(folder)
     _peft_config(folder)
-    try:
-        with quiet.no_warnings():  # check_fit reports the same as errors
-            made = peft.PeftModel.from_pretrained(model, str(folder)).eval()
-            expected = peft.get_peft_model_state_dict(made, save_embedding_layers=False)
-    except Exception as error:  # noqa: BLE001  peft raises anything for a folder it cannot use
-        raise _unfit(folder, error) from None
+    with _unfit(folder):
+        made = peft.PeftModel.from_pretrained(model, str(folder)).eval()
+        expected = peft.get_peft_model_state_dict(made, save_embedding_layers=False)
     soundness.check_fit(expected, tensors, made.base_model.state_dict(), folder)
     soundness.check_values(made, folder)
     return made

@@ -20,8 +20,7 @@ def chosen(runs: list, where: str | None, sort: str | None, limit: int | None) -
     known = {run.id: store_query.facts(run, notes.get(run.id)) for run in runs}
     entries = list(known.values())
     if where:
-        store_query.check_names(where, entries)
-        entries = [entry for entry in entries if store_query.where(where)(entry)]
+        entries = store_query.matching(where, entries)
     if sort:
         entries = store_query.ordered(entries, sort)
     if limit is not None and len(entries) > limit:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from ftkit import __version__
 from ftkit.base.config import OBJECTIVES, Config, for_objective
-from ftkit.base.config_fields import fields_of, grouped, kinds_of
+from ftkit.base.config_fields import fields_of, kinds_of
 from ftkit.base.errors import UserError
 from ftkit.cli import terminal_text
 
@@ -156,36 +156,27 @@ def _config_options(groups: dict):
     """Add an option per field of a Config; the namespace lacks the options that are not given."""
     groups["Objective"].add_argument(
         "--objective", metavar="NAME", help=f"{', '.join(OBJECTIVES)} (default: sft)")
-    known: set[str] = set()
-    for kind in dict.fromkeys(kind for kind, _ in OBJECTIVES.values()):
-        _fields_as_options(groups, kind, known)
-
-
-def _fields_as_options(groups: dict, config_class, known: set[str]):
-    """Add an option per field of a Config class that is not among `known`, and to these."""
-    for group, names in grouped(config_class).items():
-        for name in names:
-            if name in known:
-                continue
-            known.add(name)
-            section = groups[group if config_class is Config else "Objective"]
-            field, kind = fields_of(config_class)[name], kinds_of(config_class)[name].type
-            twins = {o: fields_of(other)[name] for o, (other, _) in OBJECTIVES.items()
-                     if name in fields_of(other)}
-            text = field.metadata["help"]
-            if choices := dict.fromkeys(c for f in twins.values() for c in f.metadata["choices"]):
-                text += f" ({', '.join(choices)})"
-            defaults = {str(f.default) for f in twins.values()}
-            if field.default is not None and len(defaults) < 2:
-                default = str(field.default)
-                text += f"; default: {default.lower() if kind is bool else default}"
-            elif len(defaults) > 1:
-                text += "; default: " + ", ".join(
-                    f"{o} {f.default}" for o, f in twins.items() if not OBJECTIVES[o][1])
-            value = {"nargs": "?", "const": "true"} if kind is bool else {}
-            section.add_argument(
-                "--" + name.replace("_", "-"), dest=name, metavar=METAVARS.get(kind, "NAME"),
-                default=argparse.SUPPRESS, help=text.replace("%", "%%"), **value)
+    owners: dict[str, type[Config]] = {}  # field → the first Config that has it
+    for kind, _ in OBJECTIVES.values():
+        owners |= {name: kind for name in fields_of(kind) if name not in owners}
+    for name, owner in owners.items():
+        field, kind = fields_of(owner)[name], kinds_of(owner)[name].type
+        twins = {o: fields_of(other)[name] for o, (other, _) in OBJECTIVES.items()
+                 if name in fields_of(other)}
+        text = field.metadata["help"]
+        if choices := dict.fromkeys(c for f in twins.values() for c in f.metadata["choices"]):
+            text += f" ({', '.join(choices)})"
+        defaults = {str(f.default) for f in twins.values()}
+        if field.default is not None and len(defaults) < 2:
+            default = str(field.default)
+            text += f"; default: {default.lower() if kind is bool else default}"
+        elif len(defaults) > 1:
+            text += "; default: " + ", ".join(
+                f"{o} {f.default}" for o, f in twins.items() if not OBJECTIVES[o][1])
+        value = {"nargs": "?", "const": "true"} if kind is bool else {}
+        groups[field.metadata["group"] if owner is Config else "Objective"].add_argument(
+            "--" + name.replace("_", "-"), dest=name, metavar=METAVARS.get(kind, "NAME"),
+            default=argparse.SUPPRESS, help=text.replace("%", "%%"), **value)
 
 
 JSON = _flag("--json", "print one JSON object on stdout")

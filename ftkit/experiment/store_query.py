@@ -1,6 +1,6 @@
 """Filter and sort stored runs, for the panel's table and `ftkit runs`.
 
-    chosen = [run for run in list_runs() if where("method=lora val_loss<0.5")(facts(run))]
+    matching("method=lora val_loss<0.5", list_of_facts)
     ordered(list_of_facts, "-val_loss")
 """
 
@@ -25,23 +25,27 @@ def facts(run, note: dict | None = None) -> dict:
     return known | {"name": "", "note": "", "hidden": False} | (note or {})
 
 
-def where(text: str) -> Callable[[dict], bool]:
-    """Parse a filter: a predicate on facts that is true if all terms match, ignoring case.
+def matching(text: str, entries: list[dict]) -> list[dict]:
+    """The facts for which all terms of `text` hold, ignoring case.
 
     A term is `name=value` (or !=, <, <=, >, >=), or a word that occurs in any text fact. Raises
-    UserError if <, <=, > or >= is followed by something other than a number.
+    UserError for a name that no run has, and if <, <=, > or >= is followed by something other than
+    a number.
     """
-    tests = [_term(term) for term in text.split()]
-    return lambda known: all(test(known) for test in tests)
+    names = {name for entry in entries for name in entry}
+    tests = [_term(term, names) for term in text.split()]
+    return [entry for entry in entries if all(test(entry) for test in tests)]
 
 
-def _term(term: str) -> Callable[[dict], bool]:
+def _term(term: str, names: set[str]) -> Callable[[dict], bool]:
     match = _TERM.fullmatch(term)
     if not match:
         word = term.lower()
         return lambda known: any(word in str(value).lower() for value in known.values()
                                  if isinstance(value, str))
     name, sign, value = match.groups()
+    if names and name not in names:
+        raise UserError(f"no run has {name!r:.40}; expected one of {', '.join(sorted(names))}")
     if sign in _TESTS:
         limit = _number(value)
         if limit is None:
@@ -77,26 +81,15 @@ def ordered(entries: list[dict], by: str) -> list[dict]:
         known = ", ".join(dict.fromkeys(key for entry in entries for key in entry))
         raise UserError(f"no run has {name!r:.40}; expected one of {known}")
     keyed = [(_key(entry.get(name)), entry) for entry in entries]
-    having = [(key, place, entry) for place, (key, entry) in enumerate(keyed) if key is not None]
-    having.sort(key=lambda pair: (pair[0], -pair[1] if down else pair[1]), reverse=down)
-    return [entry for *_, entry in having] + [entry for key, entry in keyed if key is None]
+    having = sorted((pair for pair in keyed if pair[0]), key=lambda pair: pair[0], reverse=down)
+    return [entry for _, entry in having] + [entry for key, entry in keyed if not key]
 
 
-def _key(value):
-    """Sort key: numbers before text; None for a missing value or nan."""
+def _key(value) -> tuple:
+    """Sort key: numbers before text; () for a missing value or nan."""
     if value is None or value == "":
-        return None
+        return ()
     number = _number(value)
     if number is None and isinstance(value, float):
-        return None
+        return ()
     return (0, number, "") if number is not None else (1, 0.0, str(value).lower())
-
-
-def check_names(text: str, entries: list[dict]):
-    """Raise UserError if a `where` text has a name that none of these runs has."""
-    known = {key for entry in entries for key in entry}
-    for term in text.split():
-        match = _TERM.fullmatch(term)
-        if match and known and match[1] not in known:
-            raise UserError(f"no run has {match[1]!r:.40}; expected one of "
-                            f"{', '.join(sorted(known))}")

@@ -4,8 +4,6 @@ Chosen runs are drawn in the chart. The buttons under the table apply to them, t
 """
 
 import base64
-import csv
-import io
 import shlex
 from collections.abc import Callable
 
@@ -68,17 +66,15 @@ class RunTable:
         self.reproduce = W.Dropdown(options=[("reproduce as ...", ""), ("Python", "Python"),
                                              ("command line", "command line")],
                                     layout=W.Layout(width="150px"))
-        self.inputs = {"filter": self.filter, "store": self.store, "hidden": self.hidden,
-                       "name": self.name, "note": self.note, "reproduce": self.reproduce}
-        for css, made in self.inputs.items():
-            made.tooltip = TIPS[css][1]
-            made.add_class(f"ftkit-{css}")
         self._by_learner = widgets.ByLearner(show_error)
-        for control, changed in ((self.filter, self.update), (self.store, self.update),
-                                 (self.hidden, self.update), (self.reproduce, self._reproduce),
-                                 (self.name, lambda: self._write("name")),
-                                 (self.note, lambda: self._write("note"))):
-            self._by_learner.watch(control, changed)
+        for css, control, changed in (
+                ("filter", self.filter, self.update), ("store", self.store, self.update),
+                ("hidden", self.hidden, self.update),
+                ("name", self.name, lambda: self._write("name", self.name)),
+                ("note", self.note, lambda: self._write("note", self.note)),
+                ("reproduce", self.reproduce, self._reproduce)):
+            control.tooltip = TIPS[css][1]
+            self._by_learner.watch(control, changed, css)
         actions = {"Use values": self.use_values, "Make baseline": self.make_baseline,
                    "Hide": self.hide, "Delete": self.delete, "Restore": self.restore,
                    "Differences": self.differences, "CSV": self.csv}
@@ -105,9 +101,8 @@ class RunTable:
             runs = {run.id: run for run in self._collection.stored()} | runs
         self._listed = runs
         entries = [self._entry(run, notes.get(run.id)) for run in runs.values()]
-        store_query.check_names(self.filter.value, entries)
-        matches = store_query.where(self.filter.value)
-        entries = [e for e in entries if matches(e) and (self.hidden.value or not e["hidden"])]
+        entries = [e for e in store_query.matching(self.filter.value, entries)
+                   if self.hidden.value or not e["hidden"]]
         by = self.sorted_by
         if any(by.lstrip("-") in entry for entry in entries):
             entries = store_query.ordered(entries, by)
@@ -221,10 +216,10 @@ class RunTable:
         self._collection.restore()
         self.result.value = ""
 
-    def _write(self, what: str):
+    def _write(self, what: str, control: W.Text):
         if not self._collection.chosen:
             return
-        run, text = self._chosen(1, 1)[0], self.inputs[what].value.strip()
+        run, text = self._chosen(1, 1)[0], control.value.strip()
         if annotations.read().get(run.id, {}).get(what, "") != text:
             annotations.change(run.id, **{what: clean(text)})
             self.update()
@@ -256,14 +251,11 @@ class RunTable:
 
 def csv_of(entries: list[dict]) -> str:
     """Facts of runs as CSV; text that a spreadsheet would read as a formula is quoted."""
-    names = list(dict.fromkeys(name for entry in entries for name in entry if name != "run"))
-    out = io.StringIO()
-    writer = csv.DictWriter(out, names, extrasaction="ignore")
-    writer.writeheader()
-    for entry in entries:
-        writer.writerow({name: f"'{value}" if isinstance(value, str) and value[:1] in "=+-@"
-                         else value for name, value in entry.items()})
-    return out.getvalue()
+    import pandas as pd
+
+    rows = [{name: f"'{value}" if isinstance(value, str) and value[:1] in "=+-@" else value
+             for name, value in entry.items() if name != "run"} for entry in entries]
+    return pd.DataFrame(rows, dtype=object).to_csv(index=False, lineterminator="\r\n")
 
 
 def reproduced(run, kind: str) -> str:

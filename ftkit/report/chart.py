@@ -47,18 +47,21 @@ def of_lines(panels, labels: list[str], x: str, text: str) -> dict:
     lines = []
     for place, members in enumerate(panels):
         for line in members:
-            lines.append(line_spec(
-                f"{place}/{line.label}", line.label, place, color_of(line.look["color"]),
-                line.points, best=line.best, dash=dash_of(line.look.get("linestyle", "-"))))
+            lines.append(line_spec(f"{place}/{line.label}", line.label, place, line.look,
+                                   line.points, best=line.best))
     return {"x": clean(x), "text": clean(text), "lines": lines, "panels": [
         {"label": clean(label), "log": "loss" in label, "small": label == "learning rate"}
         for label in labels]}
 
 
-def line_spec(id: str, name: str, panel: int, color, points, *, best=False, dash=0,
+def line_spec(id: str, name: str, panel: int, look: dict, points, *, best=False,
               pale=False) -> dict:
-    """The spec of one line. points: (x, value) or (x, value, standard deviation)."""
-    return {"id": clean(id), "name": clean(name), "panel": panel, "color": color, "dash": dash,
+    """The spec of one line. look: as in `style.Line`; other colors than Okabe and Ito's, such as
+    gray, are "calm". points: (x, value) or (x, value, standard deviation)."""
+    color, dash = look["color"], look.get("linestyle", "-")
+    return {"id": clean(id), "name": clean(name), "panel": panel,
+            "color": COLORS.index(color) if color in COLORS else "calm",
+            "dash": DASHES.index(dash) if dash in DASHES else 0,  # solid
             "best": best, "pale": pale, "points": [plain_point(point) for point in points]}
 
 
@@ -67,16 +70,6 @@ def plain_point(point) -> list:
     x, y, *deviation = point
     out = [x, y if math.isfinite(y) else None]
     return out + [deviation[0]] if deviation and deviation[0] > 0 else out
-
-
-def color_of(color: str):
-    """The index of a color in Okabe and Ito's palette; "calm" for other colors, such as gray."""
-    return COLORS.index(color) if color in COLORS else "calm"
-
-
-def dash_of(dash) -> int:
-    """The index of a dash pattern; 0 (solid) if unknown."""
-    return DASHES.index(dash) if dash in DASHES else 0
 
 
 def page(spec: dict | None, static: str = "", uid: str = "") -> str:

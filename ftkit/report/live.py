@@ -147,9 +147,8 @@ class Live:
             fig.color_index(key, keys), 3, key == "loss")
         name = RATE_PANEL if key == RATE else fig.short(key, 24)
         return chart.line_spec(
-            f"{pale} {key}".strip(), f"{pale} {name}".strip(), int(key == RATE),
-            chart.color_of(look["color"]), points, best=key == "val_loss" and not pale,
-            dash=chart.dash_of(look.get("linestyle", "-")), pale=bool(pale))
+            f"{pale} {key}".strip(), f"{pale} {name}".strip(), int(key == RATE), look, points,
+            best=key == "val_loss" and not pale, pale=bool(pale))
 
     def safely(self, work):
         try:

@@ -6,7 +6,7 @@ import shlex
 
 import pytest
 
-from ftkit.data import audit, convert, jsonl, schema, suspect
+from ftkit.data import audit, convert, file_formats, schema, suspect
 
 pytestmark = pytest.mark.quick
 CALL = {"messages": [
@@ -48,10 +48,11 @@ def test_following_the_last_line_leaves_a_clean_file_and_loses_the_rows_it_said(
 def test_a_truncated_line_is_not_taken_for_pretty_printed_json(tmp_path):
     good = json.dumps(chat("a", "b")) + "\n"
     for cut in ('{"messages": [{"role": "us\n', '{"instruction": "a", "output": "half\n'):
-        problems = [p for *_, p in jsonl.rows(write(tmp_path / "cut.jsonl", [good, cut])) if p]
+        path = write(tmp_path / "cut.jsonl", [good, cut])
+        problems = [p for *_, p in file_formats.rows(path) if p]
         assert "is cut off" in problems[0].problem and "mv OLD" not in problems[0].problem
     pretty = write(tmp_path / "pretty.jsonl", [json.dumps(chat("a", "b"), indent=1)])
-    assert "pretty-printed" in next(p for *_, p in jsonl.rows(pretty) if p).problem
+    assert "pretty-printed" in next(p for *_, p in file_formats.rows(pretty) if p).problem
 
 
 @pytest.mark.parametrize("answer, words", [

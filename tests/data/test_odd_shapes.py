@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from ftkit.base.errors import UserError
-from ftkit.data import audit, convert, jsonl, schema
+from ftkit.data import audit, convert, file_formats, schema
 from ftkit.data.jsonl import DataError
 
 pytestmark = pytest.mark.quick
@@ -103,7 +103,7 @@ def test_a_pipe_is_read(tmp_path):
     os.mkfifo(pipe)
     writer = threading.Thread(target=pipe.write_text, args=('{"text": "a"}\n',))
     writer.start()
-    assert [record for _, record, _ in jsonl.rows(pipe)] == [{"text": "a"}]
+    assert [record for _, record, _ in file_formats.rows(pipe)] == [{"text": "a"}]
     writer.join()
 
 

@@ -24,14 +24,14 @@ FACTS = [store_query.facts(run) for run in RUNS]
     ("val_loss<=0.5 seed=2", "3"), ("seed>0", "23"), ("learning_rate=0.001", "1"), ("LORA", "1"),
     ("tasks tiny", "0123"), ("learning_rate=None", "023"), ("nothing", "")])
 def test_terms_that_all_hold_choose_the_runs(text, found):
-    assert "".join(f["id"][-1] for f in FACTS if store_query.where(text)(f)) == found
+    assert "".join(f["id"][-1] for f in store_query.matching(text, FACTS)) == found
 
 
 def test_a_limit_that_is_no_number_and_an_unknown_name_are_reported():
     with pytest.raises(ValueError, match="expected a number, such as val_loss<0.5"):
-        store_query.where("val_loss<low")
+        store_query.matching("val_loss<low", FACTS)
     with pytest.raises(ValueError, match="no run has 'los'; expected one of .*val_loss"):
-        store_query.check_names("los<1", FACTS)
+        store_query.matching("los<1", FACTS)
     with pytest.raises(ValueError, match="no run has 'los'"):
         store_query.ordered(FACTS, "los")
 
@@ -48,7 +48,7 @@ def test_a_name_and_a_note_are_kept_and_empty_ones_leave_nothing(home):
     annotations.change("run-1", name="best <b>", note="try r=16")
     annotations.change("run-1", hidden=True)
     assert annotations.read() == {"run-1": {"name": "best <b>", "note": "try r=16", "hidden": True}}
-    assert store_query.where("best")(store_query.facts(RUNS[1], annotations.read()["run-1"]))
+    assert store_query.matching("best", [store_query.facts(RUNS[1], annotations.read()["run-1"])])
     annotations.change("run-1", name="", note="", hidden=False)
     assert annotations.read() == {}
     with pytest.raises(ValueError, match="at most 200"):

@@ -197,7 +197,8 @@ def test_a_long_list_is_shown_in_pages(panel):
 def test_every_control_of_the_table_is_driven_in_this_file(panel):
     add(panel, 0)
     table, answers = panel.table, panel.answers
-    driven = {*table.inputs.values(), *table.buttons.values(), table.more,
+    driven = {table.filter, table.store, table.hidden, table.name, table.note, table.reproduce,
+              *table.buttons.values(), table.more,
               *table.header.children[1:], table.body.children[0].children[0]}
     assert set(controls_in(table.ui)) == driven
     assert set(controls_in(answers.ui)) == {answers.prompts, answers.ask_button,

@@ -17,6 +17,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Iterable
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -203,7 +204,7 @@ def _experiment(args, config):
 
         stored = checkpoints.stored(args.resume)
         kind = kinds.get(type(stored.config), Experiment)
-        return kind(**checkpoints.source_of(stored.id))
+        return kind(**checkpoints.source_of(stored.id, next(iter(signature(kind).parameters))))
     kind = kinds.get(type(config), Experiment)
     needed = {name: value for name in options.NEEDED
               if (value := getattr(args, name)) is not None}

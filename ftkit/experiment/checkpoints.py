@@ -28,8 +28,7 @@ from ftkit.experiment import store
 from ftkit.experiment.run import Row, Run, plain
 
 LIKE_WEIGHTS = {"exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "state1", "state2"}
-ARGUMENTS = {"model", "data", "val", "probes", "template", "replay_from", "eval_records", "reward",
-             "teacher"}
+ARGUMENTS = {"model", "data", "val", "probes", "template", "replay_from", "eval_records"}
 TENSORS, FACTS, SOURCE = "state.safetensors", "state.json", "source.json"
 
 
@@ -280,16 +279,17 @@ def keep_source(run: Run, source: dict | None):
                              "lab.resume can continue this run")
 
 
-def source_of(id: str) -> dict:
-    """Read the arguments of a stored run's Experiment. Raises UserError if they are not names or
-    files, or damaged."""
+def source_of(id: str, first: str = "model") -> dict:
+    """Read the arguments of a stored run's Experiment; `first` is the one that its kind needs.
+    Raises UserError if they are not names or files, or damaged."""
     why = "its records or its model were not files"
     try:
         source = json.loads((store.folder_of(id) / SOURCE).read_text("utf-8"))
-        if source.keys() <= ARGUMENTS:
+        unknown = source.keys() - ARGUMENTS - {first}
+        if not unknown and isinstance(source[first], str):
             return source
-        why = f"{SOURCE} in its folder has unknown arguments"
-    except (ValueError, AttributeError, RecursionError):
+        why = f"{SOURCE} in its folder has {'unknown' if unknown else 'wrong'} arguments"
+    except (ValueError, AttributeError, KeyError, RecursionError):
         why = f"{SOURCE} in its folder is damaged"
     except OSError:
         pass

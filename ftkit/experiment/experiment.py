@@ -58,10 +58,10 @@ class Experiment:
         if isinstance(model, str):
             loading.locate(model)
         self.train, self.val = inputs.with_validation(data, val)
+        self.probes = inputs.named_probes(probes)
         self._given = {"model": model, "data": data, "val": val, "replay_from": replay_from,
                        "probes": probes if isinstance(probes, dict | str | Path)
                        else list(probes or ())}
-        self.probes = inputs.named_probes(probes)
         self.replay_from = replay_from
         self.metrics = inputs.named_metrics(metrics, self.probes)
 

@@ -24,7 +24,11 @@ def with_validation(source, val):
 
 
 def named_probes(probes) -> dict:
-    """Convert probes to name → records. Raises UserError if a name is already in use."""
+    """Convert probes to name → records. Raises UserError if they are something else, or a name is
+    already in use."""
+    if not isinstance(probes, dict | list | tuple | str | Path | None):
+        raise UserError(f"probes is {show(probes)}; expected names or files, or a dict of name → "
+                        "records")
     named = probes.items() if isinstance(probes, dict) else [
         (Path(str(p)).stem, p)
         for p in ([probes] if isinstance(probes, str | Path) else probes or ())]

@@ -10,8 +10,8 @@ Two kinds of draws cannot be given one: dropout inside torch's own attention (an
 operations), and draws on a GPU. For them `own` becomes the global state, for the operation or for
 the block, and other runs wait meanwhile. A draw of yours in another thread at that very time is not
 kept apart, nor is `torch.manual_seed` heard inside the block: draw from a `torch.Generator` there.
-While transformers builds a model in 16 bits, that is torch's default dtype in all threads, so code
-that a run calls names the dtype of the tensors it makes.
+While transformers builds a model in 16 bits, that is torch's default dtype in all threads, so the
+functions of `_MAKES` make fp32 in the block, and code that calls others names the dtype.
 """
 
 import contextlib
@@ -38,6 +38,9 @@ _KINDS = {
                      F.dropout1d, F.dropout2d, F.dropout3d, F.feature_alpha_dropout,
                      F.gumbel_softmax, F.rrelu, _ATTENTION], TAKES_NONE),
     **dict.fromkeys([F.dropout, torch.dropout, torch.dropout_], DROPOUT)}
+
+# What peft and metrics make tensors with.
+_MAKES = {torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn}
 
 _global_state = threading.RLock()  # held while a run's random state is torch's global one
 # .states: the RandomStates of this thread's blocks; .is_global: one is torch's global state now
@@ -118,6 +121,8 @@ class RandomState(TorchFunctionMode):
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kind, kwargs = _KINDS.get(func), kwargs or {}
+        if func in _MAKES and kwargs.get("dtype") is None and kwargs.get("out") is None:
+            kwargs = kwargs | {"dtype": torch.float32}
         if kind is None or kwargs.get("generator") is not None or not _on_cpu(args, kwargs) or (
                 getattr(_used, "is_global", False)):
             return func(*args, **kwargs)

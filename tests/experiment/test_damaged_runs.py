@@ -12,6 +12,7 @@ from helpers import ROOT
 from safetensors.torch import load_file, save_file
 
 import ftkit as ft
+from ftkit.base.config import DistillConfig, GRPOConfig
 from ftkit.base.errors import UserError
 from ftkit.experiment import checkpoints, store
 
@@ -95,7 +96,7 @@ DAMAGE = {  # name → (what is done to the folder, what is said; the run ends a
     "newer": (lambda folder: (folder / "checkpoint-9").mkdir(), "continued from checkpoint-3"),
     "list": (replaced("source.json", "[1]"), "source.json in its folder is damaged"),
     "unknown": (replaced("source.json", '{"model": "tiny", "color": 1}'), "unknown arguments"),
-    "wrong": (replaced("source.json", '{"model": 5}'), "model is int"),
+    "wrong": (replaced("source.json", '{"model": 5}'), "wrong arguments"),
     "other": (replaced("source.json", '{"model": "tiny"}'), "another model, other records"),
     "rows": (replaced("rows.jsonl", '{"step": 2}\n'), "rows of run .* are damaged"),
     "no rows": (lambda folder: (folder / "rows.jsonl").unlink(), "rows of run .* are damaged"),
@@ -112,6 +113,22 @@ def test_a_damaged_run_continues_as_if_it_were_whole_or_says_why_not(part, case,
     assert status == (0 if "checkpoint" in said or not said else 2)
     if status == 0:
         assert [row["loss"] for row in store.load_run(folder.name).rows] == losses
+
+
+@pytest.mark.parametrize("first", ["reward", "teacher"])
+@pytest.mark.parametrize("change", [None, 5, [], "module:"])
+def test_what_a_kind_of_run_needs_is_missing_or_wrong(part, ftkit, first, change):
+    folder, _ = part
+    kind = {"reward": GRPOConfig, "teacher": DistillConfig}[first]
+    run = store.load_run(folder.name)
+    run.config = kind(max_steps=4)
+    (folder / "rows.jsonl").unlink()  # else the rows are not those of its objective
+    store.Writer(run, resumed=True).close()
+    source = json.loads((folder / "source.json").read_text())
+    source |= {} if change is None else {first: change}
+    (folder / "source.json").write_text(json.dumps(source))
+    status, out, err = ftkit("run", "--resume", folder.name)
+    assert status == 2 and "Error" not in err, err
 
 
 def test_a_state_of_another_shape_is_refused_even_with_its_checksum(part):

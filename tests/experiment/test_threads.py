@@ -48,8 +48,7 @@ KINDS = {
     "dropout, recomputed": lambda: sft({**DROPOUT, "gradient_checkpointing": True}),
     "dropout, packed": lambda: sft({**DROPOUT, "packing": True, "max_length": 64}),
     "noise": lambda: sft({"method": "full", "neftune_noise_alpha": 5.0}),
-    "metric": lambda: sft(DROPOUT, metrics={
-        "drawn": lambda *_: float(torch.rand((), dtype=torch.float32))}),
+    "metric": lambda: sft(DROPOUT, metrics={"drawn": lambda *_: float(torch.rand(()))}),
     "DPO": dpo,
     "GRPO": grpo,
 }
@@ -180,6 +179,17 @@ def test_the_kinds_draw_and_their_seeds_differ(alone):
     for kind in KINDS:
         if kind != "full":
             assert not same(alone(kind, 0), alone(kind, 1)), kind
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_makes_nothing_in_the_dtype_of_a_model_that_is_built_beside_it(kind, alone):
+    expected = alone(kind)
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        made = bits(trained(kind, 0))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert same(made, expected)
 
 
 @pytest.mark.parametrize("one, other", [

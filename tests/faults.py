@@ -280,7 +280,8 @@ def problems(name, kind, place, status, out, err, good):
     if not known <= runs.keys() or not entries:
         yield "something that was finished is lost"
     for id, (finished, losses, why) in runs.items():
-        if losses != good[1].get(len(losses)) and not (why and "cannot be rebuilt" in why):
+        if losses != good[1].get(len(losses)) and not ("cannot be rebuilt" in why or (
+                "not being stored" in said and "are damaged" in why)):
             yield f"run {id} has other losses: {losses} {why}"
         if f"Stored as run {id}" in out and name == "run" and not finished:
             yield "it says stored and is not"
@@ -306,8 +307,8 @@ def problems_outside(name, kind, place, status, whole: set):
     if left and kind != "kill":
         yield f"left behind: {left}"
     if name in ("export", "lab", "convert", "drill") and kind == "kill":
-        again = forked(SCENARIOS[name], place)
         done = got or (place / "out.jsonl").exists()  # complete, so its place is taken
+        again = forked(SCENARIOS[name], place)
         if again[0] != (2 if done and name in ("export", "convert") else 0):
             yield f"again: {again}"
 

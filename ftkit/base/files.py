@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -25,7 +26,7 @@ def new_folder(path: str | Path) -> Path:
     missing = [p for p in (folder, *folder.parents) if not os.path.exists(p)]
     try:  # better now than after the work
         folder.mkdir(parents=True, exist_ok=True)
-        os.rmdir(tempfile.mkdtemp(dir=folder))
+        tempfile.TemporaryFile(dir=folder).close()  # nameless: a kill here leaves nothing
     except (OSError, ValueError) as error:  # ValueError: a zero byte
         why = getattr(error, "strerror", None) or error
         raise UserError(f"{show(str(folder))} cannot be written ({why}). Choose another "
@@ -64,8 +65,12 @@ def why_not_written(error: BaseException) -> str | None:
     """The system's reason why a file could not be written; None for any other error."""
     from safetensors import SafetensorError
 
-    if isinstance(error, SafetensorError):  # which it raises instead of OSError
+    # What code in Rust raises instead of OSError; of tokenizers it is a bare Exception.
+    if isinstance(error, SafetensorError) or (
+            type(error) is Exception and "(os error" in str(error)):
         return str(error).rpartition("I/O error: ")[2].partition(" (os error")[0]
+    if isinstance(error, shutil.Error):  # a list of (from, to, "[Errno 28] reason: path")
+        return str(error.args[0][0][-1]).partition("] ")[2].partition(":")[0]
     return error.strerror or str(error) if isinstance(error, OSError) else None
 
 

@@ -1,29 +1,41 @@
 // Six things to bring about, each solved by a run and explained in five sentences.
 
-import type { Config } from "./config.ts";
+import { Config, DEFAULT, LEARNING_RATES } from "./config.ts";
 import type { PageRun } from "./page.ts";
-import { last } from "./verdict.ts";
+import { digits } from "./charts.ts";
+import { last, NAMES, rates } from "./verdict.ts";
 
 export interface Challenge {
-  /** short: the name on its button. guess: asked before the run; right is an index of options. */
+  /** short: the name on its button. guess: asked before the run; right is an index of options, and
+   * tries are the settings that try each of them out. */
   title: string; short: string; goal: string; hint: string; why: string;
-  guess: { question: string; options: string[]; right: number };
+  guess: { question: string; options: string[]; right: number; tries?: Partial<Config>[] };
   /** Lesson that goes deeper: file name of its notebook. */
   lesson: string;
   /** Settings to begin with. */
   start: Partial<Config>;
-  /** Whether a finished run, maybe with an earlier one, brings it about. */
-  test: (run: PageRun, earlier: PageRun[]) => boolean;
+  /** Whether a finished run, maybe with another one, brings it about, and the numbers that decide. */
+  judge: (run: PageRun, others: PageRun[]) => Outcome;
 }
+export interface Outcome { solved: boolean; words: string }
 const val = (run: PageRun) => last(run, "val_loss"), general = (run: PageRun) => last(run, "general_loss");
 /** Whether two runs share all settings but these. */
 const alike = (a: PageRun, b: PageRun, ...but: (keyof Config)[]) => (Object.keys(a.config) as (keyof Config)[])
-  .every((key) => but.includes(key) || a.config[key] === b.config[key]) && a.own === b.own && !a.changes.length && !b.changes.length;
+  .every((key) => but.includes(key) || a.config[key] === b.config[key]) && sameTable(a, b) && !a.changes.length && !b.changes.length;
+const sameTable = (a: PageRun, b: PageRun) => a.config.data !== "own" || JSON.stringify(a.own) === JSON.stringify(b.own);
+/** A number with enough digits to see on which side of a limit it is. */
+const against = (x: number, limit: number) => digits(x) === digits(limit) ? x.toFixed(4) : digits(x);
+const ended = (run: PageRun) => `run ${run.id} (${NAMES[run.config.method]}, learning rate ${rates(run)}) ended at val_loss ${digits(val(run))}`;
+/** The outcome with the first partner that solves it, else with the newest one. */
+function withPartner(partners: PageRun[], none: string, judge: (other: PageRun) => Outcome): Outcome {
+  const outcomes = partners.map(judge);
+  return outcomes.find((o) => o.solved) ?? outcomes[outcomes.length - 1] ?? { solved: false, words: none };
+}
 
 export const CHALLENGES: Challenge[] = [
   {
     title: "Make it forget everything", short: "Forget everything",
-    guess: { question: "What will do it, from Full with 0.001 and 30 steps?", options: ["Ten times the learning rate", "Ten times the steps", "Four times the batch"], right: 0 },
+    guess: { question: "What will do it, from Full with 0.001 and 30 steps?", options: ["Ten times the learning rate", "Ten times the steps", "Four times the batch"], right: 0, tries: [{ learning_rate: 1e-2 }, { max_steps: 300 }, { batch_size: 64 }] },
     goal: "Bring general_loss above 8, where the model expects no everyday word any more.",
     hint: "With one method, a higher learning rate means more forgetting. How far the weights moved does not decide alone: here LoRA at 0.005 and Full at 0.002 both moved them by about 4 percent, and general_loss ended at 0.97 and 1.75.",
     why: "The learning rate scales each step, and steps that are too large leave the region where pretraining made sense. "
@@ -32,35 +44,38 @@ export const CHALLENGES: Challenge[] = [
       + "The task suffers as well, because it builds on the same weights. "
       + "Here ten times the usual rate brought general_loss from 0.82 to 10.8, ten times the steps only to 1.5.",
     lesson: "16_catastrophic_forgetting", start: { method: "full" },
-    test: (run) => general(run) > 8,
+    judge: (run) => ({ solved: general(run) > 8, words: `run ${run.id} ended at general_loss ${against(general(run), 8)}; wanted: above 8` }),
   },
   {
     title: "Learn the task and keep the English", short: "Keep the English",
-    guess: { question: "Full with 0.005 ends at a general_loss of 6.4. What keeps the English?", options: ["Twice the steps", "A tenth of the learning rate", "Four times the batch"], right: 1 },
+    guess: { question: "Full with 0.005 ends at a general_loss of 6.4. What keeps the English?", options: ["Twice the steps", "A tenth of the learning rate", "Four times the batch"], right: 1, tries: [{ max_steps: 60 }, { learning_rate: 5e-4 }, { batch_size: 64 }] },
     goal: "Reach a val_loss below 0.1 while general_loss stays below 0.86. It starts at 0.82.",
     hint: "Try a smaller learning rate, or open More and mix in general text with Replay.",
     why: "A smaller learning rate learns this task with less damage to what the weights did before. "
       + "Replay mixes general text into the batches, so the loss itself asks the model to keep its English. "
       + "Both lower the forgetting, and replay costs a part of each batch. "
-      + "In the frontier such runs are in the lower left corner. "
+      + "In “Learning or forgetting?” such runs are in the lower left corner. "
       + "Watching a loss that is not the task's, as general_loss here, is the only way to notice forgetting in time.",
     lesson: "16_catastrophic_forgetting", start: { method: "full", learning_rate: 5e-3 },
-    test: (run) => val(run) < 0.1 && general(run) < 0.86,
+    judge: (run) => ({ solved: val(run) < 0.1 && general(run) < 0.86,
+      words: `run ${run.id} ended at val_loss ${against(val(run), 0.1)}, wanted: below 0.1, and general_loss ${against(general(run), 0.86)}, wanted: below 0.86` }),
   },
   {
     title: "Overfit eight records", short: "Overfit",
     guess: { question: "Full trains on eight records until it knows them by heart. What does val_loss do?", options: ["It falls to the end", "It falls, then rises", "It rises from the start"], right: 1 },
     goal: "Train on eight records until the training loss is below 0.01 and val_loss has risen by a fifth from its lowest point.",
-    hint: "The button limits the training to eight records. Which method has the most weights to memorize them with?",
+    hint: "The button limits the training to eight records. If the training loss is still too high, take more steps.",
     why: "Eight pairs are quickly memorized by 2.4 million weights: the training loss goes to zero. "
       + "val_loss is measured on other questions, and there the model first gains and then loses. "
       + "From the lowest point on, each step improves the memory of eight sentences at the cost of all others. "
       + "Early stopping would have kept the model of the lowest point. "
       + "More data, fewer trained parameters or a smaller learning rate move that point further to the right.",
-    lesson: "17_overfitting", start: { train_records: 8, method: "lora", learning_rate: 1e-3, batch_size: 8 },
-    test: (run) => {
-      const values = run.rows.map((row) => row.val_loss).filter((v) => v !== undefined);
-      return run.config.train_records > 0 && run.config.train_records <= 8 && run.rows[run.rows.length - 1].loss < 0.01 && val(run) >= 1.2 * Math.min(...values);
+    lesson: "17_overfitting", start: { train_records: 8, method: "full", batch_size: 8 },
+    judge: (run) => {
+      const low = Math.min(...run.rows.flatMap((row) => row.val_loss ?? [])), loss = run.rows[run.rows.length - 1].loss, records = run.config.train_records;
+      const few = records > 0 && records <= 8;
+      return { solved: few && loss < 0.01 && val(run) >= 1.2 * low,
+        words: `run ${run.id} trained on ${records || "all"} records; the training loss of its last step was ${against(loss, 0.01)}, wanted: below 0.01; val_loss ended at ${digits(val(run))} from a lowest of ${digits(low)}, wanted: at least ${digits(1.2 * low)}` };
     },
   },
   {
@@ -74,8 +89,12 @@ export const CHALLENGES: Challenge[] = [
       + "Gradients and the optimizer's memory shrink with the trained parameters, which is why LoRA fits on small GPUs. "
       + "Try rank 1, and IA3 with 3,584 parameters, to see where capacity runs out.",
     lesson: "02_lora", start: { method: "full" },
-    test: (run, earlier) => val(run) < 0.5 && earlier.some((other) => alike(run, other, "method", "learning_rate", "r", "lora_alpha", "max_steps") && val(other) < 0.5 && (
-      (val(run) <= val(other) + 0.02 && run.trainable <= other.trainable / 10) || (val(other) <= val(run) + 0.02 && other.trainable <= run.trainable / 10))),
+    judge: (run, others) => withPartner(others.filter((other) => alike(run, other, "method", "learning_rate", "r", "lora_alpha") && other.trainable !== run.trainable),
+      `run ${run.id} has no partner yet: train one that differs only in the method, its learning rate or its rank`, (other) => {
+        const [small, large] = run.trainable < other.trainable ? [run, other] : [other, run], times = large.trainable / small.trainable;
+        return { solved: val(small) <= val(large) + 0.02 && val(large) < 0.5 && times >= 10,
+          words: `${ended(small)}, ${ended(large)} with ${digits(times)} times the trained parameters; wanted: ten times, both below 0.5, and the first at most 0.02 higher` };
+      }),
   },
   {
     title: "At which learning rate does LoRA equal Full?", short: "LoRA equals Full",
@@ -88,8 +107,12 @@ export const CHALLENGES: Challenge[] = [
       + "The factor changes with rank, alpha and model, so try some rates for each. "
       + "Compare methods at the best learning rate of each.",
     lesson: "07_learning_rate", start: { method: "full", learning_rate: 5e-5 },
-    test: (run, earlier) => earlier.some((other) => alike(run, other, "method", "learning_rate", "r", "lora_alpha")
-      && [run, other].some((r) => r.config.method === "full" && val(r) > 0.05 && val(r) < 2) && [run, other].some((r) => r.config.method === "lora") && Math.abs(val(run) - val(other)) <= 0.1),
+    judge: (run, others) => withPartner(others.filter((other) => alike(run, other, "method", "learning_rate", "r", "lora_alpha") && [run, other].some((r) => r.config.method === "full") && [run, other].some((r) => r.config.method === "lora")),
+      `run ${run.id} has no partner yet: train one with ${run.config.method === "full" ? "LoRA" : "Full"} and the other settings unchanged`, (other) => {
+        const full = run.config.method === "full" ? run : other, apart = Math.abs(val(run) - val(other));
+        return { solved: val(full) > 0.05 && val(full) < 2 && apart <= 0.1,
+          words: `${ended(run)}, ${ended(other)}: ${against(apart, 0.1)} apart; wanted: at most 0.1, with Full between 0.05 and 2` };
+      }),
   },
   {
     title: "What does training on the question cost?", short: "Train on the question",
@@ -102,13 +125,27 @@ export const CHALLENGES: Challenge[] = [
       + "The two training losses cannot be compared, because they are means over different tokens; val_loss counts answers only in both. "
       + "That is why instruction tuning masks the prompt.",
     lesson: "04_instruction_tuning", start: { method: "lora", learning_rate: 5e-4 },
-    test: (run, earlier) => earlier.some((other) => alike(run, other, "loss_on") && other.config.loss_on !== run.config.loss_on),
+    judge: (run, others) => withPartner(others.filter((other) => alike(run, other, "loss_on") && other.config.loss_on !== run.config.loss_on),
+      `run ${run.id} has no partner yet: train one that differs only in Loss on`, (other) => {
+        const [answer, both] = run.config.loss_on === "response" ? [run, other] : [other, run];
+        return { solved: true, words: `val_loss ended at ${digits(val(answer))} in run ${answer.id}, with the loss on the answer, and at ${digits(val(both))} in run ${both.id}, with the loss on question and answer` };
+      }),
   },
 ];
 
-export function isSolved(challenge: Challenge, runs: PageRun[], index: number): boolean {
-  const run = runs[index];
-  return run.status === "finished" && challenge.test(run, runs.filter((other, i) => i !== index && other.status === "finished"));
+/** The settings that a challenge begins with. */
+export function begun({ start }: Challenge): Config {
+  const config = { ...DEFAULT, ...start };
+  return { ...config, learning_rate: start.learning_rate ?? LEARNING_RATES[config.method] };
+}
+
+/** What a run that has ended means for a challenge; an unlucky guess that it tried is named. */
+export function judged(challenge: Challenge, run: PageRun, runs: PageRun[], guessed?: number): Outcome {
+  if (run.status !== "finished") return { solved: false, words: `run ${run.id} did not reach its end.` };
+  const outcome = challenge.judge(run, runs.filter((other) => other !== run && other.status === "finished"));
+  const { tries, options } = challenge.guess, wanted = { ...begun(challenge), ...tries?.[guessed ?? -1] };
+  const tried = tries && guessed !== undefined && (["method", "learning_rate", "max_steps", "batch_size"] as const).every((key) => run.config[key] === wanted[key]);
+  return { solved: outcome.solved, words: `${outcome.words}.${tried && !outcome.solved ? ` So your guess, “${options[guessed]}”, was not it.` : ""}` };
 }
 
 /** A link where the lessons are beside the page, as on the site; else the name of the lesson. */
@@ -118,7 +155,7 @@ export function lessonLink(lesson: string): Node {
   if (!folder) {
     const p = document.createElement("span"), code = document.createElement("code");
     code.textContent = "ftkit lab";
-    p.append(`${title} (in `, code, ") goes deeper.");
+    p.append(`${title} goes deeper: install ftkit, run `, code, " and open it there.");
     return p;
   }
   const a = document.createElement("a");

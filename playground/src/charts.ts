@@ -34,21 +34,29 @@ function ticks(low: number, high: number, count: number): number[] {
   return Array.from({ length: Math.max(0, Math.floor(high / step + 1e-9) - first + 1) }, (_, i) => (first + i) * step);
 }
 
-/** guessing: the loss of guessing evenly, drawn where the curves come near it. */
-export interface Curves { series: Series[]; steps: number; floor: number; guessing: number; description: string; title: string }
+/** guessing: the loss of guessing evenly, drawn where the curves come near it. log: a logarithmic
+ * axis. changes: steps from which another learning rate holds. */
+export interface Curves { series: Series[]; steps: number; floor: number; guessing: number; log: boolean; changes: [number, string][]; description: string; title: string }
 /** Losses above are marked at the upper edge. */
 const HIGHEST = 12;
+/** Losses below lie on the lower edge of a logarithmic axis. */
+const LOWEST = 0.001;
 const MARGIN = { left: 36, right: 100, top: 8, bottom: 22 };
 
 /** Draw curves into a host; returns the scale for the pointer. */
-export function drawCurves(host: HTMLElement, { series, steps, floor, guessing, description, title }: Curves) {
+export function drawCurves(host: HTMLElement, { series, steps, floor, guessing, log, changes, description, title }: Curves) {
   const width = Math.max(260, host.clientWidth), height = Math.max(110, host.clientHeight);
-  const values = series.flatMap((s) => s.points.map((p) => p[1])).filter(Number.isFinite);
+  // The axes fit the run that is shown; earlier ones are cut where they leave them.
+  const old = series.filter((s) => s.className === "old"), fitted = old.length < series.length ? series.filter((s) => !old.includes(s)) : series;
+  const values = fitted.flatMap((s) => s.points.map((p) => p[1])).filter(Number.isFinite);
   const top = Math.max(floor, ...values.map((v) => Math.min(v, HIGHEST))) * 1.04;
   const x = (step: number) => MARGIN.left + (width - MARGIN.left - MARGIN.right) * step / Math.max(1, steps);
-  const y = (v: number) => MARGIN.top + (height - MARGIN.top - MARGIN.bottom) * (1 - Math.min(Math.max(v, 0), top) / top);
+  const bottom = log ? Math.max(LOWEST, Math.min(0.1, ...values.map((v) => v * 0.8))) : 0;
+  const part = (v: number) => log ? Math.log(Math.max(v, bottom) / bottom) / Math.log(top / bottom) : Math.max(v, 0) / top;
+  const y = (v: number) => MARGIN.top + (height - MARGIN.top - MARGIN.bottom) * (1 - Math.min(part(v), 1));
   const root = svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": `${title}. ${description}` });
-  for (const v of ticks(0, top, height < 150 ? 3 : 4)) {
+  const marks = log ? decades(bottom, top, top / bottom > 50 ? [1] : [1, 2, 5]) : ticks(0, top, height < 150 ? 3 : 4);
+  for (const v of marks) {
     root.append(svg("line", { x1: MARGIN.left, x2: width - MARGIN.right, y1: y(v), y2: y(v), class: v ? "grid" : "axis" }),
       svg("text", { x: MARGIN.left - 6, y: y(v) + 4, class: "tick", "text-anchor": "end" }, [String(+v.toFixed(6))]));
   }
@@ -60,11 +68,15 @@ export function drawCurves(host: HTMLElement, { series, steps, floor, guessing, 
     if (guessing < top) root.append(svg("line", { x1: MARGIN.left, x2: width - MARGIN.right, y1: above, y2: above, class: "guessing" }),
       svg("text", { x: width - MARGIN.right - 4, y: above - 4, class: "tick", "text-anchor": "end" }, [`guessing evenly: ${guessing.toFixed(2)}`]));
   }
+  for (const [step, words] of changes) root.append(svg("line", { x1: x(step - 0.5), x2: x(step - 0.5), y1: MARGIN.top, y2: height - MARGIN.bottom, class: "change" }),
+    svg("text", { x: x(step - 0.5) + 4, y: height - MARGIN.bottom - 5, class: "tick" }, [words]));
+  const inner = svg("svg", { x: MARGIN.left, width: width - MARGIN.left - MARGIN.right, height, viewBox: `${MARGIN.left} 0 ${width - MARGIN.left - MARGIN.right} ${height}` });
+  root.append(inner);
   const labels: { y: number; name: string; value: string; className: string; off: boolean }[] = [];
   for (const { points, className, label, dots } of series) {
     const kept = points.filter(([, v]) => Number.isFinite(v));
     if (!kept.length) continue;
-    if (kept.length > 1) root.append(svg("polyline", { points: kept.map(([s, v]) => `${x(s).toFixed(1)},${y(v).toFixed(1)}`).join(" "), class: `line ${className}` }));
+    if (kept.length > 1) (className === "old" ? inner : root).append(svg("polyline", { points: kept.map(([s, v]) => `${x(s).toFixed(1)},${y(v).toFixed(1)}`).join(" "), class: `line ${className}` }));
     if (dots) for (const [s, v] of kept) root.append(svg("circle", { cx: x(s), cy: y(v), r: 2.6, class: `dot ${className}` }));
     if (className !== "old") for (const [s, v] of kept) if (v > top) root.append(svg("path", { d: `M${x(s)} 1l5 7h-10z`, class: `dot off-scale ${className}` }, [svg("title", {}, [`step ${s}: ${digits(v)}, above the scale`])]));
     const [, v] = kept[kept.length - 1];
@@ -83,9 +95,11 @@ export function drawCurves(host: HTMLElement, { series, steps, floor, guessing, 
 }
 
 export interface Point { x: number; y: number; name: string; current: boolean; shape: string; id: number }
+/** Where a number may stand beside its mark: shift and anchor. */
+const BESIDE: [number, number, string][] = [[8, -5, "start"], [8, 13, "start"], [-8, -5, "end"], [-8, 13, "end"], [0, -10, "middle"], [0, 19, "middle"]];
 
 /** Learning against forgetting: one point a run; lower left is best. */
-export function drawFrontier(host: HTMLElement, points: Point[], start: { x: number; y: number } | undefined) {
+export function drawFrontier(host: HTMLElement, points: Point[], start: { x: number; y: number } | undefined, choose: (point: Point) => void) {
   const width = Math.max(240, host.clientWidth), height = Math.max(150, host.clientHeight);
   const m = { left: 40, right: 22, top: 26, bottom: 32 }, all = start ? [...points, start] : points;
   // Both axes are logarithmic: good runs, which end near zero, would lie on one another.
@@ -103,12 +117,20 @@ export function drawFrontier(host: HTMLElement, points: Point[], start: { x: num
   root.append(svg("text", { x: width - m.right, y: height - 3, class: "tick", "text-anchor": "end" }, ["val_loss (log scale): left has learned more"]),
     svg("text", { x: 4, y: 12, class: "tick" }, ["general_loss (log scale): lower has forgotten less"]));
   if (start) root.append(svg("path", { d: cross(x(start.x), y(start.y)), class: "start" }), svg("text", { x: x(start.x) - 8, y: y(start.y) - 8, class: "tick", "text-anchor": "end" }, ["before training"]));
-  for (const p of points) root.append(svg("path", { d: mark(p.shape, x(p.x), y(p.y)), class: p.current ? "point current" : "point" }, [svg("title", {}, [`${p.name}: val_loss ${digits(p.x)}, general_loss ${digits(p.y)}`])]));
-  // Each mark has the number of its run; numbers that would overlap stand in a row.
-  points.forEach((p, i) => {
-    const before = points.slice(0, i).filter((q) => Math.abs(x(q.x) - x(p.x)) < 12 && Math.abs(y(q.y) - y(p.y)) < 12).length;
-    root.append(svg("text", { x: x(p.x) + 8 + 13 * before, y: y(p.y) - 5, class: "tick" }, [String(p.id)]));
-  });
+  for (const p of points) {
+    const path = svg("path", { d: mark(p.shape, x(p.x), y(p.y)), class: p.current ? "point current" : "point" }, [svg("title", {}, [`${p.name}: val_loss ${digits(p.x)}, general_loss ${digits(p.y)}`])]);
+    path.onclick = () => choose(p);
+    root.append(path);
+  }
+  // Each mark has the number of its run where it is free of other marks and numbers, else none.
+  const taken = points.map((p): [number, number, number] => [x(p.x), y(p.y), p.id]);
+  for (const p of points) {
+    const free = BESIDE.map(([dx, dy, anchor]) => ({ x: x(p.x) + dx, y: y(p.y) + dy, anchor, middle: x(p.x) + 1.75 * dx }))
+      .find((at) => at.middle < width - 6 && taken.every(([tx, ty, id]) => id === p.id || Math.abs(tx - at.middle) > 13 || Math.abs(ty - at.y + 4) > 12));
+    if (!free) continue;
+    taken.push([free.middle, free.y - 4, -1]);
+    root.append(svg("text", { x: free.x, y: free.y, class: "tick", "text-anchor": free.anchor }, [String(p.id)]));
+  }
   host.replaceChildren(root);
 }
 /** Round marks of a logarithmic axis. */

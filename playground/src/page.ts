@@ -1,6 +1,6 @@
 // The page: settings, the worker that trains, and what is shown of each run.
 
-import { CHALLENGES, isSolved, lessonLink } from "./challenges.ts";
+import { begun, CHALLENGES, judged, lessonLink } from "./challenges.ts";
 import { digits, drawCurves, drawFrontier, Series, svg } from "./charts.ts";
 import { Config, DEFAULT, LEARNING_RATES, METHODS, Method, SCHEDULES } from "./config.ts";
 import { InputError, MOST_BYTES, Pair, parsePairs } from "./data.ts";
@@ -35,8 +35,13 @@ const ABOUT: Record<Method, string> = {
 
 let config: Config = { ...DEFAULT };
 let own: Pair[] = [], runs: PageRun[] = [], current: PageRun | undefined, preview: PageRun | undefined, ready = false, nextId = 1, memory = 0;
-let waiting: ToWorker | undefined, challenge = 0, justSolved: number[] = [], tokenizer: Tokenizer, movedRate: number | undefined, rateNote = "";
-const solved = new Set<number>(), guesses: Record<number, number> = {}, runsAtOnce = location.hash.includes("run=1");
+let waiting: ToWorker | undefined, challenge = 0, justSolved: number[] = [], tokenizer: Tokenizer, rateNote = "";
+/** A learning rate that was set while a run trains and that no step has used yet. */
+let movedRate: number | undefined;
+/** The step that the pointer reads. */
+let pointed: number | undefined;
+/** The solved challenges: number -> the numbers that solved it. */
+const solved = new Map<number, string>(), guesses: Record<number, number> = {}, runsAtOnce = location.hash.includes("run=1");
 
 // ------------------------------------------------------------------------- the worker
 
@@ -71,6 +76,8 @@ worker.onmessage = ({ data: message }: MessageEvent<FromWorker>) => {
     showAll();
   } else if (message.type === "row") {
     current.rows.push(message.row);
+    if (message.peak !== peakOf(current)) current.changes.push([message.row.step, message.peak]);
+    if (message.peak === movedRate) movedRate = undefined;
     if (message.look) { current.now = message.look; showAll(); } else { showCurves(); showVerdict(); }
   } else if (message.type === "evaluated") {
     const row = current.rows[message.step - 1];
@@ -80,8 +87,10 @@ worker.onmessage = ({ data: message }: MessageEvent<FromWorker>) => {
   } else if (message.type === "done") {
     memory = message.memory;
     current.status = message.stopped ? "diverged" : "finished";
-    justSolved = CHALLENGES.flatMap((c, n) => !solved.has(n) && runs.some((_, i) => isSolved(c, runs, i)) ? [n] : []);
-    justSolved.forEach((n) => solved.add(n));
+    movedRate = pointed = undefined;
+    const outcome = judged(CHALLENGES[challenge], current, runs);
+    justSolved = outcome.solved && !solved.has(challenge) ? [challenge] : [];
+    if (justSolved.length) solved.set(challenge, outcome.words);
     remember();
     showAll();
   }
@@ -102,6 +111,8 @@ function blank(): PageRun {
   const nothing = { answers: [], movement: {}, mask: [] };
   return { id: 0, config: { ...config }, own, questions: [], before: { val_loss: NaN, general_loss: NaN }, start: nothing, now: nothing, rows: [], trainable: 0, total: 0, trainRecords: 0, status: "ended", changes: [], started: Date.now() };
 }
+/** The peak learning rate of the newest step. */
+const peakOf = (run: PageRun) => run.changes.length ? run.changes[run.changes.length - 1][1] : run.config.learning_rate;
 /** The run that is shown: the current one, or the model before any training. */
 const shownRun = () => current ?? preview;
 
@@ -109,8 +120,8 @@ function start(steps: number) {
   if (config.data === "own" && !own.length) { say("Give your pairs first, then press Train.", true); $("pairs").focus(); return; }
   if (current && ["running", "paused"].includes(current.status)) current.status = "ended";
   if (current && !current.rows.length) runs = runs.filter((run) => run !== current);
-  movedRate = undefined; rateNote = ""; setUp = ""; justSolved = [];
-  $("about").textContent = ABOUT[config.method];
+  movedRate = pointed = undefined; rateNote = ""; setUp = ""; justSolved = [];
+  showAbout();
   current = { ...blank(), id: nextId++, status: steps === Infinity ? "running" : "paused" };
   runs.push(current);
   if (runs.length > MOST_RUNS) runs.shift();
@@ -125,7 +136,7 @@ const fits = () => current !== undefined && (Object.keys(config) as (keyof Confi
 /** In which settings the page differs from the run that it shows. */
 function changed(): string[] {
   if (!current) return [];
-  const final = current.changes.length ? current.changes[current.changes.length - 1][1] : current.config.learning_rate;
+  const final = movedRate ?? peakOf(current);
   const now = config.learning_rate === final ? { config: { ...config, learning_rate: current.config.learning_rate }, changes: current.changes } : { config, changes: [] };
   return differences(current, { ...now, own }).map((d) => d.name);
 }
@@ -145,7 +156,7 @@ function oneStep() {
 function reset() {
   if (isOpen()) { send({ type: "pause" }); current!.status = "ended"; }
   if (current && !current.rows.length) runs = runs.filter((run) => run !== current);
-  current = undefined;
+  current = movedRate = pointed = undefined;
   remember(); look(); showAll(); showControls();
 }
 
@@ -178,8 +189,6 @@ function rateMoved() {
   config.learning_rate = RATES[Number((form.elements.namedItem("learning_rate") as HTMLInputElement).value)];
   if (isOpen() && fits()) {
     send({ type: "rate", learningRate: config.learning_rate });
-    const step = current!.rows.length + 1;
-    current!.changes = [...current!.changes.filter(([s]) => s !== step), [step, config.learning_rate]];
     movedRate = config.learning_rate;
   }
   showForm();
@@ -199,10 +208,15 @@ function showForm() {
   form.querySelectorAll<HTMLElement>(".lora").forEach((field) => { field.hidden = config.method !== "lora"; field.style.display = config.method === "lora" ? "" : "none"; });
   $("own").hidden = config.data !== "own";
   if (config.data !== "own" || own.length) look();
-  $("about").textContent = `${ABOUT[config.method]} ${rateNote}`;
+  showAbout();
   writeHash();
   showControls();
   showCount(); showVerdict(); showWhose();
+}
+
+const SHAPES: Record<Config["lr_scheduler_type"], string> = { cosine: "falls to near 0 on a cosine", linear: "falls to near 0 on a line", constant: "stays there", warmup_stable_decay: "falls only at the end" };
+function showAbout() {
+  $("about").textContent = `${ABOUT[config.method]} The learning rate starts small, peaks at ${rateText(config.learning_rate)} and ${SHAPES[config.lr_scheduler_type]}. ${rateNote}`;
 }
 
 function writeHash() {
@@ -248,30 +262,40 @@ let scales: { task: ReturnType<typeof drawCurves>; general: ReturnType<typeof dr
 function showCurves() {
   const of = shownRun()?.config ?? config;
   $("dotted").textContent = `Dotted: the training loss, of each batch before its step${of.replay ? "; with replay it includes the general text that is mixed in" : ""}${of.loss_on === "all" ? "; it counts the questions too, val_loss only the answers" : ""}.`;
-  const shown = shownRun(), old = runs.filter((run) => run !== shown && run.rows.length);
-  const steps = Math.max(config.max_steps, ...runs.map((run) => run.rows.length ? run.config.max_steps : 0));
+  const shown = shownRun(), old = comparable().filter((run) => run !== shown && run.rows.length);
+  const steps = (current ?? { config }).config.max_steps, changes = (shown?.changes ?? []).map(([step, rate]): [number, string] => [step, rateText(rate)]);
   const series = (key: "val_loss" | "general_loss", className: string): Series[] => [
     ...old.map((run): Series => ({ points: curve(run, key), className: "old" })),
     ...(shown && key === "val_loss" ? [{ points: curve(shown, "loss"), className: "loss" }] : []),
     ...(shown ? [{ points: curve(shown, key), className, label: key, dots: true }] : [])];
   const words = (key: "val_loss" | "general_loss") => !shown ? "No run yet." : `Now ${digits(last(shown, key))} after ${shown.rows.length} steps, from ${digits(shown.before[key])}. ${old.length} earlier runs behind it.`;
   scales = {
-    task: drawCurves($("task-chart"), { series: series("val_loss", "val"), steps, floor: 1, guessing: GUESSING, title: "val_loss, the loss on questions that are not trained on", description: words("val_loss") }),
-    general: drawCurves($("general-chart"), { series: series("general_loss", "general"), steps, floor: 2, guessing: GUESSING, title: "general_loss, the loss on everyday text", description: words("general_loss") }),
+    task: drawCurves($("task-chart"), { series: series("val_loss", "val"), steps, floor: 1, guessing: GUESSING, log: true, changes, title: "val_loss, the loss on questions that are not trained on", description: words("val_loss") }),
+    general: drawCurves($("general-chart"), { series: series("general_loss", "general"), steps, floor: 2, guessing: GUESSING, log: false, changes, title: "general_loss, the loss on everyday text", description: words("general_loss") }),
   };
-  showCount();
+  showCount(); showReadout();
 }
-function hover(event: PointerEvent) {
+/** Runs whose losses can be compared with those of the run that is shown: the same data is evaluated. */
+function comparable(): PageRun[] {
+  const shown = shownRun() ?? { config, own };
+  return runs.filter((run) => !differences(run, { ...shown, changes: [] }).some((d) => /^(data|pairs|records in each evaluation)$/.test(d.name)));
+}
+function point(event: PointerEvent) {
+  const host = event.currentTarget as HTMLElement;
+  pointed = scales?.task.step(event.clientX - host.getBoundingClientRect().left);
+  showReadout();
+}
+/** What the run that is shown had at the step that the pointer reads. */
+function showReadout() {
   const shown = shownRun();
-  if (!shown || !scales) return;
-  const host = event.currentTarget as HTMLElement, scale = host.id === "task-chart" ? scales.task : scales.general;
-  const step = Math.max(0, Math.min(shown.rows.length, scale.step(event.clientX - host.getBoundingClientRect().left)));
+  document.querySelectorAll(".cursor").forEach((line) => line.remove());
+  if (!shown || !scales || pointed === undefined) { $("readout").textContent = "Point at a curve, or tap it, to read a step."; return; }
+  const step = Math.max(0, Math.min(shown.rows.length, pointed));
   for (const s of [scales.task, scales.general]) {
-    s.root.querySelector(".cursor")?.remove();
     s.root.append(svg("line", { x1: s.x(step), x2: s.x(step), y1: 4, y2: s.height - 22, class: "cursor" }));
   }
   const row = shown.rows[step - 1];
-  $("readout").textContent = row ? `Step ${step}: loss ${digits(row.loss)}${row.val_loss === undefined ? "" : `, val_loss ${digits(row.val_loss)}, general_loss ${digits(row.general_loss!)}`}, learning rate ${digits(row.learning_rate)}, gradient norm ${digits(row.grad_norm)}`
+  $("readout").textContent = row ? `Run ${shown.id}, step ${step}: loss ${digits(row.loss)}${row.val_loss === undefined ? "" : `, val_loss ${digits(row.val_loss)}, general_loss ${digits(row.general_loss!)}`}, learning rate ${rateText(row.learning_rate)}, gradient norm ${digits(row.grad_norm)}`
     : `Before training: val_loss ${digits(shown.before.val_loss)}, general_loss ${digits(shown.before.general_loss)}`;
 }
 
@@ -286,7 +310,7 @@ function showLook() {
     return element("td", className, [right ? element("span", "right", [`✓ ${shown}`]) : element("span", "", [element("span", "wrong", ["✗ "]), shown || "(nothing)"])]);
   };
   const heading = (words: string) => { const th = element("th", "group", [words]) as HTMLTableCellElement; th.colSpan = 2; return th; };
-  $("known").textContent = shown?.config.data === "translation" ? "Pretraining taught it this French already: before, the right words are often there and it goes on talking. Training teaches it to give the answer alone and stop. “31 small tasks” is harder." : "";
+  $("known").textContent = shown?.config.data === "translation" ? "Pretraining taught it this French already: before, the right words are often there and it goes on talking. Training teaches it to give the answer alone and stop. “31 small tasks” is harder." : shown ? "Before training it has never been asked such questions: odd or broken words are normal there." : "";
   $("answers").replaceChildren(...questions.flatMap(({ question, reference, taught }, i) => {
     const head = element("th", "", [question, " ", element("span", "wanted", [`(answer: ${reference})`])]) as HTMLTableCellElement;
     head.colSpan = 2; head.scope = "rowgroup";
@@ -304,13 +328,14 @@ function showLook() {
 }
 
 const COMPACT = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 2 });
+/** The scale of the map's colors, the same in every run: from this change to that, logarithmic. */
+const FAINT = 0.003, STRONG = 0.3;
 const COLUMNS = ["q", "k", "v", "o", "gate", "up", "down"];
 function showMap(movement: Record<string, number>) {
   const at = (layer: number, m: string) => movement[`model.layers.${layer}.${/gate|up|down/.test(m) ? "mlp" : "self_attn"}.${m}_proj.weight`] ?? 0;
   const embedding = movement["model.embed_tokens.weight"] ?? 0, head = movement.head;
-  const top = Math.max(0.02, ...[embedding, head ?? 0, ...[0, 1, 2, 3].flatMap((l) => COLUMNS.map((m) => at(l, m)))].filter(Number.isFinite));
   const percent = (v: number) => v === 0 ? "0" : v < 0.001 ? "<0.1" : v < 0.1 ? (v * 100).toFixed(1) : Number.isFinite(v) ? COMPACT.format(v * 100) : "nan";
-  const cell = (v: number, span = 1) => { const td = element("td", "", [percent(v)]) as HTMLTableCellElement; td.colSpan = span; td.style.setProperty("--heat", String(v / top)); return td; };
+  const cell = (v: number, span = 1) => { const td = element("td", "", [percent(v)]) as HTMLTableCellElement; td.colSpan = span; td.style.setProperty("--heat", String(Math.min(1, Math.max(0, Math.log(v / FAINT) / Math.log(STRONG / FAINT))))); return td; };
   const table = element("table", "", [element("caption", "hidden", ["Change of each matrix in percent of its start"])]);
   table.append(element("colgroup", "", [element("col"), ...COLUMNS.map(() => element("col"))]), element("thead", "", [element("tr", "", [element("td"), ...COLUMNS.map((m) => { const th = element("th", "", [m]); th.setAttribute("scope", "col"); return th; })])]));
   const row = (name: string, cells: HTMLElement[]) => { const th = element("th", "", [name]); th.setAttribute("scope", "row"); return element("tr", "", [th, ...cells]); };
@@ -319,7 +344,7 @@ function showMap(movement: Record<string, number>) {
     ...[3, 2, 1, 0].map((l) => row(`layer ${l + 1}`, COLUMNS.map((m) => cell(at(l, m))))), row("embedding", [cell(embedding, 7)])]));
   const key = element("span", "key", []);
   key.setAttribute("aria-hidden", "true");
-  $("map").replaceChildren(table, element("p", "legend", ["0 ", key, ` ${percent(top)} percent of the size at the start. The text enters at the bottom; q, k, v, o are attention, gate, up, down the MLP.`]));
+  $("map").replaceChildren(table, element("p", "legend", [`${percent(FAINT)} `, key, ` ${percent(STRONG)} percent of the size at the start, in every run. The text enters at the bottom. Attention: q asks what a token looks for, k what it offers, v what it passes on, o writes that back. MLP: gate and up compute features of each token, down writes them back.`]));
 }
 
 function showRuns() {
@@ -330,9 +355,13 @@ function showRuns() {
     again.onclick = () => { config = { ...run.config }; if (run.own.length) own = run.own; showForm(); showCurves(); };
     const state = run.status === "diverged" ? " (diverged)" : run.status === "finished" ? "" : ` (${run.rows.length} steps)`;
     return element("tr", run === current ? "current" : "", [String(run.id), nameOf(run) + state, run.trainable.toLocaleString("en"), digits(last(run, "val_loss")), digits(last(run, "general_loss")), again].map((c, i) => { const td = element("td", "", [c]); td.dataset.label = ["", "", "trained", "val_loss", "general_loss", ""][i]; return td; }));
-  }) : [element("tr", "", [(() => { const td = element("td", "empty", ["Finished runs are kept here and behind the curves."]) as HTMLTableCellElement; td.colSpan = 6; return td; })()])]));
-  drawFrontier($("frontier-chart"), done.filter((r) => Number.isFinite(last(r, "val_loss"))).map((run) => ({ x: last(run, "val_loss"), y: last(run, "general_loss"), current: run === current, shape: run.config.method, id: run.id, name: `run ${run.id}, ${nameOf(run)}` })),
-    runs[0] && Number.isFinite(runs[0].before.val_loss) ? { x: runs[runs.length - 1].before.val_loss, y: runs[runs.length - 1].before.general_loss } : undefined);
+  }) : [element("tr", "", [(() => { const td = element("td", "empty", [`The last ${MOST_RUNS} runs are kept here, and those on the same data behind the curves.`]) as HTMLTableCellElement; td.colSpan = 6; return td; })()])]));
+  const same = comparable().filter((run) => done.includes(run)), others = done.length - same.length, first = same[0] ?? shownRun();
+  $("kept").textContent = runs.length < MOST_RUNS ? "" : `the last ${MOST_RUNS}; before older ones go, Export runs saves them`;
+  $("chosen").textContent = `Choose a mark to read its run. ${others ? `${others} run${others > 1 ? "s" : ""} on other data ${others > 1 ? "are" : "is"} not drawn.` : ""}`;
+  drawFrontier($("frontier-chart"), same.filter((r) => Number.isFinite(last(r, "val_loss"))).map((run) => ({ x: last(run, "val_loss"), y: last(run, "general_loss"), current: run === current, shape: run.config.method, id: run.id, name: `run ${run.id}, ${nameOf(run)}` })),
+    first && Number.isFinite(first.before.val_loss) ? { x: first.before.val_loss, y: first.before.general_loss } : undefined,
+    (p) => { $("chosen").textContent = `Chosen: ${p.name}: val_loss ${digits(p.x)}, general_loss ${digits(p.y)}.`; });
   $<HTMLButtonElement>("export").disabled = !done.length;
 }
 
@@ -348,13 +377,19 @@ function showVerdict() {
   if (!run.rows.length) { host.textContent = "Measuring the model before the first step…"; return; }
   const stale = changed(), ended = run.status !== "running" && run.status !== "paused";
   const parts: Part[] = stale.length ? [["stale", `This is run ${run.id}. You have changed ${stale.join(" and ")} since; press Train to try that. `]] : [];
-  if (ended) parts.push(...verdict(run), ["", ` ${compared(run, runs)}`], ...justSolved.map((n): Part => ["right", ` ✓ Challenge ${n + 1} is solved: ${CHALLENGES[n].title}.`]));
-  else parts.push(["", run.status === "paused" ? `Paused after ${run.rows.length} of ${run.config.max_steps} steps.` : "It still trains with its own settings."]);
+  if (ended) parts.push(...verdict(run), ["", ` ${compared(run, runs)}`], ...justSolved.map((n): Part => ["right", ` ✓ Challenge ${n + 1} is solved: ${CHALLENGES[n].title.replace("?", "")}.`]));
+  else parts.push(["", run.status === "paused" ? pausedWords(run) : "It still trains with its own settings."]);
   const shown = parts.map(([kind, words]) => words && element("span", kind, [words])), words = parts.map((p) => p[1]).join("");
   if (host.textContent !== words) host.replaceChildren(...shown); // else a screen reader repeats it
 }
 
-let setUp = "";
+/** What a single step did, and how old the evaluations are. */
+function pausedWords({ rows, config }: PageRun): string {
+  const row = rows[rows.length - 1], measured = rows.filter((r) => r.val_loss !== undefined).pop()?.step ?? 0;
+  return `Paused after ${row.step} of ${config.max_steps} steps. The loss of this batch was ${digits(row.loss)}; the answers and val_loss are those of step ${measured}.`;
+}
+
+let setUp = "", cardShown = "";
 function showChallenges() {
   $("challenge-numbers").replaceChildren(...CHALLENGES.map((c, i) => {
     const button = element("button", solved.has(i) ? "solved" : "", [`${solved.has(i) ? "✓ " : ""}${i + 1}. ${c.short}`]) as HTMLButtonElement;
@@ -363,10 +398,15 @@ function showChallenges() {
     button.onclick = () => { challenge = i; setUp = ""; writeHash(); showChallenges(); ($("challenge-numbers").children[i] as HTMLElement).focus(); };
     return button;
   }));
-  const c = CHALLENGES[challenge], guessed = guesses[challenge], { question, options, right } = c.guess;
+  // Drawn only when it changes: a closed hint or a lost focus would disturb.
+  const c = CHALLENGES[challenge], guessed = guesses[challenge], attempt = current && /finished|diverged/.test(current.status) && !changed().length ? judged(c, current, runs, guessed) : undefined;
+  const card = JSON.stringify([challenge, guessed, setUp, solved.get(challenge), attempt]);
+  if (card === cardShown) return;
+  cardShown = card;
+  const { question, options, right } = c.guess;
   const parts: HTMLElement[] = [element("h3", "", [c.title]), element("p", "", [c.goal])];
   if (solved.has(challenge)) {
-    const p = element("p", "explained", ["✓ Solved. ", guessed === undefined ? "" : guessed === right ? "You guessed right. " : `You guessed “${options[guessed]}”; measured here: “${options[right]}”. `, c.why, " "]);
+    const p = element("p", "explained", [`✓ Solved: ${solved.get(challenge)} `, guessed === undefined ? "" : guessed === right ? "You guessed right. " : `You guessed “${options[guessed]}”; measured here: “${options[right]}”. `, c.why, " "]);
     p.append(lessonLink(c.lesson));
     parts.push(p);
   } else {
@@ -381,14 +421,13 @@ function showChallenges() {
     const set = element("button", "", ["Set it up"]) as HTMLButtonElement;
     set.type = "button";
     set.onclick = () => {
-      config = { ...DEFAULT, ...c.start };
-      if (!c.start.learning_rate) config.learning_rate = LEARNING_RATES[config.method];
+      config = begun(c);
       rateNote = "";
-      setUp = `Set: ${nameOf({ config, own: [], changes: [] })}. Now press Train, or change something first.`;
+      setUp = `Set: ${nameOf({ config, own: [], changes: [] })}. Your guess is not set: change what it says, then press Train.`;
       showForm(); showCurves(); showChallenges(); $("train").focus();
     };
     const hint = element("details", "", [element("summary", "", ["Hint"]), element("p", "", [c.hint])]);
-    parts.push(ask, element("div", "row", [set, setUp]), hint);
+    parts.push(ask, element("div", "row", [set, setUp]), ...(attempt ? [element("p", "attempt", [`Not yet: ${attempt.words}`])] : []), hint);
   }
   $("challenge").replaceChildren(...parts);
 }
@@ -457,7 +496,7 @@ async function share() {
     const pairs = encodeURIComponent(JSON.stringify(own));
     if (pairs.length <= MOST_SHARED) link += `&pairs=${pairs}`; else note = "Your table is too long for a link: whoever opens it has to paste the table too, and press Train.";
   }
-  if (movedRate !== undefined) note += " It starts with the learning rate that is set now; changes during a run are not in it.";
+  if (movedRate !== undefined || current?.changes.length) note += " It starts with the learning rate that is set now; changes during a run are not in it.";
   dialog("Copy link", note, link);
   if (await copy(link)) $("dialog-copy").textContent = "Copied";
 }
@@ -469,7 +508,7 @@ function remember() {
 function recall() {
   try {
     const kept = JSON.parse(sessionStorage.getItem(KEPT) ?? "null", (_, v) => v === "NaN" ? NaN : v);
-    if (kept) { runs = kept.runs; nextId = kept.nextId; kept.solved.forEach((n: number) => solved.add(n)); Object.assign(guesses, kept.guesses); }
+    if (kept) { runs = kept.runs; nextId = kept.nextId; for (const [n, words] of kept.solved) solved.set(n, words); Object.assign(guesses, kept.guesses); }
   } catch { /* kept by an older page */ }
 }
 
@@ -490,7 +529,12 @@ $("python").onclick = () => {
   if (config.data === "own") words.push("Save pairs.jsonl beside them first.");
   dialog("Open in Python", words.join(" "), pythonLine(config), config.data === "own" ? own : []);
 };
-$("export").onclick = () => download("ftkit-playground-runs.json", JSON.stringify(runs.filter((run) => run.rows.length).map(exported), null, 1));
+$("export").onclick = () => {
+  const done = runs.filter((run) => run.rows.length);
+  download("ftkit-playground-runs.json", JSON.stringify(done.map(exported), null, 1));
+  $("exported").textContent = `Saved ${done.length} run${done.length > 1 ? "s" : ""} as ftkit-playground-runs.json.`;
+  setTimeout(() => { $("exported").textContent = ""; }, 6000);
+};
 $("theme").onclick = () => { setTheme(document.documentElement.dataset.theme === "dark" ? "light" : "dark"); };
 $("dialog-close").onclick = () => $<HTMLDialogElement>("dialog").close();
 $("start-over").onclick = (event) => { event.preventDefault(); runs = []; solved.clear(); for (const n in guesses) delete guesses[n]; nextId = 1; reset(); };
@@ -509,7 +553,11 @@ addEventListener("keydown", (event) => {
 addEventListener("click", (event) => { const more = document.querySelector<HTMLDetailsElement>(".more")!; if (more.open && !more.contains(event.target as Node)) more.open = false; });
 addEventListener("resize", () => { showCurves(); showRuns(); });
 addEventListener("hashchange", () => { readHash(); showForm(); showAll(); });
-for (const id of ["task-chart", "general-chart"]) $(id).addEventListener("pointermove", hover);
+for (const id of ["task-chart", "general-chart"]) {
+  for (const kind of ["pointermove", "pointerdown"] as const) $(id).addEventListener(kind, point);
+  // A finger that is lifted leaves its reading.
+  $(id).addEventListener("pointerleave", ({ pointerType }) => { if (pointerType === "mouse") { pointed = undefined; showReadout(); } });
+}
 
 /** For the tests. */
 (globalThis as any).playground = { runs: () => runs, current: () => current, memory: () => memory };

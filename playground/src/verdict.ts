@@ -14,7 +14,7 @@ export type Part = [string, string];
 /** What identifies a run: its settings, its own pairs, and the learning rates set while it trained. */
 export type Setting = Pick<PageRun, "config" | "own" | "changes">;
 
-export const rateText = (rate: number) => rate >= 0.0001 ? String(+rate.toPrecision(3)) : rate.toExponential();
+export const rateText = (rate: number) => rate >= 0.0001 ? String(+rate.toPrecision(3)) : (+rate.toPrecision(3)).toExponential();
 export const rates = ({ config, changes }: Pick<PageRun, "config" | "changes">) =>
   rateText(config.learning_rate) + changes.map(([step, rate]) => ` → ${rateText(rate)} at step ${step}`).join("");
 
@@ -59,16 +59,20 @@ export function verdict(run: PageRun): Part[] {
   const asked = run.questions.filter((q) => !q.taught).length, taught = run.questions.length - asked;
   const was = right(run, run.start.answers, false), is = right(run, run.now.answers, false);
   const learned = is < was ? "It answers worse than before: " : val > 1.05 * before.val_loss ? "It got worse at the task: "
+    : is === was && is < asked && val < 0.75 * before.val_loss ? "Its loss fell, but no more answers are right: "
     : val < 0.15 * before.val_loss && 2 * is > asked ? "It learned the task: "
     : val < 0.75 * before.val_loss || is > was ? "It learned part of the task: " : "It hardly learned: ";
   const end = mean(rows.slice(-3).map((row) => row.loss));
-  const forgot = general > 2.2 * before.general_loss ? " It forgot much of its English: " : general > 1.15 * before.general_loss ? " It forgot some of its English: " : " It kept its English: ";
+  const rise = general / before.general_loss - 1, kept = rise <= 0.15;
+  const forgot = rise > 1.2 ? " It forgot much of its English: " : kept ? " It kept its English: " : " It forgot some of its English: ";
+  const limits = rise > 1.2 ? "“much” is a rise of more than 120 percent" : kept ? "“kept” is a rise of at most 15 percent" : "“some” is a rise of 15 to 120 percent";
+  const story = run.questions.length, same = run.start.answers[story] === run.now.answers[story];
   return [
     ["b", learned], ["", `${was} of ${asked} questions right before, ${is} of ${asked} after`],
     ...(taught ? [["", ` (of ${taught} taught pairs: ${right(run, run.start.answers, true)}, then ${right(run, run.now.answers, true)})`] as Part] : []),
-    ["", "; val_loss "], arrow(before.val_loss, val), ["", ", training loss "], arrow(rows[0].loss, end), ["", "."],
+    ["", "; val_loss "], arrow(before.val_loss, val), ["", ", training loss "], arrow(rows[0].loss, end), ["", `${rows.length > 3 ? " (mean of the last three steps)" : ""}.`],
     ...overfitting(run),
-    ["b", forgot], ["", "general_loss "], arrow(before.general_loss, general), ["", "."],
+    ["b", forgot], ["", "general_loss "], arrow(before.general_loss, general), ["", ` (${limits}), ${kept === same ? "and" : "though"} its story ${same ? "is the same word for word" : "changed"}.`],
   ];
 }
 
@@ -89,10 +93,10 @@ export function differences(a: Setting, b: Setting): { name: string; a: string; 
   if (a.config.data === "own" && b.config.data === "own" && JSON.stringify(a.own) !== JSON.stringify(b.own)) out.push({ name: "pairs", a: "one table", b: "another" });
   return out;
 }
-/** A sentence about the finished run that differs in the fewest settings. Names all of them. */
+/** A sentence about a finished run that differs in one setting, or in the method and its learning rate. */
 export function compared(run: PageRun, runs: PageRun[]): string {
   const others = runs.filter((other) => other !== run && other.status === "finished").map((other) => ({ other, differ: differences(other, run) }))
-    .filter(({ differ }) => differ.length && differ.length <= 3 && !differ.some((d) => /^(data|pairs|records in each evaluation)$/.test(d.name)));
+    .filter(({ differ }) => (differ.length === 1 || differ.length === 2 && differ.every((d) => /^(method|learning rate)$/.test(d.name))) && !differ.some((d) => /^(data|pairs|records in each evaluation)$/.test(d.name)));
   if (!others.length) return "";
   const { other, differ } = others.reduce((best, o) => o.differ.length <= best.differ.length ? o : best);
   return `Run ${other.id} had ${differ.map((d) => `${d.name} ${d.a} instead of ${d.b}`).join(" and ")}; it ended at val_loss ${digits(last(other, "val_loss"))} and general_loss ${digits(last(other, "general_loss"))}.`

@@ -23,7 +23,7 @@ export type ToWorker =
 export type FromWorker =
   | { type: "ready" }
   | { type: "started"; id: number; questions: Question[]; measures: Measures; look: Look; trainable: number; total: number; trainRecords: number }
-  | { type: "row"; id: number; row: Row; look?: Look }
+  | { type: "row"; id: number; row: Row; peak: number; look?: Look }
   | { type: "evaluated"; id: number; step: number; measures: Measures; look: Look }
   | { type: "done"; id: number; memory: number; stopped: string | null }
   | { type: "failed"; message: string };
@@ -102,7 +102,7 @@ async function train() {
   const mine = id;
   while (run && id === mine && allowed > 0 && !run.isFinished) {
     allowed--;
-    const row = run.next(learningRate);
+    const peak = learningRate, row = run.next(peak);
     const broken = !Number.isFinite(row.loss) || !Number.isFinite(row.grad_norm);
     let look: Look | undefined;
     const evaluates = broken || run.evaluatesNow;
@@ -117,7 +117,7 @@ async function train() {
       Object.assign(row, run.experiment.measure(model));
       look = run.experiment.look(model);
     }
-    say({ type: "row", id, row, look });
+    say({ type: "row", id, row, peak, look });
     if (broken || run.isFinished) {
       await until(0);
       if (id !== mine) break;

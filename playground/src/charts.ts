@@ -41,7 +41,7 @@ export interface Curves { series: Series[]; steps: number; floor: number; guessi
 const HIGHEST = 12;
 /** Losses below lie on the lower edge of a logarithmic axis. */
 const LOWEST = 0.001;
-const MARGIN = { left: 36, right: 100, top: 8, bottom: 22 };
+const MARGIN = { left: 44, right: 100, top: 8, bottom: 22 };
 
 /** Draw curves into a host; returns the scale for the pointer. */
 export function drawCurves(host: HTMLElement, { series, steps, floor, guessing, log, changes, description, title }: Curves) {

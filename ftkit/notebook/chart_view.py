@@ -82,6 +82,10 @@ class ChartView:
         self.shown |= about
         self.more.value = chart.wire({"seq": self._seq, "about": about, "points": points})
 
+    def clear(self):
+        """Show the frame again, in place of a chart."""
+        self.ui.layout.display, self.empty.layout.display = "none", None
+
     def show(self, picture: Picture):
         """Send the chart of a finished figure, and a static picture for pages without scripts."""
         if picture.chart is not None:

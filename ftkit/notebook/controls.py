@@ -20,6 +20,7 @@ from ftkit.notebook import widgets
 from ftkit.notebook.presets import PRESETS
 from ftkit.notebook.widgets import FIELDS
 
+BASICS = ("method", "learning_rate", "r", "batch_size", "max_steps", "epochs", "seed")
 FEW = 8  # up to this many controls are shown without groups, presets and Config line
 TIPS = {
     "line": ("Config", "All changed fields as text: name=value pairs or Config(...); then Enter"),
@@ -142,13 +143,19 @@ class Controls:
             self.preset.value = ""
 
     def show(self, config: Config, resolved: Config | None):
-        """Show `config` in the line and gray out fields without effect. resolved: the Config as a
+        """Show `config` in the line and hide fields without effect. resolved: the Config as a
         run would store it, which gives "auto" its value; None while the model is unknown."""
         with self._by_learner.paused():
             self.line.value = str(config)
         reasons = without_effect(config)
         for name, row in self.rows.items():
             row.show(resolved and getattr(resolved, name), reasons.get(name, ""))
+
+
+def with_basics(groups: dict[str, list[str]]) -> dict[str, list[str]]:
+    """The groups of fields after a first one of the BASICS, which the others then lack."""
+    return {"Basics": list(BASICS)} | {
+        title: [name for name in names if name not in BASICS] for title, names in groups.items()}
 
 
 def parse(text: str) -> Config:

@@ -42,6 +42,7 @@ class Batch:
     """Runs that were started together: Configs still to train, and finished runs."""
 
     missing: list[Config]
+    field: str | None = None  # that a sweep varies
     runs: list[Run] = dataclasses.field(default_factory=list)
 
 
@@ -99,7 +100,7 @@ class Launcher:
                             "another group of fields.")
         resolved = self._forecast.resolved(config) or config
         values = neighbors(Config, name, getattr(resolved, name), VALUES)
-        self._start_batch([config.but(**{name: value}) for value in values])
+        self._start_batch([config.but(**{name: value}) for value in values], name)
 
     def _read_typed(self) -> Config:
         """The Config to train, after reading text that was typed and not confirmed."""
@@ -110,8 +111,8 @@ class Launcher:
         self._controls.read_unread()
         return self._controls.config
 
-    def _start_batch(self, configs: list[Config]):
-        batch = Batch(list(configs))
+    def _start_batch(self, configs: list[Config], field: str | None = None):
+        batch = Batch(list(configs), field)
         for config in configs:
             finished = self._forecast.finished_run(config)
             if finished is None:
@@ -124,6 +125,8 @@ class Launcher:
         """Note a finished run of a batch; the last one shows all of them in the chart."""
         batch.missing.remove(config)
         batch.runs.append(run)
+        if batch.field:
+            self._runs.swept[run.id] = batch.field
         if not batch.missing:
             self._runs.choose(batch.runs)
 

@@ -27,7 +27,7 @@ STYLE = """<style>
 .ftkit-what-if .ftkit-label {font-size: 12px; line-height: 1.15; overflow: hidden}
 .ftkit-what-if .ftkit-label .widget-html-content {line-height: 1.15; white-space: normal}
 .ftkit-what-if .ftkit-readout {font-size: 12px; margin: 0 0 0 6px}
-.ftkit-what-if .ftkit-gray > .ftkit-label, .ftkit-what-if .ftkit-gray > .ftkit-readout {opacity: .6}
+.ftkit-what-if button.ftkit-start {background: #0072B2; color: #fff; font-weight: 600}
 .ftkit-what-if .ftkit-help {min-height: 3em; font-size: 12px; line-height: 1.35}
 .ftkit-what-if .ftkit-error:not(:empty) {color: #d0342c}
 .ftkit-what-if .noUi-handle:focus-visible, .ftkit-what-if button:focus-visible,

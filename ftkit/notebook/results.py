@@ -41,7 +41,9 @@ class Results:
         waiting cell."""
         picture = self._runs.picture()
         self.show_title(config)
-        if picture is not None:
+        if picture is None:
+            self.chart.clear()
+        else:
             self.chart.show(picture)
             if self._display is not None:
                 self._display(picture.bundle())

@@ -81,6 +81,8 @@ class RunTable:
         self.buttons = {name: widgets.button(name, icon, actions[name], tip, show_error)
                         for name, (icon, tip) in BUTTONS.items()}
         self.more = widgets.button("More rows", "", self._more, "Show more rows", show_error)
+        self.clear = widgets.button("Clear filter", "", self._clear, "Show all runs again",
+                                    show_error)
         self.header, self.body = W.GridBox([]), W.VBox([])
         self.body.add_class("ftkit-runs")
         self.result, self.code = W.HTML(), widgets.Code(css="ftkit-reproduced")
@@ -116,7 +118,7 @@ class RunTable:
 
     def columns(self) -> list[str]:
         measures = dict.fromkeys(
-            key for entry in self.entries for key in self._listed[entry["id"]].after)
+            key for run in self._listed.values() for key in run.after)
         return ["run", *list(measures)[:3], "steps", "seconds"]
 
     def _draw(self):
@@ -136,8 +138,9 @@ class RunTable:
         self.header.layout.min_width = self.body.layout.min_width = (
             f"{BOX + RUN + NUMBER * (len(columns) - 1) + 16}px" if listed else "0")
         shown = self.entries[:PAGE * self.pages]
-        self.body.children = ([self._row(entry, columns) for entry in shown] if listed
-                              else [widgets.empty("Your runs are listed here.")])
+        self.body.children = [self._row(entry, columns) for entry in shown] or [
+            W.HBox([widgets.empty("No run matches."), self.clear]) if listed and self.filter.value
+            else widgets.empty("Your runs are listed here.")]
         self.more.layout.display = None if len(shown) < len(self.entries) else "none"
         self.buttons["Restore"].disabled = not self._collection.deleted
         # Hidden, not removed: otherwise the page would move when the first run appears.
@@ -172,6 +175,9 @@ class RunTable:
         """Sort by a column, or reverse the order if it is already sorted by it."""
         self.sorted_by = "-" + name if self.sorted_by == name else name
         self.update()
+
+    def _clear(self):
+        self.filter.value = ""
 
     def _more(self):
         self.pages += 1

@@ -19,7 +19,7 @@ from ftkit.experiment.run import Run
 from ftkit.notebook import answers_view, background, kernel, layout, pickers, table_view, widgets
 from ftkit.notebook.code_view import CodeView
 from ftkit.notebook.collection import RunCollection
-from ftkit.notebook.controls import Controls
+from ftkit.notebook.controls import Controls, with_basics
 from ftkit.notebook.forecast_view import ForecastView
 from ftkit.notebook.launcher import Launcher
 from ftkit.notebook.results import Results
@@ -80,9 +80,10 @@ class WhatIf:
 
     def __init__(self, experiment: Experiment, config: Config, baseline: Run | None,
                  names: Sequence[str] | None, with_pickers: bool):
-        groups = grouped(Config, names)
+        groups = grouped(Config, names) if names else with_basics(grouped(Config))
         self.error_line = widgets.TextLines(css="ftkit-error")
-        self.collection = RunCollection(baseline, self._runs_changed)
+        self.collection = RunCollection(baseline, experiment.fixed_settings(),
+                                        self._runs_changed)
         self.results = Results(self.collection)
         say, show_error = self.results.status.show, self.show_error
         self.controls = Controls(groups, config, self._controls_changed, say, show_error)
@@ -235,7 +236,8 @@ class WhatIf:
 
     def _experiment_changed(self, old: Experiment):
         """The pickers name another model or other data; returning to one returns its baseline."""
-        self.collection.switch(pickers.key_of(old), pickers.key_of(self.experiment))
+        self.collection.switch(pickers.key_of(old), pickers.key_of(self.experiment),
+                               self.experiment.fixed_settings())
         self.answers.forget()
         self.forecast_view.load(self.experiment, self._refresh)
         self._refresh()

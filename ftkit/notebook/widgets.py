@@ -232,7 +232,7 @@ class FieldRow(W.HBox):
     """A control of `field_control` between its name and its value: [name | control | value].
 
     The name is an element of its own, because ipywidgets shows no tooltip on drop-downs and text
-    fields. `.control` is the control; `show` resolves "auto" and grays out fields without effect.
+    fields. `.control` is the control; `show` resolves "auto" and hides fields without effect.
     """
 
     NAME, VALUE = "128px", "92px"
@@ -263,7 +263,7 @@ class FieldRow(W.HBox):
         """Show the value. resolved: what the run would store, None if unknown. reason: why the
         field has no effect."""
         self.control.disabled, none = bool(reason), FIELDS[self.name].metadata["none"]
-        self.set_class("ftkit-gray", bool(reason))
+        self.layout.display = "none" if reason else None
         auto = self.control.value == AUTO or self.control.value == ""
         if reason:
             text = "no effect"
@@ -278,10 +278,6 @@ class FieldRow(W.HBox):
             text = ""
         if self.readout.lines != ([text] if text else []):
             self.readout.show(text)
-
-    def set_class(self, name: str, on: bool):
-        if on != (name in self._dom_classes):
-            (self.add_class if on else self.remove_class)(name)
 
 
 class FreeText(W.Text):

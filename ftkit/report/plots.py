@@ -185,8 +185,6 @@ def over_baseline(runs: list, baseline) -> Picture | None:
     else:
         picture = _stacked(shown)
         sentence = f"The newest run ({name_over_baseline(newest, baseline)}): {sentence}"
-    if len({str(run.data.get("name")) for run in shown.values()}) > 1:
-        sentence += "; each val_loss is on records of the run's own data"
     picture.text = f"{picture.text.rstrip('.')}. {sentence}."
     return picture
 
@@ -223,10 +221,12 @@ def overlay(runs: list, baseline) -> Picture:
     if alone is not None:
         return alone
     groups: dict[str, list] = {}
-    for _, group in series.grouped(runs):
+    found = series.grouped(runs)
+    for name, group in found:
         banded = len({series.settings_of(run).get("seed") for run in group}) >= BAND
         for part in [group] if banded else [[run] for run in group]:
-            label = _group_name(part, baseline)
+            label = name if len(found) > 1 else _group_name(part, baseline)
+            label += f", {len(part)} seeds" if len(found) > 1 and banded else ""
             groups[label if label not in groups else f"{label} ({part[0].id[-4:]})"] = part
     return _stacked(groups)
 

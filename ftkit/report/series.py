@@ -70,6 +70,16 @@ def settings_of(run) -> dict:
             "data": (getattr(run, "data", None) or {}).get("name"), **config_of(run)}
 
 
+SCALE = ("model", "validation", "template", "eval_records")  # what the size of a val_loss rests on
+
+
+def on_same_scale(held: dict | None, other: dict | None) -> bool:
+    """Whether losses of two runs can be compared, by the `held_still` of their data: the same
+    model and validation records. A run that does not know them counts as comparable."""
+    return not held or not other or all(
+        str(held.get(name)) == str(other.get(name)) for name in SCALE)
+
+
 def as_pairs(settings: dict) -> str:
     """Settings as text: `method=lora, learning_rate=0.001`."""
     return clean(", ".join(f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}"

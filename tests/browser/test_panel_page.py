@@ -177,7 +177,7 @@ def test_after_a_reload_with_a_living_kernel_everything_still_works(page):
     first = page.locator(".ftkit-status").inner_text()
     expect(page.locator(".ftkit-status")).not_to_have_text(first, timeout=PATIENCE)
     page.locator("path[data-line]").first.wait_for()
-    for title, name in (("Method", "r"), ("Evaluation", "eval_steps"), ("Optimization", "seed")):
+    for title, name in (("Data", "max_length"), ("Evaluation", "eval_steps"), ("Basics", "seed")):
         page.locator(".ftkit-groups").get_by_role("button", name=title).click()
         expect(page.locator(f".ftkit-{name}")).to_be_visible()
     page.locator(".ftkit-seed .noUi-handle").press("ArrowRight")

@@ -81,6 +81,11 @@ def test_the_filter_leaves_the_runs_for_which_it_holds_and_says_what_it_cannot_r
         add(panel, number, seed=number)
     panel.table.filter.value = "val_loss<2.5 seed=1"
     assert shown(panel) == ["1"]
+    heads, panel.table.filter.value = panel.table.columns(), "xyz"
+    (line,) = panel.table.body.children
+    assert "No run matches" in line.children[0].value and panel.table.columns() == heads
+    press(line.children[1])
+    assert len(shown(panel)) == 3
     panel.table.filter.value = "val_loss<x"
     assert "expected a number" in panel.error_line.lines[0]
 
@@ -98,9 +103,10 @@ def test_ticked_runs_are_the_ones_in_the_chart_with_a_verdict_on_their_differenc
     first, second, third = (add(panel, n, seed=7, learning_rate=1e-3 * (n + 1)) for n in range(3))
     tick(panel, first, third)
     names = {line["name"] for line in panel.results.chart.shown["lines"]}
-    assert names == {"baseline", "learning_rate=0.003"}
+    assert names == {"learning_rate=0.001", "learning_rate=0.003"}
     assert panel.results.owner.lines[0].startswith("In the chart: the 2 chosen runs")
-    assert panel.results.diagnosis.lines[0].startswith("Only learning_rate differs")
+    assert panel.results.diagnosis.lines[0].startswith(
+        "Lowest val_loss: 1.00 with learning_rate=0.003; next 3.00 with learning_rate=0.001.")
     assert panel.picture().text.startswith("val_loss ended lowest at 1.00")
     panel.table.choose(third.id, False)
     assert panel.collection.shown() == [first] and second not in panel.collection.shown()

@@ -147,7 +147,11 @@ def test_a_value_without_a_stop_on_the_slider_gets_one(panel):
     assert panel.config == SMALL.but(learning_rate=3.3e-4, batch_size=5)
 
 
-def test_a_field_without_effect_on_the_method_is_gray(panel):
+def test_a_field_without_effect_on_the_method_is_not_shown(panel):
+    assert list(panel.controls.boxes)[0] == "Basics"
+    assert panel.controls.rows["r"].layout.display == "none"
+    widgets.write(panel.controls.fields["method"], "lora")
+    assert panel.controls.rows["r"].layout.display is None
     gray = {"full": "r", "lora": "num_virtual_tokens", "ia3": "lora_alpha"}
     for method, field in gray.items():
         widgets.write(panel.controls.fields["method"], method)
@@ -407,16 +411,20 @@ def test_one_knob_over_five_values_is_five_runs_that_differ_in_it_alone(panel):
     runs = panel.wait()
     assert [made.config.learning_rate for made in runs] == [2e-4, 5e-4, 1e-3, 2e-3, 5e-3]
     assert len({made.config.but(learning_rate=1.0) for made in runs}) == 1
-    verdict = panel.results.diagnosis.lines
-    assert len(verdict) == 4 and all("Only learning_rate differs" in text for text in verdict)
-    assert "may be chance" in verdict[0]
+    (verdict,) = panel.results.diagnosis.lines
+    assert verdict.startswith("Lowest val_loss: ") and "with learning_rate=" in verdict
+    assert "may be chance; press × 3 seeds" in verdict and len(verdict.split()) <= 25
+    values = {f"learning_rate={value:g}" for value in (2e-4, 5e-4, 1e-3, 2e-3, 5e-3)}
+    assert {line["name"] for line in panel.results.chart.shown["lines"]} == values
+    named = [entry["run"] for entry in panel.table.entries]
+    assert all(any(value in name for name in named) for value in values), "also the default"
 
 
 def test_chart_and_verdict_say_whose_they_are(panel):
     run(panel, seed=1)
     assert panel.results.owner.lines == ["Newest run: baseline"]
     widgets.write(panel.controls.fields["batch_size"], 2)
-    assert panel.results.owner.lines == ["Newest run: baseline (the controls say something else)"]
+    assert panel.results.owner.lines == ["Newest run: baseline (settings changed since)"]
     assert panel.results.status.lines == ["ready"]
     widgets.write(panel.controls.fields["batch_size"], 4)
     assert panel.results.owner.lines == ["Newest run: baseline"]
@@ -433,6 +441,23 @@ def test_wrong_data_and_back_keep_the_baseline(tmp_path):
     assert panel.baseline is None
     data.value = "capital"
     assert panel.baseline is first
+
+
+def test_runs_on_other_validation_data_share_no_chart_and_no_verdict():
+    panel = ft.what_if(data="capital", probes=(), config=SMALL)
+    first, second = run(panel), run(panel, seed=1)
+    panel.picked.pickers["data"].value = "translation"
+    assert panel.results.chart.ui.layout.display == "none", "a chart of the other data"
+    assert panel.results.owner.lines[0].startswith("no run of this model and data yet")
+    assert panel.results.diagnosis.lines == [] and panel.picture() is None
+    other = run(panel)
+    assert panel.collection.shown() == [other]
+    panel.collection.choose([first, second, other])
+    assert panel.collection.shown() == [other]
+    assert "without 2 of another model or other data" in panel.results.owner.lines[0]
+    panel.collection.choose([other, first, second])
+    assert panel.collection.shown() == [first, second]
+    assert "translation" not in " ".join(panel.results.diagnosis.lines)
 
 
 def test_a_cell_run_again_keeps_runs_baseline_and_controls(lab, monkeypatch):

@@ -72,7 +72,16 @@ class Claim:
 
 def load() -> dict[str, Proof]:
     """Map names to all Proofs. Imports torch and transformers."""
-    from ftkit.interview.proofs import evaluation, lora, loss, memory, numbers, runs  # noqa: F401
+    from ftkit.interview.proofs import (  # noqa: F401
+        evaluation,
+        lora,
+        loss,
+        memory,
+        numbers,
+        preferences,
+        rewards,
+        runs,
+    )
 
     return PROOFS
 

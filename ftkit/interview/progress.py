@@ -1,4 +1,5 @@
-"""How far the learner is: `ft.progress()` for the course, `ft.progress("02")` for one lesson.
+"""How far the learner is: `ft.progress()` for the course, `ft.progress("02")` for one lesson,
+`ft.progress("ship")` for a path.
 
 Everything is read from the learner's own logs: exercises and guesses from `progress.jsonl`, cards
 that are due from `drill.jsonl`.
@@ -11,7 +12,7 @@ from typing import NamedTuple
 from ftkit.base import machine
 from ftkit.base.errors import UserError
 from ftkit.base.formatting import to_html
-from ftkit.interview import cards
+from ftkit.interview import cards, paths
 from ftkit.lessons import checks, predictions, progress_log
 
 
@@ -68,7 +69,20 @@ class Progress:
         done = sum(one.done for one in self.lessons)
         first = [f"{done} of {len(self.lessons)} lessons have all their exercises solved.",
                  *calibration("guesses with a confidence")]
-        return first + [one.line() for one in self.lessons if one.begun] + last
+        return first + [one.line() for one in self.lessons if one.begun] + last + [self._paths()]
+
+    def on_path(self, name: str) -> paths.View:
+        """How far the learner is on a path. Raises UserError if it does not exist."""
+        done, solved = set(), {e for one in self.lessons for e in one.solved}
+        for step in paths.steps().values():
+            parts = [one for one in self.lessons if one.number.startswith(step.lesson)]
+            if all(one.done for one in parts) and solved.issuperset(step.exercises):
+                done.add(step.lesson)
+        return paths.View(name, done, self.due)
+
+    def _paths(self) -> str:
+        left = ", ".join(f"{name} {self.on_path(name).minutes}" for name in paths.paths())
+        return f'Minutes left on each path: {left}. ft.progress("tour") shows one.'
 
     def __repr__(self):
         return "\n".join(self._lines())
@@ -98,19 +112,21 @@ def calibration(of: str, at_least: int = 1) -> list[str]:
     return [f"{count} {of}: {sure:.0%} sure on average, {right:.0%} right."]
 
 
-def progress(lesson: str | int | None = None) -> Progress:
-    """Solved exercises, guesses and what to do next, for the course or for one lesson ("02").
+def progress(lesson: str | int | None = None) -> Progress | paths.View:
+    """Solved exercises, guesses and what to do next, for the course, for one lesson ("02") or for
+    a path: "tour", "interview", "ship" or "everything".
 
     Raises UserError for a lesson that does not exist.
     """
     names = _lessons()
     shown = None if lesson is None else str(lesson).zfill(2)
-    if shown is not None and shown not in names:
+    if shown is not None and shown not in [*names, *paths.paths()]:
         raise UserError(f"no lesson is called {lesson!r}; expected a number from 00 to "
-                        f"{max(names, default='00')}")
+                        f"{max(names, default='00')}, or a path: {', '.join(paths.paths())}")
     now = datetime.now(UTC)
     due = sum(card.due <= now for card in cards.Store().due().values())
-    return Progress(_read(names), due, shown)
+    found = Progress(_read(names), due, shown)
+    return found.on_path(shown) if shown in paths.paths() else found
 
 
 def _lessons() -> dict[str, str]:

@@ -33,7 +33,7 @@ def build(splits):
     rows = [(dict(record), None) for record in good]
     for fault, count in COUNTS.items():
         for _ in range(count):
-            rows.append((_spoil(rng, fault, pool, good, splits["test"]), fault))
+            rows.append((spoil(rng, fault, pool, good, splits["test"]), fault))
     rng.shuffle(rows)
     key = {fault: [] for fault in COUNTS}
     for line, (_, fault) in enumerate(rows, 1):
@@ -53,7 +53,7 @@ def _typos(rng, text):
     return "".join(letters)
 
 
-def _spoil(rng, fault, pool, good, test):
+def spoil(rng, fault, pool, good, test):
     if fault in ("exact duplicate", "near duplicate", "contradiction"):
         record = dict(rng.choice(good))
     elif fault == "leaked test record":

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import corpus
+import desk
 import dirt
 import domain_tasks
 import domains
@@ -135,6 +136,7 @@ def write(folder):
         lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in records]
         (folder / name).write_bytes("".join(lines).encode())
     (folder / "dirty_key.json").write_text(json.dumps(key, indent=1) + "\n")
+    desk.write(folder / "course", {name: task_splits(name) for name in desk.TASKS})
     return files
 
 

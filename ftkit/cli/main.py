@@ -536,6 +536,18 @@ def _drill(args) -> int:
     return terminal.main(args)
 
 
+def _race(args) -> int:
+    from ftkit.experiment import race
+
+    entries = [race.read(file) for file in args.files]  # all, before the first one is trained
+    with contextlib.redirect_stdout(sys.stderr):
+        results = [race.run(entry, args.first_seed) for entry in entries]
+    rows = race.standings(results)
+    _print(args, {"standings": rows, "results": [dataclasses.asdict(each) for each in results]},
+           table(rows).text(terminal_text.width()))
+    return DONE
+
+
 def _mcp(args) -> int:
     from ftkit.cli import tutor
 
@@ -545,4 +557,5 @@ def _mcp(args) -> int:
 
 COMMANDS = {"lab": _lab, "playground": _playground, "doctor": _doctor, "run": _run, "check": _check,
             "convert": _convert, "diagnose": _diagnose, "export": _export, "fetch": _fetch,
-            "memory": _memory, "runs": _runs, "drill": _drill, "mcp": _mcp}
+            "memory": _memory, "runs": _runs, "drill": _drill, "race": _race,
+            "mcp": _mcp}

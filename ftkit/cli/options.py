@@ -330,6 +330,12 @@ COMMANDS = {
                 "largest first (default: by time, newest last)"),
         _option("--limit", "N", "at most N runs (default: 20 as text, all with --json)",
                 type=whole_number(1))),
+    "race": (
+        "run and verify entries of the one-minute race", JSON,
+        _option("files", "FILE", "an entry: a JSON file with fields of a Config; docs/race has the "
+                "rules, and entries to begin with", nargs="+"),
+        _option("--first-seed", "N", "the first of three seeds (default: 900, those of the table)",
+                default=900, type=whole_number(0, 10**6))),
     "mcp": ("serve tools for your AI assistant: lessons, hints, cards, runs",),
 }
 

@@ -212,6 +212,23 @@ def test_the_readme_lists_every_file_with_its_rows_and_hash():
         assert table[path.name] == f"{len(path.read_bytes().splitlines())} | `{digest}"
 
 
+def test_the_raw_files_of_the_course_are_those_of_the_recipe_and_have_their_faults(tmp_path):
+    import desk
+    import samples
+
+    desk.write(tmp_path, {name: samples.task_splits(name) for name in desk.TASKS})
+    for path in tmp_path.iterdir():
+        assert path.read_bytes() == (DATA / "course" / path.name).read_bytes(), path.name
+    rows, key = read("course/visitors.jsonl"), json.loads(
+        (DATA / "course" / "visitors_key.json").read_text())
+    assert len(rows) == 900 and len(key) == 10 and {*map(len, key.values())} == {20}
+    test = [row["messages"] for row in read("course/visitors.test.jsonl")]
+    assert all(rows[line - 1]["messages"] in test for line in key["leaked test record"])
+    assert all("Ã" in rows[line - 1]["messages"][2]["content"] for line in key["damaged encoding"])
+    prompts = {row["messages"][0]["content"].split(". ")[1] for row in rows}
+    assert prompts == {"Answer in French.", "Answer in English."}
+
+
 @pytest.mark.heavy
 @pytest.mark.slow
 def test_the_recipe_writes_the_same_bytes_again(tmp_path):
@@ -219,7 +236,7 @@ def test_the_recipe_writes_the_same_bytes_again(tmp_path):
                           capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert {path.name for path in tmp_path.glob("*.jsonl")} == {path.name for path in FILES}
-    for path in tmp_path.iterdir():
+    for path in tmp_path.glob("*.*"):
         assert path.read_bytes() == (DATA / path.name).read_bytes(), path.name
 
 

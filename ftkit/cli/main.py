@@ -464,7 +464,7 @@ def _diagnose(args) -> int:
 
 def _export(args) -> int:
     from ftkit.evaluate import parity
-    from ftkit.model import export, gguf_file
+    from ftkit.model import export, gguf_file, loading
 
     out, is_gguf = at_home(args.out), args.out.rstrip("/\\").endswith("gguf")
     dtype = args.dtype or ("f16" if is_gguf else "fp32")
@@ -477,10 +477,12 @@ def _export(args) -> int:
         folder = out if only_check else export.export(args.source, out, dtype)
     size = sum(path.stat().st_size for path in folder.iterdir()
                if path.suffix in (".safetensors", ".gguf"))
-    data = {"folder": str(folder), "dtype": dtype, "bytes": size}
+    notes = loading.notes(str(at_home(args.source)))
+    data = {"folder": str(folder), "dtype": dtype, "bytes": size, "notes": notes}
     text = f"{folder}: {formatting.gb(size)} in {dtype}, with README.md, its model card"
     if is_gguf:
         text += f"; `ollama create NAME -f {folder / 'Modelfile'}` adds it to Ollama"
+    text = "\n".join([text, *(f"Note: {note}" for note in notes)])
     if args.check is not None:
         with contextlib.redirect_stdout(sys.stderr):
             data["check"] = parity.compare(args.source, folder, export.questions(

@@ -27,8 +27,10 @@ SYNC_SECONDS = 0.5  # a power failure loses at most the rows of this time
 
 
 def new_id() -> str:
-    """A fresh run id; ids sort by time."""
-    return time.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(2)
+    """A fresh run id; ids sort by time, to a 256th of a second."""
+    now = time.time()
+    return (time.strftime("%Y%m%d-%H%M%S-", time.localtime(now))
+            + f"{int(now % 1 * 256):02x}" + secrets.token_hex(2))
 
 
 class Writer:

@@ -104,13 +104,17 @@ class Training:
                 raise UserError(f"{name} is {value} before the first step, so the model is broken, "
                                 "or overflows in this precision. Try precision fp32, or another "
                                 "model.")
-        tokens = self.run.model.get_input_embeddings().weight.shape[0]
-        start = self.run.before.get("val_loss", 0.0)
-        if start > math.log(tokens) * 0.9999:  # equal, but for rounding, if all weights are zero
+        start, general = map(self.run.before.get, ("val_loss", "general_loss"))
+        chance = math.log(tokens := self.run.model.get_input_embeddings().weight.shape[0])
+        if (start or 0.0) > chance * 0.9999:  # equal, but for rounding, if all weights are zero
+            fits = general is not None and general < chance / 2
             self.run.notes.append(
                 f"val_loss is {start:.3g} before the first step, no better than guessing among "
-                f"{tokens:,} tokens, ln({tokens:,}) = {math.log(tokens):.3g}; the weights, "
-                "config.json and tokenizer may not belong together")
+                f"{tokens:,} tokens, ln({tokens:,}) = {chance:.3g}; " + (
+                    f"with a general_loss of {general:.3g} the model itself is sound: the records "
+                    "are unlike what it knows, or in a form or template that it does not know"
+                    if fits else
+                    "the weights, config.json and tokenizer may not belong together"))
 
     def measure(self, losses_of: Callable | None = None) -> Row:
         """Measure the evaluation losses and the user's metrics. losses_of: replacement for

@@ -185,8 +185,8 @@ def notes(name: str) -> list[str]:
     for folder in adapters:
         names = adapter_folder.replaced(folder)
         if names:
-            found.append(f"the adapter in {folder} replaces {len(names):,} weights of its base, "
-                         f"such as {show(names[0], 100)}")
+            found.append(f"the adapter in {folder} replaces weights of its base "
+                         f"({len(names):,}, such as {show(names[0], 100)})")
     path = Path(location) / "config.json"
     twice = soundness.repeated_names(path) if path.is_file() else []
     return found + [f"{path} has {show(name, 40)} twice; the last value counts" for name in twice]

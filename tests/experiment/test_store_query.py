@@ -1,5 +1,7 @@
 """Runs are found and sorted by what they are; names and notes are kept; a deletion is undone."""
 
+import time
+
 import pytest
 
 from ftkit.base.config import Config
@@ -64,3 +66,11 @@ def test_a_deleted_run_leaves_the_store_and_comes_back_whole():
     assert store.ids() == ["run-1"]
     assert store.restore(["run-0", "run-9"]) == ["run-0"]
     assert store.ids() == ["run-0", "run-1"] and store.load_run("run-0").rows == RUNS[0].rows
+
+
+def test_the_ids_of_runs_begun_within_a_second_sort_by_time():
+    ids = []
+    for _ in range(20):
+        ids.append(store.new_id())
+        time.sleep(0.008)
+    assert ids == sorted(ids)

@@ -334,9 +334,13 @@ def test_what_is_easily_overlooked_in_a_folder_is_in_the_notes(good, tmp_path, h
     folder = spoiled(good, "adapter", tensors(lambda t: t | {norm: torch.zeros(width)}, AW),
                      tmp_path / "adapter")
     made = ft.Experiment(model=str(folder), data=RECORDS, probes=()).run(SETTINGS)
-    assert any("replaces 1 weights of its base, such as 'model.norm.weight'" in note
+    assert any("replaces weights of its base (1, such as 'model.norm.weight')" in note
                for note in made.notes)
-    assert any("no better than guessing among 3,072 tokens" in note for note in made.notes)
+    assert any("no better than guessing among 3,072 tokens" in note
+               and note.endswith("may not belong together") for note in made.notes)
+    strange = [{"instruction": f"zq {i} xv", "output": f"kj{i}w ~"} for i in range(12)]
+    made = ft.Experiment(model="tiny", data=strange).run(SETTINGS)
+    assert any("the model itself is sound: the records" in note for note in made.notes)
     twice = spoiled(good, "model", file(CONFIG, lambda raw: raw.replace(
         b"{", b'{"rms_norm_eps": 1,', 1)), tmp_path / "twice")
     assert "has 'rms_norm_eps' twice; the last value counts" in loading.notes(str(twice))[0]

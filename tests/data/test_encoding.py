@@ -5,10 +5,12 @@ one of the SentencePiece kind, which puts a mark before the text it is given.
 """
 
 import html
+import importlib.util
 import json
 import random
 import re
 
+import foreign_data
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
@@ -489,6 +491,29 @@ def test_assistant_masks_of_conversations_equal_trl(tmp_path):
     tokenizer = byte_tokenizer(CHATML_MARKED)
     theirs = trl_dataset(tokenizer, rows, tmp_path, assistant_only_loss=True)
     assert encoding.encode_all(rows, tokenizer).examples == theirs
+
+
+def test_files_of_other_tools_have_the_ids_and_labels_of_trl_on_the_record_written_beside_them(
+        tmp_path):
+    cases = [case for case in foreign_data.CASES if not case.is_refused
+             and case.first.keys() <= {"instruction", "input", "output", "messages"}
+             and not (case.name.endswith(".parquet") and not importlib.util.find_spec("pyarrow"))]
+    files = [case.write(tmp_path / str(i)) for i, case in enumerate(cases)]
+    tokenizer = byte_tokenizer(CHATML_MARKED)
+    theirs = trl_dataset(tokenizer, [{"messages": turns_of(case.first)} for case in cases],
+                         tmp_path, assistant_only_loss=True)
+    ours = encoding.encode_all([schema.records(file)[0] for file in files], tokenizer).examples
+    assert len(cases) >= 45
+    for case, a, b in zip(cases, ours, theirs, strict=True):
+        assert a == b, case.name
+
+
+def turns_of(record) -> list[dict]:
+    if "messages" in record:
+        return record["messages"]
+    asked = record["instruction"] + ("\n\n" + record["input"] if record.get("input") else "")
+    return [{"role": "user", "content": asked},
+            {"role": "assistant", "content": record["output"]}]
 
 
 # ---------------------------------------------------------------- batches, packed rows, blocks

@@ -13,5 +13,7 @@ __all__, __getattr__, __dir__ = public_names(__name__, {
     "lora": "lessons.by_hand.lora",
     "nf4": "lessons.by_hand.nf4",
     "peft_family": "lessons.by_hand.peft_family",
+    "ppo": "lessons.by_hand.ppo",
+    "reward_model": "lessons.by_hand.reward_model",
     "schedules": "lessons.by_hand.schedules",
 })

@@ -24,6 +24,7 @@ __all__, __getattr__, __dir__ = public_names(__name__, {
     "shuffled": "engine.loop.shuffled",
     "schedule": "engine.loop.schedule",
     "preferences": "experiment.preferences",
+    "distillation": "experiment.distillation",
     "preference_losses": "experiment.preference_losses",
     "to_script": "notebook.to_script",
     # answers and measures

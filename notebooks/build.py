@@ -52,7 +52,7 @@ def build(source: Path) -> str:
 
 def lessons(folder: Path = HERE) -> dict[Path, Path]:
     """Source -> notebook of every lesson."""
-    sources = sorted((folder / "src").glob("[0-9][0-9]_*.py"))
+    sources = sorted((folder / "src").glob("[0-9][0-9]*_*.py"))
     return {source: folder / f"{source.stem}.ipynb" for source in sources}
 
 

@@ -36,7 +36,7 @@ class Place(NamedTuple):
 def places(folder: Path = HERE / "src") -> dict[str, list[Place]]:
     """Id of a claim or experiment → the sections that teach it."""
     found: dict[str, list[Place]] = {}
-    for source in sorted(folder.glob("[0-9][0-9]_*.py")):
+    for source in sorted(folder.glob("[0-9][0-9]*_*.py")):
         cells = jupytext.read(source, fmt="py:percent").cells
         starts = [(i, MARK.search(cell.source)) for i, cell in enumerate(cells)
                   if cell.cell_type == "markdown" and MARK.search(cell.source)]
@@ -45,7 +45,8 @@ def places(folder: Path = HERE / "src") -> dict[str, list[Place]]:
             proofs = tuple(line.strip() for cell in cells[start:end] if cell.cell_type == "code"
                            for line in cell.source.splitlines() if PROOF.search(line))
             for name in re.findall(r"\b[CE]\d+\b", mark[1]):
-                found.setdefault(name, []).append(Place(source.stem[:2], start, proofs))
+                number = source.stem.partition("_")[0]
+                found.setdefault(name, []).append(Place(number, start, proofs))
     return found
 
 

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.quick
 PAGES = sorted(path for path in [*ROOT.glob("*.md"), *ROOT.glob("data_samples/**/*.md"),
                                  *ROOT.glob("playground/*.md"),
                                  *ROOT.glob("docs/**/*.md"), *ROOT.glob("ftkit/*.md"),
-                                 *ROOT.glob("notebooks/*.md"), *ROOT.glob("tests/**/*.md"),
+                                 *ROOT.glob("notebooks/**/*.md"), *ROOT.glob("tests/**/*.md"),
                                  *ROOT.glob("notebooks/src/*.py")]
                if ".venv" not in path.parts)
 

@@ -72,7 +72,7 @@ def test_the_wheel_carries_model_data_and_lessons_and_nothing_else(wheel):
     inside = set(zipfile.ZipFile(wheel).namelist())
     for folder, pattern in (("data_samples", "*.jsonl"), ("notebooks", "*.ipynb"),
                             ("data_samples/recorded", "*"),
-                            ("notebooks/figures", "*.svg")):
+                            ("notebooks/figures", "*.svg"), ("notebooks/reference", "*.md")):
         here = {f"ftkit/_share/{folder}/{path.name}" for path in (ROOT / folder).glob(pattern)}
         assert here <= inside, here - inside
     for name in ("config.json", "model.safetensors", "tokenizer.json"):

@@ -9,7 +9,6 @@ Each experiment prints its claims with a test (`ft.expect`). POST_TRAINING.md ha
 from __future__ import annotations
 
 import argparse
-import copy
 import functools
 import itertools
 import math
@@ -19,17 +18,18 @@ import time
 import torch
 
 import ftkit as ft
+from ftkit.by_hand import ppo as by_hand_ppo
+from ftkit.by_hand import reward_model as by_hand
 from ftkit.data import encoding
-from ftkit.engine import loop
 from ftkit.experiment.distillation import Distillation
-from ftkit.inside import preference_losses, preferences
+from ftkit.inside import preferences
 
 QUIET = {"live": False}
 
 
 @functools.cache
 def sft():
-    """The model of lesson 20: it answers tasks, but hedges and repeats itself."""
+    """The model of lessons 20a and 20b: it answers tasks, but hedges and repeats itself."""
     pairs = ft.records("preferences")
     habit = [{"instruction": r["instruction"], "input": "", "output": r["rejected"]}
              for r in pairs if r["chosen"] in r["rejected"]]
@@ -55,36 +55,6 @@ def mean(values):
 # ----------------------------------------------------------------- reward model, best of n
 
 
-class Scorer(torch.nn.Module):
-    """A score of an answer: a linear head on the hidden state of its last token."""
-
-    def __init__(self, model, seed: int):
-        super().__init__()
-        self.body = copy.deepcopy(model.model)
-        torch.manual_seed(seed)
-        self.head = torch.nn.Linear(model.config.hidden_size, 1)
-        torch.nn.init.normal_(self.head.weight, std=0.02)
-
-    def forward(self, examples):
-        batch = encoding.collate(examples, 0)
-        mask = batch["attention_mask"]
-        hidden = self.body(input_ids=batch["input_ids"], attention_mask=mask).last_hidden_state
-        return self.head(hidden[torch.arange(len(mask)), mask.sum(1) - 1])[:, 0]
-
-
-def train_scorer(pairs, seed: int, steps: int = 40) -> Scorer:
-    scorer = Scorer(sft().model, seed)
-    optimizer = torch.optim.AdamW(scorer.parameters(), lr=3e-4, weight_decay=0.0)
-    order = loop.shuffled(len(pairs), 16, seed)
-    for _ in range(steps):
-        chosen, rejected = zip(*(pairs[i] for i in next(order)), strict=True)
-        loss = preference_losses.reward_model(scorer(list(chosen)), scorer(list(rejected)))
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    return scorer.eval()
-
-
 @torch.no_grad()
 def in_parts(scorer, examples):
     return torch.cat([scorer(examples[i: i + 64]) for i in range(0, len(examples), 64)])
@@ -97,7 +67,7 @@ def reward_model(seeds):
         ft.records("preferences", "test"))
     seen = {name: [] for name in ("accuracy", "confidence", "length", "proxy", "true")}
     for seed in seeds:
-        scorer = train_scorer(pairs, seed)
+        scorer = by_hand.train(sft().model, pairs, steps=40, learning_rate=3e-4, seed=seed)
         margins = torch.sub(*(in_parts(scorer, list(side))
                               for side in zip(*held_out, strict=True)))
         torch.manual_seed(seed)
@@ -242,70 +212,17 @@ def rewards(seeds):
               paired=True, may_fail=True)
 
 
-class Critic(torch.nn.Module):
-    """The value of each answer token's prefix, from a copy of the policy's body."""
-
-    def __init__(self, model):
-        super().__init__()
-        self.body = copy.deepcopy(model.model)
-        self.head = torch.nn.Linear(model.config.hidden_size, 1)
-        torch.nn.init.zeros_(self.head.weight)
-        torch.nn.init.zeros_(self.head.bias)
-
-    def forward(self, examples):
-        batch = encoding.collate(examples, 0)
-        hidden = self.body(input_ids=batch["input_ids"],
-                           attention_mask=batch["attention_mask"]).last_hidden_state
-        values = self.head(hidden)[..., 0]
-        rows = [v[[i - 1 for i, label in enumerate(e["labels"]) if label != -100]]
-                for v, e in zip(values, examples, strict=True)]
-        return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
-
-
-def ppo_run(seed: int, steps: int = 14, epochs: int = 2, questions: int = 48, lam: float = 0.95):
-    """PPO: one answer to each question, a critic, GAE, two passes over the answers."""
-    records, tokenizer = ft.records("to_negative"), sft().tokenizer
-    policy = copy.deepcopy(sft().model).train()
-    critic = Critic(policy)
-    optimizers = [torch.optim.AdamW(policy.parameters(), lr=2e-4, weight_decay=0.0),
-                  torch.optim.AdamW(critic.parameters(), lr=5e-4, weight_decay=0.0)]
-    order, earned = loop.shuffled(len(records), questions, seed), []
-    torch.manual_seed(seed)
-    for _ in range(steps):
-        asked = [records[i] for i in next(order)]
-        texts, examples = preferences.sample(policy, tokenizer,
-                                             encoding.prompts(asked, tokenizer), 18)
-        reward = torch.tensor([preferences.exact(t, r) for t, r in zip(texts, asked, strict=True)])
-        with torch.no_grad():
-            old, mask = preferences.log_probs(policy, examples)
-            old_values = critic(examples)
-        at_end = torch.zeros_like(old)
-        at_end[torch.arange(len(old)), mask.sum(1).long() - 1] = reward
-        gain, returns = preference_losses.gae(at_end, old_values, mask, lam=lam)
-        spread = gain[mask > 0]
-        gain = (gain - spread.mean()) / (spread.std() + 1e-4)
-        for _ in range(epochs):
-            now, _ = preferences.log_probs(policy, examples)
-            loss, value_loss = preference_losses.ppo(now, old, mask, gain, critic(examples),
-                                                     old_values, returns)
-            (loss + value_loss).backward()
-            for optimizer in optimizers:
-                torch.nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], 1.0)
-                optimizer.step()
-                optimizer.zero_grad()
-        earned.append(reward.mean().item())
-    return policy.eval(), earned, value_loss.item()
-
-
 def ppo(seeds):
     checked, setting = negative()
     start = ft.exact_match(sft().model, sft().tokenizer, checked)
-    made = [ppo_run(seed) for seed in seeds]
-    exact = [ft.exact_match(policy, sft().tokenizer, checked) for policy, *_ in made]
+    made = [by_hand_ppo.train(preferences.exact, sft().model, sft().tokenizer,
+                              ft.records("to_negative"), seed=seed) for seed in seeds]
+    exact = [ft.exact_match(policy, sft().tokenizer, checked) for policy, _ in made]
     lab = preferences.GRPO("exact", **setting)
     grpo = [lab.run(seed=seed, **GAME, **QUIET).after["exact"] for seed in seeds]
     print(f"  before {start:.2f}; PPO: exact {mean(exact):.2f}, reward "
-          f"{mean(e[0] for _, e, _ in made):.2f} → {mean(e[-1] for _, e, _ in made):.2f}; "
+          f"{mean(rows[0]['reward'] for _, rows in made):.2f} → "
+          f"{mean(rows[-1]['reward'] for _, rows in made):.2f}; "
           f"GRPO, the same 48 answers a step: {mean(grpo):.2f}")
     ft.expect(exact, ">", start, "PPO: more sentences are right", may_fail=True)
     ft.expect(exact, "!=", grpo, "PPO and GRPO differ", may_fail=True)

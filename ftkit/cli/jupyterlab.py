@@ -27,11 +27,11 @@ HASHES = ".ftkit-lessons.json"
 def copy_lessons(folder: str | Path, fresh: bool = False) -> tuple[Path, dict[str, list[str]]]:
     """Bring `folder` up to date; returns it and what happened to each file.
 
-    The dict has lists of file names, lessons and their figures: new, updated, same, kept (changed
-    by the learner and left alone). A kept lesson that cannot run also gets a new copy under another
-    name, which is listed too. fresh: use a new folder next to it, `folder-2` or the next free
-    number. All files are written before the first one is replaced, so a full disk changes
-    nothing. Raises UserError when the lessons or the folder cannot be used.
+    The dict has lists of file names, lessons, figures and reference pages: new, updated, same,
+    kept (changed by the learner and left alone). A kept lesson that cannot run also gets a new
+    copy under another name, which is listed too. fresh: use a new folder next to it, `folder-2` or
+    the next free number. All files are written before the first one is replaced, so a full disk
+    changes nothing. Raises UserError when the lessons or the folder cannot be used.
     """
     source, folder = machine.share("notebooks"), at_home(folder)
     lessons = sorted(source.glob("*.ipynb"))
@@ -61,7 +61,8 @@ def copy_lessons(folder: str | Path, fresh: bool = False) -> tuple[Path, dict[st
             to_write[name] = path
         return change
 
-    for path in lessons + sorted(source.glob("figures/*.svg")):
+    beside = [*source.glob("figures/*.svg"), *source.glob("reference/*.md")]
+    for path in lessons + sorted(beside):
         name = path.relative_to(source).as_posix()
         if compare(path, name) == "kept" and old_imports.missing_names(folder / name):
             compare(path, _beside(name))
@@ -78,7 +79,8 @@ def _beside(name: str) -> str:
 
 def _write_all(sources: dict[str, Path], hashes: dict, folder: Path):
     """Replace the files in `folder` only when all copies are on the disk."""
-    created = [path for path in (folder / "figures", folder, *folder.parents)
+    created = [path for path in (folder / "figures", folder / "reference", folder,
+                                *folder.parents)
                if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -8,15 +8,14 @@ A tool returns no solution of an exercise before the learner has solved it or ha
 
 import functools
 import json
-import re
 import subprocess
 import sys
 
-from ftkit.base import machine
 from ftkit.base.errors import UserError
 from ftkit.data import schema
 from ftkit.experiment import store
 from ftkit.lessons import glossary, hints, progress_log
+from ftkit.lessons.notebooks import notebooks
 
 STEPS, MINUTES = 200, 10  # limits of a run that an assistant starts
 TOOLS = ("lessons", "lesson", "verdict", "hint", "solution", "term", "cards", "runs", "start_run")
@@ -27,11 +26,12 @@ class Tutor:
 
     def lessons(self) -> str:
         """List the lessons: number and name."""
-        return "\n".join(path.stem for path in _lessons())
+        return "\n".join(path.stem for path in notebooks().values())
 
     def lesson(self, number: str, part: str = "") -> str:
         """Text and code of a lesson, such as 02; `part`: only cells that contain these words."""
-        path = next((p for p in _lessons() if p.name[:2] == str(number).strip().zfill(2)), None)
+        number = str(number).strip().lower()
+        path = notebooks().get(number.zfill(3 if number[-1:].isalpha() else 2))
         if path is None:
             raise UserError(f"lesson is {number!r}; expected one of\n{self.lessons()}")
         cells = ["".join(cell["source"]) for cell in json.loads(path.read_text("utf-8"))["cells"]]
@@ -94,11 +94,6 @@ class Tutor:
         if done.returncode:
             raise UserError(done.stderr.strip()[-500:])
         return done.stdout
-
-
-def _lessons() -> list:
-    return sorted(path for path in machine.share("notebooks").glob("*.ipynb")
-                  if re.match(r"\d\d_", path.name))
 
 
 def _entries(exercise: str, *kinds: str) -> list[dict]:

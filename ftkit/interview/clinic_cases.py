@@ -379,7 +379,8 @@ def _(rng):
 
 @_cause("chosen_falls", "DPO lowers the log-probability of the chosen answers as well",
         "the log-probability of the chosen answers: it falls while the margin rises",
-        "fewer steps or a lower learning rate, an SFT term, DPOP; pairs of one's own samples", "20")
+        "fewer steps or a lower learning rate, an SFT term, DPOP; pairs of one's own samples",
+        "20a")
 def _(rng):
     from ftkit.experiment.preferences import DPO, DPOConfig
 
@@ -415,7 +416,7 @@ def _grpo(reward, rng, records, steps: int, learning_rate: float, **options):
 
 @_cause("dead_groups", "all answers of a group earn the same: no advantage, no gradient",
         "fraction of groups whose rewards are all equal: nearly all of them",
-        "choose questions of medium difficulty, start with SFT, sample more answers", "20")
+        "choose questions of medium difficulty, start with SFT, sample more answers", "20b")
 def _(rng):
     from ftkit.experiment.preferences import exact
 
@@ -434,7 +435,7 @@ def _(rng):
 
 @_cause("reward_hacked", "the reward is hacked: it pays for something that is not the task",
         "exact match, or samples with the highest reward: the reward rises and they are wrong",
-        "repair the checker, hold out a measure of quality, read the best-paid samples", "20",
+        "repair the checker, hold out a measure of quality, read the best-paid samples", "20b",
         dead_groups="once the hack pays in full, groups earn the same; that comes after it")
 def _(rng):
     word, most = "the", 3

@@ -16,11 +16,11 @@ import warnings
 from pathlib import Path
 from typing import NamedTuple
 
-from ftkit.base import machine
 from ftkit.base.errors import UserError
 from ftkit.interview import bank
 from ftkit.lessons import checks, hints
 from ftkit.lessons.exercises import interview
+from ftkit.lessons.notebooks import notebooks
 
 SECONDS = 120  # time limit for a candidate's code, importing torch included
 GIVEN = "import math\n\nimport torch\n"  # imported before the candidate's code, as in a lesson
@@ -57,13 +57,13 @@ def tasks() -> dict[str, CodingTask]:
     asked, solutions = statements(), hints.read_all()
     found = {name: CodingTask(name, "21", task.prompt, task.stub, solutions[name].code)
              for name, task in interview.tasks().items()}
-    for path in sorted(machine.share("notebooks").glob("[0-9][0-9]_*.ipynb")):
+    for number, path in notebooks().items():
         for cell in json.loads(path.read_text("utf-8"))["cells"]:
             source = "".join(cell["source"])
             for name in re.findall(r"ft\.check\(\s*[\"'](\w+)", source):
                 if name in asked and cell["cell_type"] == "code":
                     stub = re.sub(r"\n+(\w+ = )?ft\.check\(.*", "\n", source, flags=re.DOTALL)
-                    found[name] = CodingTask(name, path.stem[:2], asked[name], stub,
+                    found[name] = CodingTask(name, number, asked[name], stub,
                                              solutions[name].code)
     return {name: found[name] for name in asked}
 

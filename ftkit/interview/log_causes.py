@@ -47,10 +47,10 @@ OWN = {cause.name: cause for cause in (
          "divide by the number of trained tokens of all micro-batches; update the trainer", "08"),
     _own("cut_answers", "answers are cut off before they end, so the reward is 0",
          "some samples: do they reach the final answer?",
-         "allow more new tokens, or ask for shorter answers", "20"),
+         "allow more new tokens, or ask for shorter answers", "20b"),
     _own("reward_collapsed", "the policy left the region where it was good: the reward collapsed",
          "KL to the reference, entropy and length at the step where the reward fell",
-         "a lower learning rate, a larger KL coefficient, clip the gradient", "20"),
+         "a lower learning rate, a larger KL coefficient, clip the gradient", "20b"),
 )}
 
 

@@ -9,11 +9,11 @@ import re
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from ftkit.base import machine
 from ftkit.base.errors import UserError
 from ftkit.base.formatting import to_html
 from ftkit.interview import cards, paths
 from ftkit.lessons import checks, predictions, progress_log
+from ftkit.lessons.notebooks import notebooks, number_of
 
 
 class Lesson(NamedTuple):
@@ -131,8 +131,8 @@ def progress(lesson: str | int | None = None) -> Progress | paths.View:
 
 def _lessons() -> dict[str, str]:
     """Number of a lesson → its name, from the notebooks that travel with the package."""
-    return {path.stem[:2]: path.stem[3:].replace("_", " ")
-            for path in sorted(machine.share("notebooks").glob("[0-9][0-9]_*.ipynb"))}
+    return {number: path.stem.partition("_")[2].replace("_", " ")
+            for number, path in notebooks().items()}
 
 
 def _read(names: dict[str, str]) -> list[Lesson]:
@@ -144,11 +144,11 @@ def _read(names: dict[str, str]) -> list[Lesson]:
     scored: dict[tuple[str, str], bool] = {}  # by lesson and question: the first result counts
     for entry in entries:
         if entry.get("kind") == "score" and isinstance(entry.get("right"), bool):
-            lesson = str(entry.get("topic"))[:2]
+            lesson = number_of(str(entry.get("topic")))
             scored.setdefault((lesson, str(entry.get("question"))), entry["right"])
     exercises: dict[str, list[str]] = {number: [] for number in names}
     for name, check in checks.EXERCISES.items():
-        if match := re.fullmatch(r"ftkit\.lessons\.exercises\.lesson_(\d\d)", check.__module__):
+        if match := re.fullmatch(r"ftkit\.lessons\.exercises\.lesson_(\d\d\w?)", check.__module__):
             exercises.get(match[1], []).append(name)
     return [Lesson(number, name,
                    tuple(e for e in exercises[number] if e in solved),

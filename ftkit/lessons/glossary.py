@@ -14,7 +14,7 @@ from ftkit.base import machine
 from ftkit.base.errors import UserError
 from ftkit.base.formatting import to_html
 
-LINE = re.compile(r"- \*\*(?P<term>.+?)\*\* \((?P<lesson>\d\d)\)"
+LINE = re.compile(r"- \*\*(?P<term>.+?)\*\* \((?P<lesson>\d\d\w?)\)"
                   r"(?: \[(?P<names>.+?)\])?: (?P<text>.+)")
 
 

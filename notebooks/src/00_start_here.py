@@ -497,7 +497,7 @@ at_135m("first_finetune", verdict)
 # | it lacks knowledge that is large, private or changes | retrieval: find the text, put it into the prompt |
 # | format, tone, or one task must be reliable | fine-tuning |
 # | a strong model does it, and is too expensive or too slow | fine-tune a small model on its answers (distillation), if its license allows that |
-# | it must solve harder problems | a stronger model, then training on solutions or with rewards ([lesson 20](20_preferences.ipynb)) |
+# | it must solve harder problems | a stronger model, then training on solutions or with rewards ([lesson 20b](20b_rewards.ipynb)) |
 #
 # A first fine-tune with TRL and LoRA, at usual values for models of 1B to 8B parameters. `r` and
 # `lora_alpha` set the size and the scale of LoRA's addition.
@@ -601,7 +601,7 @@ at_135m("first_finetune", verdict)
 # | [09](09_where_the_memory_goes.ipynb) [10](10_quantization_and_qlora.ipynb) [11](11_activations_and_checkpointing.ipynb) [12](12_floating_point.ipynb) [13](13_zero_and_fsdp.ipynb) | memory: measure it, reduce it, divide it |
 # | [14](14_perplexity.ipynb) [15](15_task_metrics.ipynb) | evaluation: perplexity, tasks, people |
 # | [16](16_catastrophic_forgetting.ipynb) [17](17_overfitting.ipynb) [18](18_data_quality.ipynb) | what goes wrong: forgetting, overfitting, data |
-# | [19](19_multi_task.ipynb) [20](20_preferences.ipynb) | several tasks; preferences and rewards |
+# | [19](19_multi_task.ipynb) [20a](20a_preferences.ipynb) [20b](20b_rewards.ipynb) | several tasks; preferences and rewards |
 # | [21](21_interview_clinic.ipynb) [22](22_what_if_lab.ipynb) | interview clinic; your own experiments |
 
 # %%

@@ -419,7 +419,7 @@ await panel.result()  # waits for your runs, or makes one, and keeps the figure 
 # | full SFT, 70B | 2e-6 to 2e-5 |
 # | full SFT on reasoning traces, 7B to 32B | 1e-5 ([s1](https://arxiv.org/abs/2501.19393), 32B) to 4e-5 ([OpenR1](https://github.com/huggingface/open-r1), 7B) |
 # | LoRA, QLoRA (α/r of 1 to 2) | 1e-4 to 5e-4 (the QLoRA paper's 7B: 2e-4 at α/r = 16/64) |
-# | DPO and GRPO, training on preferences and rewards ([lesson 20](20_preferences.ipynb)), full | 5e-7 to 1e-6 (with LoRA about ten times that) |
+# | DPO and GRPO, training on preferences and rewards (lessons [20a](20a_preferences.ipynb), [20b](20b_rewards.ipynb)), full | 5e-7 to 1e-6 (with LoRA about ten times that) |
 #
 # Sweep by factors of 3 around it, each run with its full schedule. If a full run takes days, sweep
 # on a fraction of the data and confirm the best and the next lower one at full length. Usual: warm-up 3 to 10 % of the steps,

@@ -163,7 +163,7 @@ ft.check("l2_sp_gradient", l2_sp_gradient)
 #
 # A **KL penalty** acts on the outputs instead: β · KL(p ‖ p₀), with the token probabilities p of the
 # trained model and p₀ of the old one; the average is over what the trained model says. Reinforcement
-# learning uses it ([lesson 20](20_preferences.ipynb)).
+# learning uses it ([lesson 20a](20a_preferences.ipynb)).
 #
 # ## Your turn: interpolate the weights
 # <!-- claims: C95 · E18 -->

@@ -192,7 +192,7 @@ softer.score("below 1" if best < 1 else "at 1" if best == 1 else "above 1")
 # differs from the table's T = 1.)
 #
 # At scale: InstructGPT's supervised stage took 16 epochs. Its validation loss rose after the first epoch, but
-# more epochs gave better scores of a reward model (lesson 20) and human preference ([Ouyang et al.
+# more epochs gave better scores of a reward model (lesson 20a) and human preference ([Ouyang et al.
 # 2022](https://arxiv.org/abs/2203.02155)). LIMA trained for 15 epochs on 1000 records and chose checkpoints by
 # hand, because perplexity did not follow the quality of the answers ([Zhou et al.
 # 2023](https://arxiv.org/abs/2305.11206)).

@@ -512,7 +512,7 @@ ft.table([{"temperature": temperature} | mine])
 #   pair and harmed in another, which was built to contradict it in form.
 #
 # In the package: [mixing.py](../ftkit/data/mixing.py). Next:
-# [20 preferences and rewards](20_preferences.ipynb).
+# [20a preferences](20a_preferences.ipynb).
 
 # %%
 ft.progress("19")

@@ -81,9 +81,10 @@ def main() -> int:
     target = ROOT / "docs" / "measurements" / "FRESH_SEEDS.md"
     parts = {}
     if target.exists():
-        parts = dict(re.findall(r"^## (\d\d) .*?\n(.*?)(?=^## |\Z)", target.read_text(),
+        parts = dict(re.findall(r"^## (\d\d\w?) .*?\n(.*?)(?=^## |\Z)", target.read_text(),
                                 flags=re.M | re.S))
-    names = {path.name[:2]: path.stem for path in sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))}
+    names = {path.name.partition("_")[0]: path.stem
+             for path in sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))}
     for number in options.lessons or names:
         with tempfile.TemporaryDirectory() as home:
             os.environ["FTKIT_HOME"] = home

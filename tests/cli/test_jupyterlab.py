@@ -44,11 +44,14 @@ def test_the_first_copy_has_every_lesson_and_nothing_else(lessons, folder):
 def test_figures_are_copied_with_the_lessons_and_only_lessons_are_counted(lessons, folder):
     (lessons / "figures").mkdir()
     (lessons / "figures" / "00_idea.svg").write_text("<svg/>")
+    (lessons / "reference").mkdir()
+    (lessons / "reference" / "00_x.md").write_text("# usual values")
     where, told = jupyterlab.copy_lessons(folder)
     assert (folder / "figures" / "00_idea.svg").read_text() == "<svg/>"
+    assert (folder / "reference" / "00_x.md").read_text() == "# usual values"
     assert "(2 new)" in jupyterlab.report(where, told)
     _, told = jupyterlab.copy_lessons(folder)
-    assert len(told["same"]) == 3 and not told["new"] + told["updated"] + told["kept"]
+    assert len(told["same"]) == 4 and not told["new"] + told["updated"] + told["kept"]
 
 
 def test_a_second_call_changes_nothing(lessons, folder):

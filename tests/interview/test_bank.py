@@ -30,7 +30,7 @@ def problems(entry: dict) -> list[str]:
         "a text is empty": all(isinstance(entry[name], str) and entry[name].strip()
                                for name in ("id", "topic", "question", "answer", "short")),
         f"level is {entry['level']!r}": entry["level"] in bank.LEVELS,
-        f"lesson is {entry['lesson']!r}": re.fullmatch(r"\d\d", entry["lesson"]),
+        f"lesson is {entry['lesson']!r}": re.fullmatch(r"\d\d[a-d]?", entry["lesson"]),
         f"the answer has {words} words, expected 60 to 160": 60 <= words <= 160,
         "asks for a number and a choice": not {"number", "choice"} <= set(entry),
         "expected two follow-ups, two wrong answers and a source": (
@@ -105,7 +105,8 @@ def test_every_proof_of_the_bank_exists_and_none_is_left_over():
 
 
 def test_lessons_that_are_named_exist():
-    lessons = {path.name[:2] for path in (ROOT / "notebooks" / "src").glob("[0-9]*.py")}
+    folder = ROOT / "notebooks" / "src"
+    lessons = {path.name.partition("_")[0] for path in folder.glob("[0-9]*.py")}
     assert {e["lesson"] for e in ENTRIES} <= lessons
 
 

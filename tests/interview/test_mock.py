@@ -72,7 +72,7 @@ def test_a_rubric_counts_the_core_more_than_a_refinement():
 @pytest.mark.parametrize("line", LINES, ids=lambda line: line["id"])
 def test_a_prepared_task_names_cards_and_lessons_that_exist(line):
     assert all(bank.find(card) for card in line["cards"]) and line["cards"]
-    assert all(0 <= int(lesson) <= 22 for lesson in line["lessons"])
+    assert all(0 <= int(lesson[:2]) <= 22 for lesson in line["lessons"])
     words = sum(len(paragraph.split()) for paragraph in line["model"])
     if line["round"] == "design":
         assert 30 <= line["minutes"] <= 45 and len(line["points"]) >= 8

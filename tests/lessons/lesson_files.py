@@ -35,6 +35,11 @@ def builder():
     return module("build")
 
 
+def number_of(source: Path) -> str:
+    """"20a" of notebooks/src/20a_name.py."""
+    return source.name.partition("_")[0]
+
+
 def source_of(number: str) -> Path:
     """notebooks/src/NN_name.py of lesson `number`; ValueError where there is none."""
     found = [path for path in SOURCES if path.name.startswith(f"{number}_")]

@@ -165,7 +165,7 @@ def offline():
 
 def block_of(name: str) -> str:
     """The block of a lesson (by its number) or the text of a file."""
-    if not name.isdigit():
+    if name.endswith(".py"):
         return Path(name).read_text("utf-8")
     block = lesson_files.practice_block(lesson_files.cells_of(lesson_files.source_of(name)))
     if block is None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import sys
 
-from lesson_files import EXERCISES, SOURCES, Cell, cells_of, source_of
+from lesson_files import EXERCISES, SOURCES, Cell, cells_of, number_of, source_of
 
 LONG = 30  # words of a long sentence
 MOST_LINES = 32  # of a cell of code
@@ -92,7 +92,7 @@ def advice(cell: Cell):
 def main(numbers: list[str]):
     for source in [source_of(number) for number in numbers] or SOURCES:
         cells = cells_of(source)
-        hints = EXERCISES / f"lesson_{source.name[:2]}.md"
+        hints = EXERCISES / f"lesson_{number_of(source)}.md"
         hints = [Cell(-1, "markdown", hints.read_text("utf-8"))] if hints.is_file() else []
         print(f"{source.stem}: about {minutes(cells):.0f} minutes")
         for cell in cells + hints:

@@ -154,7 +154,7 @@ def stated(source: str) -> list[tuple[str, str]]:
     return said
 
 
-@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem[:2])
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem.partition("_")[0])
 def test_no_lesson_states_another_verdict_than_the_file(path):
     for name, said in stated(path.read_text("utf-8")):
         assert said == at_135m(name).state, f"{path.name} says {said} about {name}"

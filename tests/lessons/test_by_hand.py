@@ -202,7 +202,7 @@ def test_the_exercises_of_lesson_19_give_the_shares_of_the_package():
     assert effective == pytest.approx(dict.fromkeys(sizes, 1 / 3))
 
 
-def test_the_exercises_of_lesson_20_have_the_losses_of_the_package():
+def test_the_exercises_of_lessons_20a_and_20b_have_the_losses_of_the_package():
     reference = -10 * torch.rand(2, 4)  # log-probabilities of chosen and rejected answers
     policy = reference + torch.tensor([[0.5], [-4.0]])
     assert torch.allclose(shown("dpo_loss")(policy, reference, beta=0.1),
@@ -216,3 +216,11 @@ def test_the_exercises_of_lesson_20_have_the_losses_of_the_package():
     assert torch.allclose(
         shown("grpo_loss")(policy, old, mask, gains.flatten()),
         preference_losses.grpo(policy, old, mask, gains.flatten(), config))
+    chosen, rejected = torch.randn(2, 6)
+    assert torch.allclose(shown("reward_loss")(chosen, rejected),
+                          preference_losses.reward_model(chosen, rejected))
+    kl = (preference_losses.k3(policy, old) * mask).sum(1).mean()
+    assert torch.allclose(shown("answer_kl")(policy, old, mask.float()), kl)
+    rewards, values, whole = torch.randn(1, 5), torch.randn(1, 5), torch.ones(1, 5)
+    assert torch.allclose(shown("token_advantages")(rewards[0], values[0], 0.9, 0.7),
+                          preference_losses.gae(rewards, values, whole, 0.9, 0.7)[0][0])

@@ -57,7 +57,7 @@ def _check_sizes(element, inherited, scale, found):
 
 @pytest.mark.parametrize("path", FIGURES, ids=lambda path: path.name)
 def test_a_figure_is_whole_and_readable(path):
-    assert path.suffix == ".svg" and re.match(r"\d\d_", path.name)
+    assert path.suffix == ".svg" and re.match(r"\d\d\w?_", path.name)
     assert not faults(path.read_text("utf-8"))
 
 

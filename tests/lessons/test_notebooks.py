@@ -16,6 +16,7 @@ from lesson_files import (
     builder,
     cells_of,
     module,
+    number_of,
     practice_block,
     section,
     source_of,
@@ -103,7 +104,7 @@ def test_a_lesson_has_a_configuration_for_practice(cells):
 
 def test_a_lesson_has_two_exercises_with_hints_before_its_end(cells, source):
     known = {section.name for section in
-             hints.parse((EXERCISES / f"lesson_{source.name[:2]}.md").read_text("utf-8"))}
+             hints.parse((EXERCISES / f"lesson_{number_of(source)}.md").read_text("utf-8"))}
     in_flow, flow = [], True
     for cell in cells:
         if cell.kind == "markdown":
@@ -136,7 +137,7 @@ def test_the_lessons_whose_section_on_a_real_model_is_run_have_one():
     lessons = module("conftest")
     assert lessons.REAL
     for name in lessons.REAL:
-        asks = [cell for cell in cells_of(source_of(name[:2]))
+        asks = [cell for cell in cells_of(source_of(name.partition("_")[0]))
                 if cell.kind == "code" and 'is_fetched("smollm2")' in cell.text]
         assert len(asks) == 1 and not asks[0].tags, name
 

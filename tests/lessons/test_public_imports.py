@@ -43,7 +43,7 @@ def wrong_imports(code: str) -> list[str]:
     return wrong
 
 
-@pytest.mark.parametrize("source", LESSONS, ids=lambda source: source.name[:2])
+@pytest.mark.parametrize("source", LESSONS, ids=lesson_files.number_of)
 def test_a_lesson_uses_public_names(source):
     cells = lesson_files.cells_of(source)
     assert wrong_imports("\n".join(cell.text for cell in cells if cell.kind == "code")) == []

@@ -1,51 +1,7 @@
-"""Lesson 20, preferences and rewards."""
-
-import math
+"""Lesson 20b, rewards."""
 
 from ftkit.lessons.checks import exercise, near
-
-
-@exercise("dpo_loss")
-def _(dpo_loss):
-    import torch
-
-    reference = torch.tensor([[-3.0, -2.0], [-5.0, -9.0]])
-
-    def loss_of(change, beta):
-        """The loss when the policy differs from the reference by `change` (2, pairs)."""
-        return float(dpo_loss(reference + torch.tensor(change), reference, beta))
-
-    start = dpo_loss(reference, reference, 0.1)
-    if getattr(start, "ndim", 0):
-        return f"expected one loss for the batch, got {tuple(start.shape)}: take .mean()"
-    if near(start, -math.log(2)):
-        return "at the start: -0.693; a loss is minus the log-likelihood"
-    if near(start, 0.5):
-        return "at the start: 0.5, the sigmoid itself; the loss is minus its logarithm, 0.693"
-    if near(start, 2 * math.log(2)):
-        return "at the start: 1.386 for two pairs; take the mean over the pairs, not the sum"
-    if not near(start, math.log(2)):
-        return (f"policy = reference, so the loss is ln 2 = 0.693 whatever the answers; got "
-                f"{float(start):.3g}: subtract the reference from both rows")
-    same, wanted = [[1.0, 1.0], [-9.0, -9.0]], math.log(1 + math.exp(-1))
-    got = loss_of(same, 0.1)
-    if near(got, math.log(1 + math.exp(1))):
-        return "the better policy gets the larger loss: wrong sign of the margin"
-    if near(got, math.log(1 + math.exp(-10))):
-        return "beta is not used: the margin is beta times the gap"
-    if not near(got, wanted):
-        return f"chosen +1, rejected -9 nats, beta 0.1: {got:.4g}; expected {wanted:.4g}"
-    mixed = loss_of([[10.0, -10.0], [0.0, 0.0]], 0.1)
-    if near(mixed, math.log(2)):
-        return ("margins of +1 and -1 gave ln 2: the mean is taken of the margins; take it of the "
-                "losses of the pairs")
-    wanted = (math.log(1 + math.exp(-1)) + math.log(1 + math.exp(1))) / 2
-    if not near(mixed, wanted):
-        return f"margins of +1 and -1: {mixed:.4g}; expected {wanted:.4g}"
-    lost = loss_of([[-4000.0, -4000.0], [0.0, 0.0]], 1.0)
-    if not near(lost, 4000.0):
-        return (f"a margin of -4000 gave {lost}; expected 4000. The sigmoid is rounded to 0 there: "
-                "use torch.nn.functional.logsigmoid")
+from ftkit.lessons.exercises._common import close, told
 
 
 @exercise("group_advantages")
@@ -165,3 +121,50 @@ def _(honest_reward):
                     "anything is what the model will learn")
     if honest_reward("fox", record) > 0:
         return "a wrong word earns something"
+
+
+@exercise("token_advantages")
+def _(token_advantages):
+    import torch
+
+    rewards, values = torch.tensor([0.0, -0.5, 0.0, 1.0]), torch.tensor([0.2, 0.6, 0.4, 0.5])
+    kept = values.clone()
+    got = token_advantages(rewards, values, gamma=0.9, lam=0.5)
+    if not torch.equal(values, kept):
+        return "values was changed: work on a copy"
+    if not hasattr(got, "shape") or tuple(got.shape) != (4,):
+        return f"expected a tensor of 4 advantages, one for each token, got {got!r:.60}"
+
+    def reference(gamma, lam, following):
+        errors, carried, found = rewards + gamma * following - values, torch.tensor(0.0), []
+        for error in reversed(errors):
+            carried = error + gamma * lam * carried
+            found.insert(0, carried)
+        return torch.stack(found)
+
+    after = torch.cat([values[1:], torch.zeros(1)])
+    errors = rewards + 0.9 * after - values
+    right, forward, carried = reference(0.9, 0.5, after), [], torch.tensor(0.0)
+    for error in errors:
+        carried = error + 0.45 * carried
+        forward.append(carried)
+    return told(got, right, [
+        (right + values, "these are the critic's targets, advantage + value; return the advantage"),
+        (errors, "these are the one-step errors; carry them back: A = error + gamma lam A of the "
+                 "next token"),
+        (torch.stack(forward), "carried from left to right: credit goes back, so start at the "
+                               "last token"),
+        (reference(0.9, 1.0, after), "lam is not used: an error counts gamma * lam less a token"),
+        (reference(1.0, 0.5, after), "gamma is not used"),
+        (errors + 0.5 * torch.cat([reference(0.9, 0.5, after)[1:], torch.zeros(1)]),
+         "the carried advantage is weighted by lam alone; by gamma * lam"),
+        (reference(0.9, 0.5, torch.zeros(4)),
+         "the value of the next token is missing in the error: r + gamma V(next) - V"),
+        (reference(0.9, 0.5, torch.cat([values[1:], values[-1:]])),
+         "after the last token the answer is over, so the next value is 0"),
+        (reference(0.9, 0.5, torch.cat([values[1:], values[:1]])),
+         "after the last token the answer is over: the next value is 0, not the first one (roll)"),
+        (-right, "wrong sign: the error is what came minus what was predicted"),
+    ], f"got {[round(float(x), 3) for x in got]}; expected "
+       f"{[round(float(x), 3) for x in right]} for rewards {rewards.tolist()}, values "
+       f"{values.tolist()}, gamma 0.9, lam 0.5", close)

@@ -1,34 +1,15 @@
-"""Reference solutions and named wrong answers for lesson 20."""
+"""Reference solutions and named wrong answers for lesson 20b."""
 
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from shown_solutions import edited, shown
 
 from ftkit.evaluate.scoring import is_right, normal
 
 grpo_loss = shown("grpo_loss")
 honest_reward = shown("honest_reward")
-
-
-def dpo_loss(policy, reference, beta):
-    rewards = beta * (policy - reference)
-    return -F.logsigmoid(rewards[0] - rewards[1]).mean()
-
-
-def dpo_loss_softplus(policy, reference, beta):
-    chosen, rejected = policy - reference
-    return F.softplus(-beta * (chosen - rejected)).mean()
-
-
-def dpo_loss_cross_entropy(policy, reference, beta):
-    return F.cross_entropy(beta * (policy - reference).T, torch.zeros(policy.shape[1]).long())
-
-
-def one_loss_a_pair(policy, reference, beta):
-    rewards = beta * (policy - reference)
-    return -F.logsigmoid(rewards[0] - rewards[1])
+token_advantages = shown("token_advantages")
 
 
 def group_advantages_population(rewards):
@@ -88,33 +69,22 @@ def every_word_is_there(answer, record):
                      for word in normal(record["output"]).split()))
 
 
+def token_advantages_by_the_definition(rewards, values, gamma=1.0, lam=0.95):
+    """A sum of later errors, each weighted by (gamma lam) to the power of its distance."""
+    padded = torch.cat([values, torch.zeros(1)])
+    errors = rewards + gamma * padded[1:] - padded[:-1]
+    return torch.stack([sum((gamma * lam) ** k * error for k, error in enumerate(errors[t:]))
+                        for t in range(len(errors))])
+
+
+def token_advantages_as_a_matrix(rewards, values, gamma=1.0, lam=0.95):
+    n = len(rewards)
+    errors = rewards + gamma * torch.cat([values[1:], torch.zeros(1)]) - values
+    distance = torch.arange(n)[None] - torch.arange(n)[:, None]
+    return torch.where(distance >= 0, (gamma * lam) ** distance.clamp(min=0), 0.0) @ errors
+
+
 SOLUTIONS = {
-    "dpo_loss": {
-        "variants": [dpo_loss_softplus, dpo_loss_cross_entropy],
-        "wrong": {
-            "no reference": (
-                lambda policy, reference, beta: (
-                    -F.logsigmoid(beta * (policy[0] - policy[1])).mean()),
-                "subtract the reference"),
-            "rows swapped": (
-                lambda policy, reference, beta: dpo_loss(policy.flip(0), reference.flip(0), beta),
-                "wrong sign"),
-            "likelihood, not loss": (
-                lambda policy, reference, beta: -dpo_loss(policy, reference, beta),
-                "a loss is minus"),
-            "underflow": (edited(dpo_loss, "F.logsigmoid(rewards[0] - rewards[1])",
-                                 "torch.sigmoid(rewards[0] - rewards[1]).log()"),
-                          "use torch.nn.functional.logsigmoid"),
-            "mean of margins": (edited(
-                dpo_loss, "(rewards[0] - rewards[1]).mean()",
-                "((rewards[0] - rewards[1]).mean())"), "take it of the losses"),
-            "no mean": (one_loss_a_pair, "take .mean()"),
-            "no beta": (lambda policy, reference, beta: dpo_loss(policy, reference, 1.0),
-                        "beta is not used"),
-            "sum": (lambda policy, reference, beta: one_loss_a_pair(policy, reference, beta).sum(),
-                    "not the sum"),
-        },
-    },
     "group_advantages": {
         "variants": [group_advantages_population, group_advantages_in_a_loop],
         "wrong": {
@@ -174,6 +144,30 @@ SOLUTIONS = {
                 "listing two candidates"),
             "wrong words pay": (lambda answer, record: float(len(answer.split()) == 1) * (
                 1 + is_right(answer, record)), "earns 1, the right answer 2"),
+        },
+    },
+    "token_advantages": {
+        "variants": [token_advantages_by_the_definition, token_advantages_as_a_matrix],
+        "wrong": {
+            "targets": (lambda r, v, gamma=1.0, lam=0.95: token_advantages(r, v, gamma, lam) + v,
+                        "the critic's targets"),
+            "one step": (lambda r, v, gamma=1.0, lam=0.95: token_advantages(r, v, gamma, 0.0),
+                         "one-step errors"),
+            "forward": (edited("token_advantages", "reversed(range(len(errors)))",
+                               "range(len(errors))"), "from left to right"),
+            "no lam": (lambda r, v, gamma=1.0, lam=0.95: token_advantages(r, v, gamma, 1.0),
+                       "lam is not used"),
+            "no gamma": (lambda r, v, gamma=1.0, lam=0.95: token_advantages(r, v, 1.0, lam),
+                         "gamma is not used"),
+            "no next value": (edited("token_advantages", "rewards + gamma * following - values",
+                                     "rewards - values"), "the next token is missing"),
+            "last value kept": (edited("token_advantages", "values.new_zeros(1)", "values[-1:]"),
+                                "so the next value is 0"),
+            "roll": (edited("token_advantages", "torch.cat([values[1:], values.new_zeros(1)])",
+                            "values.roll(-1)"), "not the first one (roll)"),
+            "sign": (lambda r, v, gamma=1.0, lam=0.95: -token_advantages(r, v, gamma, lam),
+                     "wrong sign"),
+            "one number": (lambda r, v, gamma=1.0, lam=0.95: r.sum() - v[0], "4 advantages"),
         },
     },
 }

@@ -497,6 +497,7 @@ def test_files_of_other_tools_have_the_ids_and_labels_of_trl_on_the_record_writt
         tmp_path):
     cases = [case for case in foreign_data.CASES if not case.is_refused
              and case.first.keys() <= {"instruction", "input", "output", "messages"}
+             and not any("weight" in m for m in case.first.get("messages", ()))  # not of TRL
              and not (case.name.endswith(".parquet") and not importlib.util.find_spec("pyarrow"))]
     files = [case.write(tmp_path / str(i)) for i, case in enumerate(cases)]
     tokenizer = byte_tokenizer(CHATML_MARKED)

@@ -9,6 +9,7 @@ __all__, __getattr__, __dir__ = public_names(__name__, {
     # from records to batches
     "shipped_folder": "base.machine.share",
     "audit": "data.audit",
+    "convert": "data.convert",
     "problems_in": "data.schema.problems_in",
     "mixing": "data.mixing",
     "validation_sample": "experiment.inputs.some",

@@ -51,8 +51,8 @@ def build(source: Path) -> str:
 
 
 def lessons(folder: Path = HERE) -> dict[Path, Path]:
-    """Source -> notebook of every lesson."""
-    sources = sorted((folder / "src").glob("[0-9][0-9]*_*.py"))
+    """Source -> notebook of every lesson, and of the tour."""
+    sources = sorted((folder / "src").glob("*.py"))
     return {source: folder / f"{source.stem}.ipynb" for source in sources}
 
 

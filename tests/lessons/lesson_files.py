@@ -12,6 +12,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = ROOT / "notebooks"
 EXERCISES = ROOT / "ftkit" / "lessons" / "exercises"
+TOUR = NOTEBOOKS / "src" / "tour.py"
 SOURCES = sorted((NOTEBOOKS / "src").glob("[0-9][0-9]*_*.py"))
 
 

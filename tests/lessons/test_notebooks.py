@@ -12,6 +12,7 @@ from lesson_files import (
     EXERCISES,
     NOTEBOOKS,
     SOURCES,
+    TOUR,
     Cell,
     builder,
     cells_of,
@@ -28,6 +29,11 @@ pytestmark = pytest.mark.quick
 
 FIGURE = re.compile(r"!\[([^\]]*)\]\((figures/[^)\s]+)\)")
 SHORTEST_ALT = 40  # characters that say what a figure shows
+
+
+@pytest.fixture(params=[*SOURCES, TOUR], ids=lambda path: path.stem)
+def page(request):
+    return request.param
 
 
 @pytest.fixture(params=SOURCES, ids=lambda path: path.stem)
@@ -51,13 +57,13 @@ def prose(cells):
 # ------------------------------------------------------------------------------ built files
 
 
-def test_a_built_notebook_is_what_its_source_gives_byte_for_byte(source):
-    built = (NOTEBOOKS / f"{source.stem}.ipynb").read_bytes()
-    assert built == builder().build(source).encode(), "run `make notebooks`"
+def test_a_built_notebook_is_what_its_source_gives_byte_for_byte(page):
+    built = (NOTEBOOKS / f"{page.stem}.ipynb").read_bytes()
+    assert built == builder().build(page).encode(), "run `make notebooks`"
 
 
-def test_a_notebook_has_no_outputs_and_nothing_of_the_machine_it_was_written_on(source):
-    notebook = json.loads((NOTEBOOKS / f"{source.stem}.ipynb").read_text("utf-8"))
+def test_a_notebook_has_no_outputs_and_nothing_of_the_machine_it_was_written_on(page):
+    notebook = json.loads((NOTEBOOKS / f"{page.stem}.ipynb").read_text("utf-8"))
     assert notebook["metadata"].keys() == {"kernelspec"}
     for cell in notebook["cells"]:
         assert cell["metadata"].keys() <= {"tags", "jupyter"}
@@ -66,7 +72,8 @@ def test_a_notebook_has_no_outputs_and_nothing_of_the_machine_it_was_written_on(
 
 
 def test_every_notebook_has_a_source():
-    assert {path.stem for path in NOTEBOOKS.glob("*.ipynb")} == {path.stem for path in SOURCES}
+    assert {path.stem for path in NOTEBOOKS.glob("*.ipynb")} == {
+        path.stem for path in [*SOURCES, TOUR]}
 
 
 # --------------------------------------------------------------------------- parts of a lesson
@@ -209,6 +216,53 @@ def _strings(node: ast.AST, assigned, depth: int = 3) -> set[str]:
                 if "ft.predict(" not in ast.unparse(value):
                     found |= _strings(value, assigned, depth - 1)
     return found
+
+
+# ------------------------------------------------------------------------------------ the tour
+
+MINUTES_OF_AN_EXERCISE, WORDS_A_MINUTE, LINES_A_MINUTE = 10, 200, 6
+
+
+def acts_of_the_tour():
+    """The cells of each act of the tour."""
+    acts: list[list[Cell]] = []
+    for cell in cells_of(TOUR):
+        if cell.kind == "code":
+            acts and acts[-1].append(cell)
+            continue
+        for part in re.split(r"^(?=## )", cell.text, flags=re.M):
+            if part.startswith("## "):
+                acts.append([])
+            if acts:
+                acts[-1].append(cell._replace(text=part))
+    return acts[:-1]  # the last heading says what to read next
+
+
+def test_the_tour_has_five_acts_with_a_guess_an_exercise_and_a_run():
+    acts = acts_of_the_tour()
+    assert len(acts) == 5
+    for cells in acts:
+        text = "\n".join(code(cells))
+        assert re.search(r"ft\.predict\(", text) and re.search(r"ft\.check\(", text)
+        assert re.search(r"lab\.(run|sweep)\(|ft\.answers\(", text)
+
+
+def test_an_act_of_the_tour_takes_about_twenty_minutes():
+    """Exercises there are of one to five lines; reading and code as slowly as measured readers."""
+    minutes = [len(prose(cells).split()) / WORDS_A_MINUTE
+               + sum(len(text.splitlines()) for text in code(cells)) / LINES_A_MINUTE / 2
+               + MINUTES_OF_AN_EXERCISE / 2 * sum("ft.check(" in text for text in code(cells))
+               for cells in acts_of_the_tour()]
+    assert max(minutes) <= 20 and sum(minutes) <= 110, minutes
+
+
+def test_the_tour_computes_in_fp32_and_asks_what_its_path_lists():
+    from ftkit.interview import paths
+
+    text = "\n".join(code(cells_of(TOUR)))
+    assert re.findall(r"ft\.Config\((.*?)\)", text) == ['max_steps=30, precision="fp32"']
+    assert set(re.findall(r'ft\.check\("(\w+)"', text)) == set(paths.steps()["tour"].exercises)
+    assert list(wrong_guesses(cells_of(TOUR))) == []
 
 
 def test_each_guess_is_drawn_and_scored_by_a_measurement_that_any_option_can_win(cells):

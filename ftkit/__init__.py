@@ -33,6 +33,7 @@ __all__, __getattr__, __dir__ = public_names(__name__, {
     "scatter": "report.plots.scatter",
     "table": "report.table.table",
     "compare": "experiment.comparison.compare",
+    "run_report": "experiment.run_report.run_report",
     "LiveCallback": "experiment.trainer_callback.LiveCallback",
     "memory": "memory_use.footprint.memory",
     "what_if": "notebook.what_if.what_if",

@@ -115,7 +115,8 @@ def _print(args, data: dict, text: str):
 def _lab(args) -> int:
     jupyterlab.check_address(args.ip, args.port)
     folder, changes = jupyterlab.copy_lessons(args.folder, fresh=args.fresh)
-    print(jupyterlab.report(folder, changes), flush=True)
+    print(f"{jupyterlab.report(folder, changes)}\nTwo hours only? Open tour.ipynb. Other paths: "
+          "ft.progress()", flush=True)
     jupyterlab.serve(folder, browser=not args.no_browser, port=args.port, ip=args.ip)
     return DONE
 
@@ -528,6 +529,10 @@ def _runs(args) -> int:
         runs = listing.chosen(runs, None, args.sort, limit)
         text = (listing.text(runs, every - len(runs), terminal_text.width()) if runs
                 else f"No run is one with {args.where}; `ftkit runs` lists all")
+    if args.report:
+        from ftkit.experiment import run_report
+
+        text = f"Written to {run_report.run_report(runs).save(args.report)}"
     _print(args, {"runs": [each.to_dict() for each in runs]}, text)
     return DONE
 
@@ -550,6 +555,14 @@ def _race(args) -> int:
     return DONE
 
 
+def _grade(args) -> int:
+    from ftkit.interview import grading
+
+    rows = grading.grade(args.folder, args.seconds)
+    _print(args, {"notebooks": rows}, table(rows).text(terminal_text.width()))
+    return DONE
+
+
 def _mcp(args) -> int:
     from ftkit.cli import tutor
 
@@ -560,4 +573,4 @@ def _mcp(args) -> int:
 COMMANDS = {"lab": _lab, "playground": _playground, "doctor": _doctor, "run": _run, "check": _check,
             "convert": _convert, "diagnose": _diagnose, "export": _export, "fetch": _fetch,
             "memory": _memory, "runs": _runs, "drill": _drill, "race": _race,
-            "mcp": _mcp}
+            "grade": _grade, "mcp": _mcp}

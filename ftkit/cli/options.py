@@ -329,13 +329,19 @@ COMMANDS = {
         _option("--sort", "NAME", "sort by a measure or a field, such as val_loss; -val_loss: "
                 "largest first (default: by time, newest last)"),
         _option("--limit", "N", "at most N runs (default: 20 as text, all with --json)",
-                type=whole_number(1))),
+                type=whole_number(1)),
+        _option("--report", "FILE", "write a page about these runs, FILE.html or FILE.md")),
     "race": (
         "run and verify entries of the one-minute race", JSON,
         _option("files", "FILE", "an entry: a JSON file with fields of a Config; docs/race has the "
                 "rules, and entries to begin with", nargs="+"),
         _option("--first-seed", "N", "the first of three seeds (default: 900, those of the table)",
                 default=900, type=whole_number(0, 10**6))),
+    "grade": (
+        "run the checks over a folder of learners' notebooks", JSON,
+        _option("folder", "DIR", "notebooks, or a folder of them for each learner, as nbgrader's"),
+        _option("--seconds", "N", "limit for one notebook (default: 120)", default=120,
+                type=whole_number(1, 3600))),
     "mcp": ("serve tools for your AI assistant: lessons, hints, cards, runs",),
 }
 

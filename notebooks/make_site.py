@@ -144,6 +144,8 @@ class Renderer(mistune.HTMLRenderer):
         return f'<h{level} id="{html.escape(name)}">{text}{link}</h{level}>\n'
 
     def link(self, text, url, title=None):
+        url = re.sub(r"^\.\./(\w+)\.ipynb(?=#|$)", r"\1.ipynb", url)  # of a reference page
+        url = re.sub(r"^reference/(\w+)\.md$", r"\1.reference.html", url)
         return super().link(text, re.sub(r"\.ipynb(?=#|$)", ".html", url), title)
 
     def block_code(self, code, info=None):
@@ -209,6 +211,15 @@ def lesson_page(notebook, name: str) -> Page:
     return Page(f"{name}.html", _title(body), body, sections(body))
 
 
+def reference_pages() -> list[Page]:
+    """The pages of notebooks/reference, with usual values, configurations and pitfalls."""
+    pages = []
+    for path in sorted((HERE / "reference").glob("*.md")):
+        body = _write_markdown()(path.read_text("utf-8"))
+        pages.append(Page(f"{path.stem}.reference.html", _title(body), body, sections(body)))
+    return pages
+
+
 def _title(body: str) -> str:
     found = re.search(r"<h1[^>]*>(.*?)</h1>", body, re.S)
     return plain(found.group(1)).removesuffix("#").strip() if found else "ftkit"
@@ -231,7 +242,7 @@ def glossary_page(lessons: list[Page]) -> Page:
     """Every term of the glossary, in alphabetical order, with the lesson that uses it first."""
     from ftkit.lessons.glossary import read
 
-    names = {page.name[:2]: page.name for page in lessons}
+    names = {page.name.partition("_")[0]: page.name for page in lessons}
     write = _write_markdown()
     parts = ['<h1 id="Glossary">Glossary</h1>']
     for entry in read():
@@ -323,7 +334,8 @@ def build(out: Path, execute: bool = True, smoke: bool = False) -> list[Page]:
         lessons.append(lesson_page(notebook, path.stem))
     extra = [glossary_page(lessons)]
     lessons, sources = with_sources(lessons)
-    pages = [index_page(lessons), *lessons, *extra, *sources]
+    reference = reference_pages()
+    pages = [index_page(lessons), *lessons, *extra, *sources, *reference]
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     for page in pages:
@@ -337,7 +349,7 @@ def build(out: Path, execute: bool = True, smoke: bool = False) -> list[Page]:
         light.get_style_defs(".code") + "\n" + dark.get_style_defs('[data-theme="dark"] .code'),
         "utf-8")
     (out / "playground.html").write_text(playground(), "utf-8")
-    (out / "search.js").write_text(search_index([*lessons, *extra]), "utf-8")
+    (out / "search.js").write_text(search_index([*lessons, *extra, *reference]), "utf-8")
     return pages
 
 

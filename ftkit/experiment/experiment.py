@@ -379,13 +379,10 @@ class Experiment:
     def plotted_columns(self) -> tuple[str, ...] | None:
         """Columns of the rows to draw in the live figure; None draws the losses."""
 
-    def token_limits(self, config) -> tuple[int, int]:
-        """Maximum number of tokens in a training forward pass, and in one sequence."""
-        return preflight.longest(self.train, config), config.max_length
-
     def largest_batch(self, prepared, config) -> list[dict]:
         """Examples in the largest forward pass of training."""
-        units = sorted(prepared.units, key=preflight.tokens_of, reverse=True)
+        units = sorted(prepared.units, reverse=True,
+                       key=lambda unit: sum(len(example["input_ids"]) for example in unit))
         return [e for i in range(config.batch_size) for e in units[i % len(units)]]
 
     def evaluation_sets(self, prepared) -> list[list[dict]]:

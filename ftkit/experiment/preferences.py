@@ -28,7 +28,6 @@ from ftkit.experiment.inputs import some
 from ftkit.experiment.preference_losses import advantages, k3
 from ftkit.experiment.rewards import exact
 from ftkit.experiment.run import Prepared, Row
-from ftkit.memory_use import preflight
 from ftkit.model.eval_mode import evaluating
 
 __all__ = ["DPO", "GRPO", "DPOConfig", "GRPOConfig", "advantages", "dpo_loss", "exact", "kl",
@@ -172,10 +171,6 @@ class DPO(Objective):
         train, val = pair_set(self.train), pair_set(some(self.val, self.eval_records))
         return Pairs(train.pairs, prepared.evaluations | {"val_loss": val.pairs}, prepared.about,
                      train=train, val=val)
-
-    def token_limits(self, config):
-        one, length = super().token_limits(config)
-        return 2 * one, length
 
     def evaluation_sets(self, prepared):
         others = dict(prepared.evaluations)
@@ -349,11 +344,6 @@ class GRPO(Objective):
                        prepared.about, encoding.prompts(self.train, tokenizer, self.template,
                                         config.split_special_tokens),
                        config.max_completion_length or longest + 4)
-
-    def token_limits(self, config):  # an answer has up to as many tokens as its record, and a few
-        length = (max(map(preflight.characters, self.train))
-                  + (config.max_completion_length or preflight.TEMPLATE_TOKENS))
-        return config.batch_size * config.num_generations * length, length
 
     def largest_batch(self, prepared, config):
         prompts = sorted(prepared.prompts, key=len, reverse=True)

@@ -27,15 +27,24 @@ FIRST, LISTED, EVERY = ("first_k_dense_replace",), ("mlp_only_layers", "moe_laye
     ("expert_layer_period", "expert_layer_offset"))
 
 
-def step(shape, config, lengths: list[int], *options) -> Step:
+def step(shape, config, lengths: list[int], supervised: float = 1.0, *options,
+         **named) -> Step:
     """Trace like `simulate.step`, extrapolated from shallow models if the layers repeat."""
-    return _extended_or_whole(simulate.step, shape, config, lengths, *options)
+    return trace(shape, config, simulate.batches(config, lengths, supervised), *options, **named)
 
 
-def trace(shape, config, batches: list[packed_batch.PackedBatch], *options,
-          **named) -> Step:
+def trace(shape, config, batches: list[packed_batch.PackedBatch], *options, **named) -> Step:
     """Trace like `simulate.trace`, extrapolated from shallow models if the layers repeat."""
-    return _extended_or_whole(simulate.trace, shape, config, batches, *options, **named)
+    layers = kinds(shape.get_text_config())
+    found = depths(layers)
+    if found is not None:
+        prefix, period, depth = found
+        one, two = (simulate.trace(cut(shape, n), config, batches, *options, **named)
+                    for n in (depth, depth + period))
+        both = aligned(one, two, list(_pairs(one, two, prefix, period)))
+        if both is not None:
+            return on_a_line(both[0], both[1], (len(layers) - depth) / period)
+    return simulate.trace(shape, config, batches, *options, **named)
 
 
 def depths(layers: list) -> tuple[int, int, int] | None:
@@ -79,19 +88,6 @@ def cut(shape, layers: int):
 
 
 # ------------------------------------------------------------------ inside
-
-
-def _extended_or_whole(trace, shape, config, *options, **named):
-    layers = kinds(shape.get_text_config())
-    found = depths(layers)
-    if found is not None:
-        prefix, period, depth = found
-        one, two = (trace(cut(shape, n), config, *options, **named)
-                    for n in (depth, depth + period))
-        both = aligned(one, two, list(_pairs(one, two, prefix, period)))
-        if both is not None:
-            return on_a_line(both[0], both[1], (len(layers) - depth) / period)
-    return trace(shape, config, *options, **named)
 
 
 def _pairs(one, two, prefix: int, period: int) -> Iterator[tuple]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ftkit.base.formatting import gb
 from ftkit.memory_use import model_shapes
-from ftkit.memory_use.byte_text import NAMES
+from ftkit.memory_use.footprint_text import NAMES
 from ftkit.report import style
 from ftkit.report.style import COLORS
 
@@ -15,26 +15,26 @@ SHOWN = ("RTX 4090 24GB", "A6000 48GB", "H100 80GB", "H200 141GB", "B200 192GB",
 def footprint(found) -> style.Picture:
     """Draw a bar of a Footprint's parts at the peak, and a bar of the measurement if there is one.
     """
-    rows = {"predicted": found.simulation or found.formula}
+    rows = {"predicted": found.at_peak}
     if found.measurement:
-        rows["measured here"] = {"measured": found.measurement, "peak": found.measurement}
+        rows["measured here"] = {"measured": found.measurement}
     return stacked(rows, found.summary())
 
 
 def compared(found: dict, text: str = "") -> style.Picture:
-    """Draw a bar for each Footprint in a dict (name → Footprint), simulated if possible."""
-    rows = {name: one.simulation or one.formula for name, one in found.items()}
-    told = ", ".join(f"{name} {gb(parts['peak'])}" for name, parts in rows.items())
-    return stacked(rows, text or f"Peak per GPU: {told}.")
+    """Draw a bar for each Footprint in a dict (name → Footprint)."""
+    told = ", ".join(f"{name} {gb(one.peak)}" for name, one in found.items())
+    return stacked({name: one.at_peak for name, one in found.items()},
+                   text or f"Peak per GPU: {told}.")
 
 
 def stacked(rows: dict, text: str) -> style.Picture:
-    """Draw stacked bars. rows: bar → part → bytes, with "peak". text: the sentence below."""
+    """Draw stacked bars. rows: bar → part → bytes. text: the sentence below."""
     with style.style():
         high = 0.43 * len(rows)  # inches; above it are two lines of legend and names of GPUs
         drawn = style.new_figure(7.6, high + 1.3)
         ax = drawn.add_axes((0.2, 0.5 / (high + 1.3), 0.76, high / (high + 1.3)))
-        top = max(parts["peak"] for parts in rows.values())
+        top = max(sum(parts.values()) for parts in rows.values())
         shown = [part for part in (*NAMES, "measured")  # what is thinner cannot be seen
                  if any(r.get(part, 0) > top / 500 for r in rows.values())]
         unit, word = ((1e12, "TB (10¹² bytes)") if top >= 1e12 else (1e9, "GB (10⁹ bytes)")
@@ -46,8 +46,9 @@ def stacked(rows: dict, text: str) -> style.Picture:
                 ax.barh(place, width, left=left, height=0.62, edgecolor="white", linewidth=0.6,
                         **_look(part))
                 left += width
-            ax.text(left + 0.008 * top / unit, place, gb(parts["peak"]), va="center", fontsize=8,
-                    zorder=4, bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})
+            ax.text(left + 0.008 * top / unit, place, gb(sum(parts.values())), va="center",
+                    fontsize=8, zorder=4,
+                    bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})
         ax.set_yticks(range(len(rows)), [style.short(name, 18) for name in rows],
                       parse_math=False)
         ax.invert_yaxis()
@@ -84,7 +85,8 @@ def along(steps: dict) -> style.Picture:
         drawn.axes[0].set_ylabel("MB")
         drawn.legend(handles=[_patch(part) for part in shown], loc="upper center",
                      ncols=4, frameon=False, fontsize=7.5)
-    told = [f"{name}: peak {gb(step.peak)} in the {step.moment}" for name, step in steps.items()]
+    told = [f"{name}: peak {gb(step.peak)} in the {step.highest[0]}"
+            for name, step in steps.items()]
     return style.Picture(drawn, f"{'; '.join(told)}.")
 
 

@@ -3,7 +3,8 @@
     ft.memory(method="lora", model="meta-llama/Llama-2-7b")     draws itself
     ft.memory(Config(...), "tiny", measure=True)                compared with a real step here
 
-There are three methods: a formula, the simulation of a real step, and a measurement.
+A real step is traced (`simulate`), or its traced moments are read from the package or the disk. A
+number of parameters instead of a model has states only, which are computed.
 """
 
 from __future__ import annotations
@@ -25,9 +26,11 @@ from ftkit.memory_use import footprint_text, formula, model_shapes, traced_step,
 from ftkit.memory_use.traced_step import READ, Step, on_a_line
 
 STATES = ("weights", "gradients", "optimizer")
-TRAINERS = ("ftkit", "hf")
+CHOICES = {"zero": (0, 1, 2, 3), "device": (None, "cpu", "cuda"), "offload": (False, True),
+           "attention": (None, "sdpa", "eager"), "trainer": ("ftkit", "hf")}
 # A forward pass of more tokens is rejected as a mistake.
 MOST_TOKENS, MOST_TRACED, TRACED = 10**9, 2**22, 2**20
+SEQUENCES = 1024  # that are traced; of more, all count as long as the first
 UNIT = 512  # tokens of the simulated sequences from which a batch on a GPU is extrapolated
 
 
@@ -65,7 +68,8 @@ def memory(config: Config | None = None, model="tiny", *, gpus: int = 1, zero: i
         raise UserError(f"config is a {type(config).__name__}; expected a Config. Pass a model as "
                         "model=.")
     config = _of_objective(config or Config(), objective, changes)
-    _check(config, gpus, zero, offload, device, attention, trainer)
+    _check(config, gpus, zero=zero, offload=offload, device=device, attention=attention,
+           trainer=trainer)
     card = None if gpu is None else verdict.card(gpu)
     _sequences(config)  # raises for a batch that nobody means, before anything is read
     if measure and (attention or logits or offload or device not in (None, machine.device())):
@@ -77,24 +81,20 @@ def memory(config: Config | None = None, model="tiny", *, gpus: int = 1, zero: i
     content = None if count is not None else model_shapes.content(model)
     shape = None if content is None else model_shapes.sizes(content)
     context = getattr(shape, "max_position_embeddings", None) or 2048
-    precision = config.precision or _precision(count, model, content, device)
     longest = max(context, config.max_length or 0)
-    config = _stored(content, config.resolved("other", precision, longest, device))
-    lengths = lengths or [config.max_length or context] * _sequences(config)
-    _check_tokens(config, lengths)
-    if content is None:
-        footprint = _of_count(config, count, gpus, zero)
-    else:
-        with _untraceable_is_user_error(content):
-            footprint = _by_simulation(config, content, gpus, zero, lengths, supervised, device,
-                                       attention, logits, trainer)
+    with _untraceable_is_user_error(content):
+        precision = config.precision or _precision(count, model, content, device)
+        config = _stored(content, config.resolved("other", precision, longest, device))
+        lengths = lengths or [config.max_length or context] * _sequences(config)
+        _check_tokens(lengths)
+        footprint = _of_count(config, count, gpus, zero, offload) if content is None else (
+            _of_model(config, content, gpus, zero, offload, lengths, supervised, device, attention,
+                      logits, trainer))
     footprint = dataclasses.replace(
-        footprint, model=footprint_text.name_of(model), offload=offload, device=device,
+        footprint, model=footprint_text.name_of(model), device=device,
         notes=footprint_text.notes_on(config, shape, lengths, context, trainer, footprint),
         assumptions=footprint_text.assumptions(config, shape, lengths, supervised, device,
                                                attention, logits, trainer, zero))
-    if offload:
-        footprint = _offloaded(footprint)
     if card is not None:
         def predict(change):
             if progress is not None:
@@ -113,11 +113,9 @@ class Footprint:
     """Bytes per GPU of one training step.
 
     states: weights, gradients, master copies and optimizer state by formula, which is exact.
-    formula: all parts, and their sum `peak`.
-    simulation: the parts at the simulated peak, and their sum `peak`; None if only a number of
-        parameters was given.
-    largest: the maximum of each part, reached at different moments.
-    moment: the phase of the step in which the peak is reached. host: bytes in the host's memory.
+    at_peak: the parts at the peak. largest: the maximum of each part, reached at different moments.
+    moment: the phase of the step in which the peak is reached; "" if only a number of parameters
+        was given. host: bytes in the host's memory.
     measurement: the peak of a real step on this machine, or None.
     bits: bits per quantized weight, else per weight. quantized: number of quantized parameters.
     assumptions: name → assumption of the prediction. notes: sentences about unusual properties.
@@ -128,9 +126,8 @@ class Footprint:
     parameters: int
     trainable: int
     states: dict
-    formula: dict
-    simulation: dict | None = None
-    largest: dict | None = None
+    at_peak: dict
+    largest: dict
     moment: str = ""
     gpus: int = 1
     zero: int = 0
@@ -147,17 +144,13 @@ class Footprint:
 
     @property
     def peak(self) -> int:
-        """Bytes at the peak: simulated if possible, else by formula."""
-        return round((self.simulation or self.formula)["peak"])
+        """Bytes at the peak."""
+        return round(sum(self.at_peak.values()))
 
     @property
     def total_states(self) -> float:
         """Bytes of weights, gradients, master copies and optimizer state together."""
         return sum(self.states.values())
-
-    @property
-    def method(self) -> str:
-        return "simulation" if self.simulation else "formula"
 
     @property
     def fits(self) -> dict[str, bool]:
@@ -170,11 +163,6 @@ class Footprint:
         allocator keeps freed memory while there is room."""
         return round(model_shapes.reserved(self.peak)) if self.device == "cuda" else self.peak
 
-    @property
-    def error(self) -> str:
-        """The expected error of the prediction, as text."""
-        return footprint_text.error(self)
-
     def to_dict(self) -> dict:
         """Return the output of `ftkit memory --json`, in bytes per GPU.
 
@@ -182,9 +170,9 @@ class Footprint:
         logits and other are maxima, reached at different moments, so the sum of all may exceed the
         peak. The parts in `at_peak` add up to the peak.
         """
-        parts = (self.formula if self.largest is None else self.largest) | self.states
+        parts = self.largest | self.states
         parts["optimizer"] += parts["master"]
-        parts["other"] += parts.get("copies", 0)
+        parts["other"] += parts["copies"]
         per_gpu = {name: round(parts[name])
                    for name in (*STATES, "activations", "logits", "other")}
         return {
@@ -194,11 +182,11 @@ class Footprint:
             "zero": self.zero, "offload": self.offload, "device": self.device,
             "per_gpu": per_gpu | {"peak": self.peak},
             "states": round(sum(per_gpu[k] for k in STATES)),
-            "at_peak": {k: round(v) for k, v in (self.simulation or self.formula).items()},
+            "at_peak": {k: round(v) for k, v in self.at_peak.items()} | {"peak": self.peak},
             "moment": self.moment, "host": round(self.host), "bits_per_weight": self.bits,
             "reserved_estimate": self.reserved,
-            "method": self.method, "error": self.error, "measured": self.measurement,
-            "fits": self.fits,
+            "method": "simulation" if self.moment else "formula",
+            "error": footprint_text.error(self), "measured": self.measurement, "fits": self.fits,
         } | ({} if self.verdict is None else {"verdict": self.verdict})
 
     def measured_here(self, model, lengths, supervised: float = 1.0) -> Footprint:
@@ -221,10 +209,6 @@ class Footprint:
         """Describe the peak, its error and the GPUs on which it fits, in one or two sentences."""
         return footprint_text.summary(self)
 
-    def table(self):
-        """The parts at the peak, as a `report.table.Table`."""
-        return footprint_text.table(self)
-
     def text(self, verbose: bool = False) -> str:
         """Return the verdict and the parts at the peak, as text for a terminal."""
         return footprint_text.text(self, verbose)
@@ -234,7 +218,7 @@ class Footprint:
 
     def _repr_mimebundle_(self, include=None, exclude=None):
         bundle = self.plot()._repr_mimebundle_()
-        bundle["text/html"] += self.table()._repr_html_()
+        bundle["text/html"] += footprint_text.table(self)._repr_html_()
         return bundle
 
 
@@ -242,22 +226,17 @@ class Footprint:
 
 
 def _precision(count, model, content, device: str) -> str:
-    """The default precision of a run."""
+    """The default precision of a run; an unknown model is built to count its parameters."""
     if device == "cuda":
         return "bf16"
     if count is None:
-        with _untraceable_is_user_error(content):
-            count = model_shapes.parameters(model) or _counted(json.dumps(content))
+        count = model_shapes.parameters(model)
+    if count is None:
+        from ftkit.memory_use import simulate
+        from ftkit.model import loading
+
+        count = loading.count(simulate.build(model_shapes.shape(content), Config()))[1]
     return machine.fast_precision(count)
-
-
-@functools.lru_cache(maxsize=64)
-def _counted(content: str) -> int:
-    """Count the parameters of a config.json (as text) by building the model."""
-    from ftkit.memory_use import simulate
-    from ftkit.model import loading
-
-    return loading.count(simulate.build(model_shapes.shape(json.loads(content)), Config()))[1]
 
 
 def _stored(content, config: Config) -> Config:
@@ -297,38 +276,34 @@ def _sequences(config) -> int:
     return config.batch_size * each
 
 
-def _check_tokens(config, lengths: list[int]):
+def _check_tokens(lengths: list[int]):
     if not lengths or min(lengths) < 2 or max(lengths) > MOST_TRACED:
         raise UserError(f"the sequences have {min(lengths, default=0):,} to "
                         f"{max(lengths, default=0):,} tokens; expected 2 to {MOST_TRACED:,} in "
                         "each")
 
 
-def _check(config, gpus, zero, offload, device, attention, trainer):
+def _check(config, gpus, **chosen):
     if isinstance(gpus, bool) or not isinstance(gpus, int) or gpus < 1:
         raise UserError(f"gpus is {gpus!r}; expected a whole number of at least 1")
-    for name, value, choices in (("zero", zero, (0, 1, 2, 3)), ("device", device,
-                                 (None, "cpu", "cuda")),
-                                 ("attention", attention, (None, "sdpa", "eager")),
-                                 ("trainer", trainer, TRAINERS),
-                                 ("offload", offload, (False, True))):
-        if value not in choices:
+    for name, value in chosen.items():
+        if value not in CHOICES[name]:
             raise UserError(f"{name} is {value!r}; expected one of "
-                            f"{', '.join(str(c) for c in choices)}")
+                            f"{', '.join(map(str, CHOICES[name]))}")
+    zero, entry = chosen["zero"], OPTIMIZERS[config.optim]
     if zero and gpus == 1:
         raise UserError(f"zero is {zero} with one GPU, but ZeRO shards states across GPUs. Set "
                         "gpus to 2 or more.")
-    entry = OPTIMIZERS[config.optim]
     if zero and (entry.factored or entry.rest):
         raise UserError(f"optim is {config.optim} with zero {zero}, but it needs whole matrices, "
                         "which ZeRO shards; expected adamw_torch, adamw_bnb_8bit or sgd")
-    if trainer == "hf" and not entry.elsewhere:
+    if chosen["trainer"] == "hf" and not entry.elsewhere:
         raise UserError(f"optim is {config.optim} with trainer hf, but transformers has no such "
                         "optimizer. Set trainer to ftkit, or optim to adamw_torch.")
 
 
 @contextlib.contextmanager
-def _untraceable_is_user_error(content: dict):
+def _untraceable_is_user_error(content: dict | None):
     """Convert exceptions of transformers, peft or torch about inconsistent sizes or unsupported
     architectures to a UserError with their reason."""
     try:
@@ -338,7 +313,7 @@ def _untraceable_is_user_error(content: dict):
     except Exception as error:  # noqa: BLE001  each architecture checks its sizes in its own way
         reason = " ".join(str(error).split())[:160]
         raise UserError(
-            f"a training step of this {content.get('model_type')} model cannot be traced "
+            f"a training step of this {(content or {}).get('model_type')} model cannot be traced "
             f"({type(error).__name__}: {reason}). Check the sizes in its config. To get only its "
             "states, pass its number of parameters, such as 7.5B.") from error
 
@@ -356,7 +331,7 @@ def _is_on_this_machine(model) -> bool:
     return any(folder.glob("*.safetensors"))
 
 
-def _of_count(config, count, gpus, zero) -> Footprint:
+def _of_count(config, count, gpus, zero, offload) -> Footprint:
     """Predict weights, gradients and optimizer state of `count` parameters, all trained."""
     if config.method != "full":
         raise UserError(f"method {config.method} depends on the shape of the model, which "
@@ -367,79 +342,59 @@ def _of_count(config, count, gpus, zero) -> Footprint:
                         f"{count:g} parameters do not say which are which. Pass a model, or set "
                         "optim to adamw_torch.")
     states = formula.states(count, count, config, gpus, zero)
-    parts = {**states, "activations": 0, "logits": 0, "other": 0}
-    bits = 8 * formula.recipe(config, zero)["weights"]
-    return Footprint(config, round(count), round(count), states,
-                     parts | {"peak": sum(parts.values())}, gpus=gpus, zero=zero, bits=bits)
+    parts = states | dict.fromkeys(("copies", "activations", "logits", "other"), 0)
+    step = _on_each_gpu(Step([("", parts)], parts, 0, count, count), gpus, 0, offload, states)
+    return _found(config, step, gpus, zero, offload, states)
 
 
-def _by_simulation(config, content, gpus, zero, lengths, supervised, device, attention, logits,
-                   trainer):
-    """Predict by formula and by a traced step; with ZeRO, its states are sharded."""
+def _of_model(config, content, gpus, zero, offload, lengths, *options) -> Footprint:
+    """Predict by a traced step, whose states ZeRO shards."""
     half = formula.recipe(config, zero)["master"]
     traced = config.but(precision="pure-bf16") if half else config
-    step = simulated(content, traced, lengths, supervised, device, attention, logits, trainer,
-                     type(config) is not Config)
+    step = simulated(content, traced, lengths, *options,
+                     token_losses=type(config) is not Config)
     quantized = step.facts["quantized"]
     bits = 8 * step.facts["quantized_bytes"] / quantized if quantized else 0
     states = formula.states(step.parameters, step.trainable, config, gpus, zero, quantized,
-                            step.facts["factored"], bits=bits, hidden=step.facts["hidden"])
-    at_peak, largest, moment = _divided(step, gpus, zero, states)
-    shape, tokens = model_shapes.sizes(content), sum(lengths)
-    on_paper = {**states, "activations": formula.activations(
-        shape, config, tokens, max(lengths), 0 if device == "cuda" else formula.SCORED),
-        "logits": formula.logits(shape, config, round(supervised * (tokens - len(lengths)))),
-        "other": 0}
-    return Footprint(config, step.parameters, step.trainable, states,
-                     on_paper | {"peak": sum(on_paper.values())}, at_peak, largest, moment, gpus,
-                     zero, bits=bits or 8 * formula.recipe(config, zero)["weights"],
-                     quantized=quantized)
+                            step.facts["factored"], bits, step.facts["hidden"])
+    step = _on_each_gpu(step, gpus, zero, offload, states)
+    return _found(config, step, gpus, zero, offload, states, bits=bits, quantized=quantized)
 
 
-def _divided(step, gpus, zero, states):
-    """Compute one rank's peak from the timeline of one GPU, with the states sharded as in ZeRO.
+def _found(config, step: Step, gpus, zero, offload, states, bits=0.0, quantized=0) -> Footprint:
+    moved = ("optimizer", "master") if offload else ()
+    moment, at_peak = step.highest
+    return Footprint(
+        config, round(step.parameters), round(step.trainable),
+        states | dict.fromkeys(moved, 0), at_peak, step.parts, moment, gpus, zero,
+        bits=bits or 8 * formula.recipe(config, zero)["weights"], quantized=quantized,
+        offload=offload, host=gpus * sum(states[part] for part in moved))
+
+
+def _on_each_gpu(step: Step, gpus, zero, offload, states) -> Step:
+    """Return the Step of one rank, with the states sharded as in ZeRO, or in the host's memory.
 
     Stage 3 adds the gathered parameters: embeddings and head, which stay, and two layers (one in
     use, one being gathered), and the same number of gradients in the backward pass. Stage 2 adds
     the gradients of one layer before they are scattered.
     """
-    if not zero:
-        return step.at_peak | {"peak": step.peak}, step.parts, step.moment
+    if not zero and not offload:
+        return step
     share = {"weights": gpus if zero == 3 else 1, "gradients": gpus if zero >= 2 else 1}
-    root, layer = step.facts["root"], step.facts["layer"]
-    highest, at_peak, moment = -1.0, {}, ""
-    largest = dict.fromkeys(step.parts, 0)
+    root, layer = step.facts.get("root", 0), step.facts.get("layer", 0)
+    timeline = []
     for phase, now in step.timeline:
         parts = {k: v / share.get(k, 1) for k, v in now.items()}
-        if now["optimizer"]:
-            parts["optimizer"] = states["optimizer"]
-        parts["master"] = states["master"]
+        if zero:
+            parts |= {"master": states["master"],
+                      "optimizer": states["optimizer"] if now["optimizer"] else 0}
         if zero == 3 and phase in ("forward pass", "backward pass"):
             parts["other"] += root + 2 * layer
         if zero >= 2 and phase == "backward pass" and step.trainable == step.parameters:
             parts["other"] += layer + (root if zero == 3 else 0)
-        largest = {k: max(v, largest.get(k, 0)) for k, v in parts.items()}
-        if sum(parts.values()) > highest:
-            highest, at_peak, moment = sum(parts.values()), parts, phase
-    return at_peak | {"peak": highest}, largest, moment
-
-
-def _offloaded(footprint: Footprint) -> Footprint:
-    """Move optimizer state and master copies of a prediction to the host's memory."""
-    moved = ("optimizer", "master")
-
-    def without(parts):
-        if parts is None:
-            return None
-        kept = {k: 0 if k in moved else v for k, v in parts.items()}
-        if "peak" in parts:
-            kept["peak"] = sum(v for k, v in kept.items() if k != "peak")
-        return kept
-
-    return dataclasses.replace(
-        footprint, states=without(footprint.states), formula=without(footprint.formula),
-        simulation=without(footprint.simulation), largest=without(footprint.largest),
-        host=footprint.gpus * sum(footprint.states[part] for part in moved))
+        timeline.append((phase, parts | dict.fromkeys(("optimizer", "master") * offload, 0)))
+    return dataclasses.replace(step, timeline=timeline, parts={
+        part: max(parts[part] for _, parts in timeline) for part in timeline[0][1]})
 
 
 def _bare(config):
@@ -459,9 +414,8 @@ def simulated(model, config, lengths, supervised=1.0, device="cpu", attention=No
     disk.
     """
     content, config = model_shapes.content(model), _bare(config)
-    equal = len(set(lengths)) == 1
     further = config.gradient_accumulation_steps - READ
-    if equal and device == "cuda" and further > 0:
+    if device == "cuda" and further > 0 and len(set(lengths)) == 1:
         step = simulated(content, config.but(gradient_accumulation_steps=READ), lengths,
                          supervised, device, attention, logits, trainer, token_losses)
         return traced_step.holding(step, further * step.facts["batch"])
@@ -486,7 +440,7 @@ def simulated(model, config, lengths, supervised=1.0, device="cpu", attention=No
 def _units(content, lengths, config, device: str, attention, trainer: str) -> list[int]:
     """Sequence lengths from which a batch can be extrapolated, in the order to try. UNIT requires
     attention without masks, whose memory per token does not depend on the position."""
-    if len(set(lengths)) > 1 and sum(lengths) <= TRACED:
+    if len(set(lengths)) > 1 and sum(lengths) <= TRACED and len(lengths) <= SEQUENCES:
         return []
     length, window = lengths[0], (content.get("text_config") or content).get("sliding_window")
     divides = device == "cuda" and attention is None and trainer == "ftkit" and length > UNIT and (
@@ -498,7 +452,7 @@ def _saturating(content, supervised: float, logits: int | None) -> int:
     """Number of sequences from which on the loss holds its maximum of logits. It computes them in
     chunks, and frees a chunk only when the next one is computed."""
     chunk = max(64, (logits or MAX_LOGITS) // max(1, model_shapes.sizes(content).vocab_size))
-    return math.ceil(2 * chunk / max(1, supervised - 1))
+    return min(SEQUENCES // 2, math.ceil(2 * chunk / max(1, supervised - 1)))
 
 
 @functools.lru_cache(maxsize=512)

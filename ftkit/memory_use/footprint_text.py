@@ -8,8 +8,11 @@ from __future__ import annotations
 from ftkit.base.config import MAX_LOGITS, DistillConfig, DPOConfig, GRPOConfig
 from ftkit.base.formatting import gb
 from ftkit.memory_use import formula, model_shapes, verdict
-from ftkit.memory_use.byte_text import NAMES, size
 
+# The parts of a step's memory.
+NAMES = {"weights": "weights", "gradients": "gradients", "optimizer": "optimizer state",
+         "master": "fp32 master copies", "copies": "16-bit copies of weights",
+         "activations": "activations", "logits": "logits", "other": "other"}
 # Largest error of the simulated peak against the measured one: docs/measurements/MEMORY.md and
 # published.json there.
 ERROR = {"cpu": "at most 0.2 % from what torch's allocator recorded (docs/measurements/MEMORY.md)",
@@ -19,6 +22,12 @@ RANKS_ERROR = ("divided among the GPUs by formula: 4 % below to 14 % above real 
                "fine-tuning at stages 2 and 3 (docs/measurements/MEMORY.md), more for LoRA")
 PAPERS_RECIPE = ("16-bit weights and gradients, fp32 master copy (ZeRO paper, DeepSpeed); the "
                  "script of `ftkit run --torchrun` keeps fp32 weights instead")
+
+
+def size(count: float) -> str:
+    """Bytes in both units, which differ by 7 %."""
+    return f"{gb(count)} ({count / model_shapes.GIB:.2f} GiB)" if count >= 1e9 else (
+        f"{gb(count)} ({count / 2**20:.1f} MiB)")
 
 
 def summary(footprint) -> str:
@@ -46,7 +55,7 @@ def table(footprint):
     """
     from ftkit.report.table import Table
 
-    parts = footprint.simulation or footprint.formula
+    parts = footprint.at_peak | {"peak": footprint.peak}
     return Table([{"at the peak": NAMES.get(part, part), "": gb(parts[part])}
                   for part in (*NAMES, "peak") if parts.get(part)])
 
@@ -92,7 +101,7 @@ def _trained(footprint) -> str:
 
 def error(footprint) -> str:
     """The expected error of the prediction, as text."""
-    if not footprint.simulation:
+    if not footprint.moment:
         return "states exact, activations not counted"
     if footprint.zero:
         return f"{ERROR['cuda']}; {RANKS_ERROR}"
@@ -107,30 +116,26 @@ def name_of(model) -> str:
 
 def assumptions(config, shape, lengths, supervised, device, attention, logits, trainer, zero):
     """Map names to assumptions of the prediction, for `to_dict` and `text`."""
+    recipe = {"recipe": PAPERS_RECIPE} if formula.recipe(config, zero)["master"] else {}
     if shape is None:
-        return {"precision": config.precision, "counts": "weights, gradients, optimizer"} | (
-            {"recipe": PAPERS_RECIPE} if zero and formula.recipe(config, zero)["master"] else {})
-    at_once = logits or (MAX_LOGITS if trainer == "ftkit" else None)
-    assumptions = {"trainer": trainer, "device": device, "precision": config.precision}
-    if config.method != "full":
-        assumptions |= {"base_dtype": config.base_dtype or "fp32", "adapter_dtype": (
-            "bf16" if config.precision == "pure-bf16" else "fp32")}
-    return assumptions | {
+        return {"precision": config.precision, "counts": "weights, gradients, optimizer"} | recipe
+    at_once = logits or (MAX_LOGITS if trainer == "ftkit" else 10**9)
+    frozen = {} if config.method == "full" else {
+        "base_dtype": config.base_dtype or "fp32",
+        "adapter_dtype": "bf16" if config.precision == "pure-bf16" else "fp32"}
+    left_out = "torch.compile, pages in the host's memory, buffers of NCCL and DeepSpeed" + (
+        ", activations in 8 bits" if config.load_in_8bit else "")
+    return {"trainer": trainer, "device": device, "precision": config.precision} | frozen | {
         "batch_size": config.batch_size, "max_length": config.max_length,
         "tokens": sum(lengths), "supervised_fraction": supervised,
         "gradient_checkpointing": config.gradient_checkpointing,
         "attention": attention or ("packed" if trainer == "ftkit" else "sdpa on padded batches")
-        if getattr(shape.get_text_config(), "num_attention_heads", 0) else "none",
-        "loss": (f"at most {at_once:,} logits at once" if at_once and at_once < 10**9
-                 else "all logits at once"),
+        if shape.num_attention_heads else "none",
+        "loss": f"at most {at_once:,} logits at once" if at_once < 10**9 else "all logits at once",
         "optimizer": config.optim + (
             ", not fused" if config.optim == "adamw_torch" and trainer == "hf" else ""),
-        "allocator_slack": model_shapes.SLACK} | (
-            {"not_counted": "torch.compile, pages in the host's memory, buffers of NCCL and "
-                            "DeepSpeed"
-                            + (", activations in 8 bits" if config.load_in_8bit else "")}
-            if device == "cuda" else {}) | (
-            {"recipe": PAPERS_RECIPE} if zero and formula.recipe(config, zero)["master"] else {})
+        "allocator_slack": model_shapes.SLACK,
+    } | ({"not_counted": left_out} if device == "cuda" else {}) | recipe
 
 
 def notes_on(config, shape, lengths, context, trainer, footprint) -> tuple[str, ...]:

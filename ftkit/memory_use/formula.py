@@ -1,20 +1,14 @@
-"""Memory of training in closed form, as one can compute it on paper.
+"""Bytes of weights, gradients and optimizer states in closed form, which is exact.
 
-    states(parameters, trainable, config)         weights, gradients, optimizer, in bytes
-    activations(shape, config, tokens, length)    after Korthikanti et al. 2022
-
-The states are exact. The activations are the usual estimate; `simulate` traces the real step.
+    states(parameters, trainable, config)         on one GPU or with ZeRO
+    zero_states(7.5e9, ranks=64, stage=3)         as in the paper's figure 1
 """
 
 from __future__ import annotations
 
-from ftkit.base.config import MAX_LOGITS
 from ftkit.base.optimizers import OPTIMIZERS
 
 FP32, HALF = 4, 2
-# Bits of a 4-bit weight with double quantization (Dettmers et al. 2023, section 3): 4, plus an
-# 8-bit scale per 64 weights and an fp32 scale per 256 of these scales.
-NF4_BITS = 4 + 8 / 64 + 32 / (64 * 256)
 
 
 def recipe(config, zero: int = 0) -> dict:
@@ -34,64 +28,31 @@ def recipe(config, zero: int = 0) -> dict:
 
 
 def states(parameters: float, trainable: float, config, gpus: int = 1, zero: int = 0,
-           quantized: float = 0, factored: float = 0, papers: bool = True,
-           bits: float = NF4_BITS, hidden: float = 0) -> dict:
+           quantized: float = 0, factored: float = 0, bits: float = 0, hidden: float = 0) -> dict:
     """Bytes per GPU of weights, gradients, master copies and optimizer state.
 
     quantized: number of parameters with `bits` bits each, including scales. factored: number of
     Adafactor's values, one per row and column of a matrix. hidden: trainable weights in matrices of
-    hidden layers, which Muon updates. papers: with ZeRO, use the recipe of its paper (`recipe`).
+    hidden layers, which Muon updates.
     """
-    kind = recipe(config, zero if papers else 0)
+    kind, entry = recipe(config, zero), OPTIMIZERS[config.optim]
     weight = (kind["weights"] * trainable + kind["frozen"] * (parameters - trainable - quantized)
               + bits / 8 * quantized)
-    divided = zero_states(parameters, gpus, zero, weights=weight / parameters,
-                           gradients=kind["gradients"], trainable=trainable,
-                           optimizer=kind["optimizer"])
-    share = gpus if zero >= 1 else 1
-    optimizer = divided["optimizer"]
-    entry = OPTIMIZERS[config.optim]
+    optimizer = kind["optimizer"] * trainable
     if entry.factored:
-        optimizer = FP32 * factored / share
+        optimizer = FP32 * factored
     elif entry.rest:
-        rest = OPTIMIZERS[entry.rest].state_bytes(kind["weights"]) * (trainable - hidden)
-        optimizer = (kind["optimizer"] * hidden + rest) / share
+        rest = OPTIMIZERS[entry.rest].state_bytes(kind["weights"])
+        optimizer = kind["optimizer"] * hidden + rest * (trainable - hidden)
+    divided = zero_states(parameters, gpus, zero, weights=weight / parameters,
+                          gradients=kind["gradients"], trainable=trainable)
+    share = gpus if zero else 1
     return {"weights": divided["parameters"], "gradients": divided["gradients"],
-            "master": kind["master"] * trainable / share, "optimizer": optimizer}
-
-
-SCORED = 512  # longest sequence whose attention scores our step keeps on a CPU
-
-
-def activations(shape, config, tokens: int, length: int, scored: int = SCORED) -> float:
-    """Bytes saved for the backward pass: s b h (34 + 5 a s / h) in each layer, in 16 bits.
-
-    Korthikanti et al. 2022 (arXiv:2205.05198), equation 2, for one GPU; s b = tokens, s = length.
-    The second term is the attention scores, which flash attention does not keep. scored: longest
-    sequence whose scores are kept (0 on a GPU); longer sequences count as this long.
-    Without autocast all values take twice the bytes. With checkpointing only the input of each
-    layer (2 s b h) and one complete layer are kept. A model without attention has no scores.
-    """
-    shape = shape.get_text_config()
-    h, layers = shape.hidden_size, shape.num_hidden_layers
-    heads = getattr(shape, "num_attention_heads", None) or 0
-    wide = 2 if config.precision == "fp32" else 1
-    layer = wide * tokens * h * (34 + 5 * heads * min(length, scored) / h)
-    if config.gradient_checkpointing:
-        return layers * wide * 2 * tokens * h + layer
-    return layers * layer
-
-
-def logits(shape, config, supervised_tokens: int) -> float:
-    """Bytes of logits and their gradient in ftkit's loss, which holds at most MAX_LOGITS at once.
-    """
-    vocabulary = shape.get_text_config().vocab_size
-    rows = min(supervised_tokens, max(64, MAX_LOGITS // vocabulary))
-    return rows * vocabulary * (FP32 + (FP32 if config.precision == "fp32" else HALF))
+            "master": kind["master"] * trainable / share, "optimizer": optimizer / share}
 
 
 def zero_states(parameters: float, ranks: int = 1, stage: int = 0, *, weights: float = 4,
-           gradients: float = 4, optimizer: float = 8, trainable: float | None = None) -> dict:
+                gradients: float = 4, optimizer: float = 8, trainable: float | None = None) -> dict:
     """Bytes per rank of parameters, gradients and optimizer states under ZeRO.
 
     Stage 1 shards the optimizer states, stage 2 also the gradients, and stage 3 also the parameters

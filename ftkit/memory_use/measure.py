@@ -2,7 +2,7 @@
 
     step("tiny", Config(method="lora"), [128, 128])
 
-On CPU the meter counts the storages; on CUDA the allocator's own peak is read as well.
+On CPU the meter counts the storages; on CUDA the allocator's own peak is read.
 """
 
 from __future__ import annotations
@@ -50,18 +50,16 @@ def prepare(model, config, copied: bool = True):
 
 def taken(update, batches) -> simulate.Step:
     """Take an optimizer step and measure its memory."""
-    cuda = update.device.type == "cuda"
-    meter = simulate.watch(update, batches, 512 if cuda else 1)
-    before = meter.total
-    if cuda:
+    counts = loading.count(update.model)
+    if update.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(update.device)
         before = torch.cuda.memory_allocated(update.device)
         update(batches, 1e-3)
-        peak = torch.cuda.max_memory_allocated(update.device)
-        return simulate.Step(peak, {}, "", {}, before, *loading.count(update.model))
+        parts = {"other": torch.cuda.max_memory_allocated(update.device)}
+        return simulate.Step([("step", parts)], parts, before, *counts)
+    meter = simulate.watch(update, batches)
+    before = meter.total
     with meter:
         update(batches, 1e-3)
-    return simulate.Step(meter.peak, meter.at_peak, meter.moment, meter.largest, before,
-                         *loading.count(update.model), meter.timeline)
-
-
+    meter.mark(("end", 0, 0))
+    return simulate.Step(meter.timeline, meter.largest, before, *counts)

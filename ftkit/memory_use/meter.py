@@ -2,7 +2,7 @@
 
     with Meter(model, optimizer) as meter:
         step()
-    meter.peak, meter.at_peak, meter.moment
+    meter.peak, meter.timeline
 
 Every storage that an operation returns is counted from its creation until it is freed, so the
 result does not depend on Python or on the allocator (resident size, caching). Real tensors on the
@@ -45,40 +45,42 @@ class Meter(TorchDispatchMode):
     vocabulary), activations (of a forward pass or its recomputation), or other (temporary tensors
     of backward pass and optimizer).
     round_to: the allocator's block size in bytes, for rounding up; CUDA's is 512.
-    timeline: keep the parts at each local maximum, as (phase, {part: bytes}) in `.timeline`.
 
-    Afterwards `peak` is the maximum of live bytes, `at_peak` its parts, `moment` its phase, and
-    `largest` the maximum of each part.
+    `now` has the live bytes of each part, `total` their sum, `largest` the maximum of each part,
+    and `timeline` the parts at each local maximum of the sum, as (phase, {part: bytes}).
     """
 
-    def __init__(self, model=None, optimizer=None, round_to: int = 1, timeline: bool = False):
+    def __init__(self, model=None, optimizer=None, round_to: int = 1):
         super().__init__()
         self.round, self.live, self.total = round_to, {}, 0
         self.now: dict[str, int] = dict.fromkeys(PARTS, 0)
+        self.largest = dict(self.now)
         self.timeline: list[tuple[str, dict]] = []
         self.marks: list[tuple[tuple, int]] = []
-        self._keeps_timeline = timeline
-        self.vocabulary, self.phase, self._risen_in = None, FORWARD, FORWARD
+        self.vocabulary, self.phase, self._risen_in = None, FORWARD, "before the step"
         self._trained, self._hooks, self._depth = [], [], 0
         self._optimizer = optimizer
         self._stepping = self._rising = False
-        self.reset()
         if model is not None:
             self._watch(model)
         if optimizer is not None:
-            self._watch_state(optimizer)
+            for tensor in _state(optimizer):
+                self.hold(tensor, "optimizer")
         self.reset()
+
+    @property
+    def peak(self) -> int:
+        """The maximum of live bytes since the last `reset`."""
+        return max([self.total, *(sum(parts.values()) for _, parts in self.timeline)])
 
     def reset(self):
         """Restart the measurement of the peak from the bytes that are live now."""
-        self.peak, self.at_peak, self.moment = self.total, dict(self.now), "before the step"
-        self.largest = dict(self.now)
+        self.largest, self._rising = dict(self.now), False
         self.timeline.clear()
 
     def mark(self, key: tuple):
         """Append (key, length of the timeline) to `.marks`."""
-        if self._rising:
-            self._snapshot()
+        self._snapshot()
         self.marks.append((key, len(self.timeline)))
 
     def hold(self, tensor, part: str):
@@ -88,11 +90,8 @@ class Meter(TorchDispatchMode):
             if ref is None:
                 self._add(storage, part)
             elif ref.part != part:
-                if self._rising:
-                    self._snapshot()
-                self.now[ref.part] -= ref.bytes
-                self.now[part] += ref.bytes
-                ref.part = part
+                self._snapshot()
+                self._move(ref, part)
                 self.largest[part] = max(self.largest[part], self.now[part])
 
     @classmethod
@@ -103,9 +102,8 @@ class Meter(TorchDispatchMode):
 
     def _watch(self, model):
         config = getattr(model, "config", None)
-        text_config = getattr(config, "get_text_config", None)
-        config = text_config() if text_config is not None else config
-        self.vocabulary = getattr(config, "vocab_size", None)
+        if config is not None and hasattr(config, "get_text_config"):
+            self.vocabulary = getattr(config.get_text_config(), "vocab_size", None)
         for p in model.parameters():
             for tensor in (p, *_quantized(p)):
                 self.hold(tensor, "weights")
@@ -113,25 +111,17 @@ class Meter(TorchDispatchMode):
                 self.hold(p.grad, "gradients")
             if p.requires_grad:
                 self._trained.append(p)
-        for module in model.modules():
-            if is_eight_bit(module) and module.state.SCB is not None:
-                self.hold(module.state.SCB, "weights")
-        for buffer in model.buffers():
-            self.hold(buffer, "weights")
-
-    def _watch_state(self, optimizer):
-        for tensor in _state(optimizer):
-            self.hold(tensor, "optimizer")
+        scales = (m.state.SCB for m in model.modules() if is_eight_bit(m))
+        for tensor in (*(t for t in scales if t is not None), *model.buffers()):
+            self.hold(tensor, "weights")
 
     def _add(self, storage, part: str):
         size = self.rounded(storage.nbytes())
-        if not size:
-            return
-        key = storage._cdata
-        ref = _Ref(storage, lambda _, key=key: self._free(key))
-        ref.bytes, ref.part = size, part
-        self.live[key] = ref
-        self._count(part, size)
+        if size:
+            key = storage._cdata
+            self.live[key] = ref = _Ref(storage, lambda _, key=key: self._free(key))
+            ref.bytes, ref.part = size, part
+            self._count(part, size)
 
     def rounded(self, count: int) -> int:
         """Bytes that the allocator takes for `count` bytes."""
@@ -143,8 +133,6 @@ class Meter(TorchDispatchMode):
         self._rising, self._risen_in = True, self.phase
         if self.now[part] > self.largest[part]:
             self.largest[part] = self.now[part]
-        if self.total > self.peak:
-            self.peak, self.at_peak, self.moment = self.total, dict(self.now), self.phase
 
     def _free(self, key):
         ref = self.live.pop(key, None)
@@ -152,15 +140,19 @@ class Meter(TorchDispatchMode):
             self._uncount(ref.part, ref.bytes)
 
     def _uncount(self, part, size):
-        if self._rising:
-            self._snapshot()
+        self._snapshot()
         self.now[part] -= size
         self.total -= size
 
     def _snapshot(self):
-        self._rising = False
-        if self._keeps_timeline:
+        if self._rising:
+            self._rising = False
             self.timeline.append((self._risen_in, dict(self.now)))
+
+    def _move(self, ref: _Ref, part: str):
+        self.now[ref.part] -= ref.bytes
+        self.now[part] += ref.bytes
+        ref.part = part
 
     def _part(self, func, args, tensor) -> str:
         if self._stepping:
@@ -232,9 +224,7 @@ class Meter(TorchDispatchMode):
         kept = {s._cdata for t in _state(optimizer) for s in _storages(t)}
         for key, ref in self.live.items():
             if ref.part == "optimizer" and key not in kept:
-                self.now["optimizer"] -= ref.bytes
-                self.now["other"] += ref.bytes
-                ref.part = "other"
+                self._move(ref, "other")
 
 
 def _storages(tensor) -> list:
@@ -262,13 +252,11 @@ def is_eight_bit(module) -> bool:
 
 
 def _quantized(p) -> list:
-    """List the scales of a 4-bit weight of bitsandbytes."""
+    """List the scales of a 4-bit weight of bitsandbytes, which may be quantized themselves."""
     state = getattr(p, "quant_state", None)
-    if state is None:
-        return []
-    outer = [state.absmax, state.code, getattr(state, "offset", None)]
-    inner = [state.state2.absmax, state.state2.code] if getattr(state, "nested", False) else []
-    return [t for t in outer + inner if isinstance(t, torch.Tensor)]
+    return [] if state is None else [
+        t for scales in (state, getattr(state, "state2", None)) if scales is not None
+        for t in vars(scales).values() if isinstance(t, torch.Tensor)]
 
 
 # -------------------------------------------------- what happens below the operations we see
@@ -303,14 +291,12 @@ def _into_its_first(args) -> bool:
             and torch._C._storage_Use_Count(first.untyped_storage()._cdata) == 2)
 
 
-def _gemm_4bit(A, B, shape, absmax, blocksize, kind, bias=None, absmax_8bit=None,
-               absmax_code=None, absmax_offset=None):
+def _gemm_4bit(*args, **named):
     """Multiply by a 4-bit weight like bitsandbytes without a kernel for it: the whole weight is
     dequantized temporarily."""
     from bitsandbytes.backends.default.ops import _gemm_4bit_default_impl as product
 
-    return product(A, B, shape, absmax, blocksize, kind, bias, absmax_8bit, absmax_code,
-                   absmax_offset)
+    return product(*args, **named)
 
 
 _INSIDE = {"bitsandbytes.gemm_4bit.default": _gemm_4bit}

@@ -12,24 +12,21 @@ any model is loaded. The environment variable FTKIT_PREFLIGHT=0 turns this off.
 from __future__ import annotations
 
 import gc
-import heapq
 import math
 import os
 
 from ftkit.base import free_memory, machine
 from ftkit.base.errors import UserError
 from ftkit.base.formatting import gb
-from ftkit.memory_use import cheaper_configs, formula, model_shapes
+from ftkit.memory_use import cheaper_configs, footprint, formula, model_shapes
 from ftkit.model import cache
 from ftkit.model import loading as models
 
 # Memory in addition to the tensors: libraries still to be loaded, threads, the scratch space of
 # kernels, and fragmentation. The resident size of our steps grew by up to 1.5 times their tensors.
 SPARE, FRAGMENTATION = 256 * 2**20, 1.3
-SIMULATED_RECORDS = 512  # larger batches are extrapolated from batches of one and two times this
 PROPOSED = 0.85  # fraction of the free memory that a proposed change may need, as it runs later
 EVAL_TOKENS = 4096  # in a batch of `packed_loss.nll`
-TEMPLATE_TOKENS = 64  # more than a template adds to a record or to a turn of a chat
 
 
 class TooBig(UserError):
@@ -52,24 +49,13 @@ def check(experiment, config, model: ModelFacts) -> int | None:
     """
     if os.environ.get("FTKIT_PREFLIGHT") == "0":
         return None
-    device = machine.device()
-
-    def bound(limits) -> tuple[float, bool]:
-        """Return an upper bound on the run's bytes, and whether it fits in the free memory."""
-        count = model.resident_bytes(config, experiment) + step_upper_bound(model, config, *limits)
-        return count, _with_overhead(count, device) <= free_memory.available()
-
-    upper_bound, fits = bound(experiment.token_limits(config))
-    if fits:
-        return round(upper_bound)
+    search = FitSearch(experiment, model, machine.device(), free_memory.available())
+    bound = search.upper_bound(config)
+    if _with_overhead(bound, search.device) <= search.free:
+        return round(bound)
     gc.collect()
-    search = FitSearch(experiment, model, device, free_memory.available())
-    # The first bound assumes a token per byte. Counting tokens takes at most a second, and the run
-    # needs the counts anyway; the simulation of a larger model takes many seconds.
-    counted, fits = bound(search.counted_limits(config))
-    if fits:
-        return round(counted)
-    return search.check(config, upper_bound)
+    search.free = free_memory.available()
+    return search.check(config, bound)
 
 
 def fitted(experiment, config, model: ModelFacts) -> tuple:
@@ -99,50 +85,30 @@ def fitted(experiment, config, model: ModelFacts) -> tuple:
 def step_upper_bound(model, config, tokens: int, length: int) -> float:
     """Upper bound on the bytes of a step, in closed form.
 
-    The sum of exact weights, gradients and optimizer state, of all logits, and of activations for
-    `tokens` tokens in sequences of up to `length` (twice the usual estimate, no checkpointing).
+    Weights, gradients and optimizer state in fp32, copies, all logits, and the activations of
+    `tokens` tokens in sequences of up to `length`: in each layer twice the usual s b h (34 + 5 a s
+    / h) of 16-bit values (Korthikanti et al. 2022, arXiv:2205.05198, equation 2), in fp32, and more
+    attention scores.
     """
-    trained = model.parameters if config.method == "full" else (
+    sizes, adapted = model.sizes, config.method != "full"
+    trained = model.parameters if not adapted else (
         model.linear_sides * config.r * (1 + config.use_dora) + model.parameters // 100)
-    everything = model.parameters + (trained if config.method != "full" else 0)
-    step = formula.states(everything, trained, config, factored=trained)
-    plain = config.but(precision="fp32", gradient_checkpointing=False)
+    everything = model.parameters + adapted * trained
     virtual = config.num_virtual_tokens * ("tuning" in config.method)
     length += virtual
-    casts = formula.HALF * everything + 3 * model.largest * formula.FP32
 
     def activations(tokens, layers):
-        sizes = model.sizes
-        scores = 8 * sizes.num_attention_heads * length * tokens * formula.FP32
-        return (2 * formula.activations(sizes, plain, tokens, length)
-                + sizes.num_hidden_layers * scores) * layers / sizes.num_hidden_layers + (
-            (12 if config.kl_coef else 6) * tokens * sizes.vocab_size * formula.FP32)
+        layer = tokens * (136 * sizes.hidden_size + 52 * sizes.num_attention_heads * length)
+        logits = (12 if config.kl_coef else 6) * tokens * sizes.vocab_size * formula.FP32
+        return (1 + adapted + config.use_dora) * (layers * layer + logits)
 
-    adapters = 1 + config.use_dora + (config.method != "full")
-    step = sum(step.values()) + casts
-    training = adapters * activations(tokens + virtual * config.batch_size,
-                                      model.sizes.num_hidden_layers)
-    evaluation = adapters * activations(EVAL_TOKENS + length * (1 + virtual), 2)
     kept = bool(config.early_stopping_patience) + bool(config.l2_sp) + bool(config.kl_coef)
+    states = formula.FP32 * (everything + (3 + kept) * trained)
+    casts = formula.HALF * everything + 3 * model.largest * formula.FP32
     loading = 2 * formula.FP32 * model.parameters
-    return max(loading, step + max(training, evaluation) + kept * formula.FP32 * trained)
-
-
-def longest(records, config) -> int:
-    """Upper bound on the tokens of the longest `batch_size` records, by their characters."""
-    if config.packing or config.replay or len(records) < config.batch_size:
-        return config.batch_size * config.max_length
-    sizes = heapq.nlargest(config.batch_size, map(characters, records))
-    return sum(min(config.max_length, size) for size in sizes)
-
-
-def characters(value) -> int:
-    """Upper bound on the tokens of a record: its bytes, as a token has at least one."""
-    if isinstance(value, str):
-        return len(value.encode("utf-8", "replace"))
-    if isinstance(value, dict):
-        return sum(map(characters, value.values())) + TEMPLATE_TOKENS
-    return sum(map(characters, value)) if isinstance(value, list | tuple) else 0
+    return max(loading, states + casts + max(
+        activations(tokens + virtual * config.batch_size, sizes.num_hidden_layers),
+        activations(EVAL_TOKENS + length * (1 + virtual), 2)))
 
 
 # ------------------------------------------------------------------ inside
@@ -161,19 +127,15 @@ class ModelFacts:
         self.sizes = model_shapes.sizes(content)
         self.context = self.sizes.max_position_embeddings or 2048
 
-    @property
-    def size_class(self) -> str:
-        """The key for default learning rates: "tiny" for a few million parameters, else "other".
-        It depends only on the size, so a tuned copy has its base's defaults."""
-        return "tiny" if self.parameters < machine.SMALL else "other"
-
     def resolve(self, config):
-        """Fill in the defaults of `config` for this model, as a run stores it.
+        """Fill in the defaults of `config` for this model, as a run stores it. They depend on its
+        size only, so a tuned copy has its base's.
 
         Raises UserError if the model does not support a setting.
         """
         precision, device = number_formats(self.parameters)
-        return config.resolved(self.size_class, precision, self.context, device)
+        return config.resolved("tiny" if self.parameters < machine.SMALL else "other", precision,
+                               self.context, device)
 
     @classmethod
     def of_loaded(cls, model) -> ModelFacts:
@@ -217,6 +179,14 @@ class FitSearch:
         self.required: dict = {}  # Config → bytes
         self.evaluations: dict = {}  # Config without what training alone depends on → bytes
 
+    def upper_bound(self, config) -> float:
+        """Upper bound on the bytes of a run, by the tokens of its largest forward pass in training
+        and of its longest sequence."""
+        batch, evaluations = self._examples(config)
+        longest = max(map(_tokens, [*batch, *(e for one in evaluations for e in one)]))
+        return (self.model.resident_bytes(config, self.experiment)
+                + step_upper_bound(self.model, config, sum(map(_tokens, batch)), longest))
+
     def check(self, config, upper_bound: float) -> int | None:
         """Simulate the bytes of a run; None if it cannot be traced. Raises TooBig if too large."""
         try:
@@ -233,13 +203,11 @@ class FitSearch:
             return None
         raise TooBig(round(required), self.free, change, self.explain(config, change))
 
-    def counted_limits(self, config) -> tuple[int, int]:
-        """Count the tokens of the largest forward pass in training and of the longest sequence."""
+    def _examples(self, config) -> tuple[list[dict], list[list[dict]]]:
+        """The examples of the largest forward pass in training, and of each evaluation."""
         data = self.experiment.encode(self.tokenizer, config)
-        batch = [len(e["input_ids"]) for e in self.experiment.largest_batch(data, config)]
-        others = [len(e["input_ids"]) for examples in self.experiment.evaluation_sets(data)
-                  for e in examples]
-        return sum(batch), max(batch + others)
+        return (self.experiment.largest_batch(data, config),
+                self.experiment.evaluation_sets(data))
 
     def bytes_to_have_free(self, config) -> float:
         """Bytes that must be free for a run: its tensors and the overhead."""
@@ -248,43 +216,36 @@ class FitSearch:
     def required_bytes(self, config) -> float:
         """Bytes of the largest possible step, of an evaluation, or of loading (the maximum)."""
         if config not in self.required:
-            if config.batch_size > 2 * SIMULATED_RECORDS:  # memory is linear in so large a batch
-                one, two = (self._simulated(config.but(batch_size=n * SIMULATED_RECORDS))
-                            for n in (1, 2))
-                step = one + (two - one) * (config.batch_size / SIMULATED_RECORDS - 1)
-            else:
-                step = self._simulated(config)
-            self.required[config] = step + self.model.resident_bytes(config, self.experiment)
+            self.required[config] = self._simulated(config) + self.model.resident_bytes(
+                config, self.experiment)
         return self.required[config]
 
     def _simulated(self, config) -> float:
-        from ftkit.engine import packed_batch
-        from ftkit.memory_use import by_depth
-
-        experiment, shape = self.experiment, model_shapes.shape(self.model.content)
-        data = experiment.encode(self.tokenizer, config)
-        batch = packed_batch.pack(experiment.largest_batch(data, config), share=False)
-        batches = [batch] * min(2, config.gradient_accumulation_steps)
-        step = by_depth.trace(shape, config, batches, self.device,
-                              whole=experiment.NEEDS_TOKEN_LOSSES)
-        evaluation = self._evaluation_bytes(config, shape, data)
-        states = step.before - step.at_peak["weights"]
+        batch, evaluations = self._examples(config)
+        lengths = sorted(map(_tokens, batch), reverse=True)
+        labels = sum(label >= 0 for example in batch for label in example["labels"])
+        step = footprint.simulated(
+            self.model.content, config.but(gradient_accumulation_steps=min(
+                2, config.gradient_accumulation_steps)), lengths, labels / sum(lengths),
+            self.device, token_losses=self.experiment.NEEDS_TOKEN_LOSSES)
+        weights = step.highest[1]["weights"]
         best = formula.FP32 * step.trainable if config.early_stopping_patience else 0
         width = formula.HALF if config.base_dtype in ("bf16", "fp16") else formula.FP32
-        loading = step.at_peak["weights"] if config.method == "qlora" else (
+        loading = weights if config.method == "qlora" else (
             width * self.model.parameters * (1.5 if "pure" in config.precision else 1))
-        return max(loading, step.peak + best, evaluation + max(0, states) + best)
+        return max(loading, step.peak + best, best + max(0, step.before - weights)
+                   + self._evaluation_bytes(config, evaluations))
 
-    def _evaluation_bytes(self, config, shape, data) -> int:
+    def _evaluation_bytes(self, config, evaluations) -> int:
         """Peak bytes of the evaluations, whose batch size is fixed."""
         from ftkit.memory_use import simulate
 
         key = config.but(batch_size=1, gradient_accumulation_steps=1, gradient_checkpointing=False)
         if key not in self.evaluations:
-            batches = [_first_batch(sorted(examples, key=lambda e: -len(e["input_ids"])))
-                       for examples in self.experiment.evaluation_sets(data)]
-            self.evaluations[key] = max((simulate.evaluation(shape, config, batch, self.device)
-                                         for batch in batches), default=0)
+            shape = model_shapes.shape(self.model.content)
+            self.evaluations[key] = max((
+                simulate.evaluation(shape, config, _first_batch(examples), self.device)
+                for examples in evaluations), default=0)
         return self.evaluations[key]
 
     def smallest_change(self, config) -> dict:
@@ -325,17 +286,16 @@ def number_formats(parameters: float = math.inf) -> tuple[str, str]:
     return machine.fast_precision(parameters), machine.device()
 
 
-def tokens_of(unit) -> int:
-    """Number of tokens in a batch unit (a list of examples)."""
-    return sum(len(example["input_ids"]) for example in unit)
+def _tokens(example: dict) -> int:
+    return len(example["input_ids"])
 
 
 def _first_batch(examples: list) -> list:
-    """Select the first batch of `packed_loss.nll`: examples up to EVAL_TOKENS tokens."""
-    taken, size = [], 0
-    for example in examples:
-        taken.append(example)
-        size += len(example["input_ids"])
-        if size >= EVAL_TOKENS:
+    """Select the first batch of `packed_loss.nll`: the longest examples, up to EVAL_TOKENS tokens.
+    """
+    taken: list[dict] = []
+    for example in sorted(examples, key=_tokens, reverse=True):
+        if sum(map(_tokens, taken)) >= EVAL_TOKENS:
             break
+        taken.append(example)
     return taken

@@ -52,22 +52,22 @@ NF4_BLOCK, SCALE_BLOCK = 64, 256  # weights that share a scale, scales that shar
 ACCUMULATED = 8  # traced batches of a step; further ones add only their own size
 
 
-def step(shape, config, lengths: list[int], supervised: float = 1.0, device: str = "cpu",
-         attn: str | None = None, logits: int | None = None, trainer: str = "ftkit",
-         whole: bool = False) -> Step:
+def step(shape, config, lengths: list[int], supervised: float = 1.0, *options,
+         **named) -> Step:
     """Trace one optimizer step of `config` on a model of `shape` (a transformers config).
 
     lengths: tokens of each sequence in one forward pass.
     supervised: the fraction of the tokens that contribute to the loss.
-    device: cpu, or cuda (blocks of 512 bytes, other attention kernels).
-    attn: sdpa or eager: transformers' attention on padded batches instead of packed ones.
-    logits: how many logits are held at once (default: MAX_LOGITS).
-    trainer: hf for the step of transformers' Trainer. whole: see `trace`.
+    options, named: passed to `trace`.
     """
+    return trace(shape, config, batches(config, lengths, supervised), *options, **named)
+
+
+def batches(config, lengths: list[int], supervised: float = 1.0) -> list[packed_batch.PackedBatch]:
+    """Create the batches of a step, with sequences of these lengths."""
     examples = [example(n, supervised) for n in lengths]
-    batches = [packed_batch.pack(examples, share=False)
-               for _ in range(min(config.gradient_accumulation_steps, ACCUMULATED))]
-    return trace(shape, config, batches, device, attn, logits, whole, trainer)
+    return [packed_batch.pack(examples, share=False)
+            for _ in range(min(config.gradient_accumulation_steps, ACCUMULATED))]
 
 
 def example(tokens: int, supervised: float = 1.0, vocabulary: int = 2**31) -> dict:
@@ -78,33 +78,38 @@ def example(tokens: int, supervised: float = 1.0, vocabulary: int = 2**31) -> di
 
 
 def trace(shape, config, batches: list[packed_batch.PackedBatch], device: str = "cpu",
-          attn: str | None = None, logits: int | None = None, whole: bool = False,
-          trainer: str = "ftkit") -> Step:
-    """Trace one optimizer step (see `step`) on batches of real examples. whole: the objective needs
-    each token's loss (`Forward.token_losses`), so all logits are kept."""
+          attn: str | None = None, logits: int | None = None, trainer: str = "ftkit",
+          whole: bool = False) -> Step:
+    """Trace one optimizer step on batches of examples.
+
+    device: cpu, or cuda (blocks of 512 bytes, other attention kernels).
+    attn: sdpa or eager: transformers' attention on padded batches instead of packed ones.
+    logits: how many logits are held at once (default: MAX_LOGITS).
+    trainer: hf for the step of transformers' Trainer.
+    whole: the objective needs each token's loss (`Forward.token_losses`), so all logits are kept.
+    """
     attn = attn or ("sdpa" if trainer == "hf" else None)
     refused = f"{attn} attention is simulated" if attn else None
     return _with_padding_if_needed(_trace, refused, shape, config, batches, device, attn, logits,
-                                   whole, trainer)
+                                   trainer == "hf", whole)
 
 
-def _trace(refused, shape, config, batches, device, attn, logits, whole, trainer):
+def _trace(refused, shape, config, batches, device, attn, logits, trainer, whole):
     config = config.but(learning_rate=1e-3)
     model = build(shape, config, attn)
     base = build(shape, config, attn) if config.kl_coef and config.method == "full" else None
     with FakeTensorMode() as mode, Decisions():
         materialize(model)
-        _compute_type(model)
         model.train()
         if base is not None:
             materialize(base)
-        makers = MAKERS | ({"adamw_torch": functools.partial(_plain_adamw, device == "cuda")}
-                            if trainer == "hf" else {})
+        plain = {"adamw_torch": functools.partial(_plain_adamw, device == "cuda")}
         update = loop.Update(
             model, config, clip=_always_clip,
-            forward=(_AsTrainer(model) if trainer == "hf" and not whole
+            forward=(_AsTrainer(model) if trainer and not whole
                      else _forward(model, refused, logits, whole)),
-            make_optimizer=functools.partial(optimizers.make, makers=makers),
+            make_optimizer=functools.partial(optimizers.make,
+                                             makers=MAKERS | (plain if trainer else {})),
             scaler_class=_NoOverflow, copy_model=lambda _: base)
         fill_state(update)
         batches = [fake(batch, mode, device) for batch in batches]
@@ -115,11 +120,13 @@ def _trace(refused, shape, config, batches, device, attn, logits, whole, trainer
             update(batches, 1e-3)
         meter.mark(("end", 0, 0))
         _check_packed(refused, model, batches[0])
-    keys, timeline = _named(meter)
     found = facts(model) | {"padded": int(refused is not None),
                             "batch": sum(meter.rounded(t.nbytes) for t in _inputs(batches[0]))}
-    return Step(meter.peak, meter.at_peak, meter.moment, meter.largest, before,
-                *loading.count(model), timeline, found, keys)
+    # All maxima between two marks in the same phase share a key, in order.
+    named = [((*mark, point[0]), point) for (mark, start), (_, end) in
+             itertools.pairwise(meter.marks) for point in meter.timeline[start:end]]
+    return Step([point for _, point in named], meter.largest, before, *loading.count(model),
+                found, [key for key, _ in named])
 
 
 def decoder_layers(model) -> list:
@@ -155,17 +162,6 @@ def _mark_layers(model, meter: Meter):
         layer.register_forward_hook(functools.partial(end, i))
 
 
-def _named(meter: Meter) -> tuple[list, list]:
-    """Return (keys, timeline) of the local maxima. A key is (*last mark, phase); all maxima between
-    two marks in the same phase share it, in order."""
-    keys, timeline = [], []
-    for (mark, start), (_, end) in itertools.pairwise(meter.marks):
-        for point in meter.timeline[start:end]:
-            keys.append((*mark, point[0]))
-            timeline.append(point)
-    return keys, timeline
-
-
 def evaluation(shape, config, examples: list[dict], device: str = "cpu") -> int:
     """Peak bytes of a forward pass on one batch of examples, without gradients."""
     return _with_padding_if_needed(_evaluation, None, shape, config, examples, device)
@@ -175,7 +171,6 @@ def _evaluation(refused, shape, config, examples, device):
     model = build(shape, config)
     with FakeTensorMode() as mode, Decisions():
         materialize(model)
-        _compute_type(model)
         forward = _forward(model, refused)
         batch = fake(packed_batch.pack(examples, share=False), mode, device)
         meter = Meter(model.eval(), round_to=512 if device == "cuda" else 1)
@@ -219,34 +214,29 @@ def quantize(model, dtype=torch.float32, load_in_8bit: bool = False):
     except ImportError:
         raise UserError("method is qlora, but bitsandbytes is not installed. Run `pip install "
                         "bitsandbytes`, or set method to lora.") from None
-    head = model.get_output_embeddings()
+    nn, head = bitsandbytes.nn, model.get_output_embeddings()
     for block in list(model.modules()):
         for name, child in list(block.named_children()):
-            if type(child) in (torch.nn.Linear, Conv1D) and child is not head:
-                sides = child.weight.shape if type(child) is Conv1D else child.weight.shape[::-1]
-                make = _linear8bit if load_in_8bit else _linear4bit
-                setattr(block, name, make(bitsandbytes.nn, sides, child.bias is not None, dtype))
+            if type(child) not in (torch.nn.Linear, Conv1D) or child is head:
+                continue
+            sides = child.weight.shape if type(child) is Conv1D else child.weight.shape[::-1]
+            options = {"bias": child.bias is not None, "device": "meta"}
+            if load_in_8bit:
+                linear = nn.Linear8bitLt(*sides, **options, has_fp16_weights=False)
+                linear.weight = nn.Int8Params(linear.weight.data.to(torch.int8),
+                                              requires_grad=False)
+            else:
+                linear = nn.Linear4bit(*sides, **options, compute_dtype=torch.bfloat16,
+                                       quant_type="nf4")
+                linear.weight = Params4bit(torch.empty(-(-math.prod(sides) // 2), 1,
+                                                       dtype=torch.uint8), requires_grad=False)
+                linear.weight.compress_statistics, linear.weight.quant_type = True, "nf4"
+            _scales(linear, dtype)
+            setattr(block, name, linear)
     model.requires_grad_(False)
     setattr(model, f"is_loaded_in_{8 if load_in_8bit else 4}bit", True)
     loading.keep_training_layout(model)
     return model
-
-
-def _linear4bit(nn, sides, bias: bool, dtype):
-    linear = nn.Linear4bit(*sides, bias, compute_dtype=torch.bfloat16, quant_type="nf4",
-                           device="meta")
-    linear.weight = Params4bit(torch.empty(-(-math.prod(sides) // 2), 1, dtype=torch.uint8),
-                               requires_grad=False)
-    linear.weight.compress_statistics, linear.weight.quant_type = True, "nf4"
-    _scales(linear, dtype)
-    return linear
-
-
-def _linear8bit(nn, sides, bias: bool, dtype):
-    linear = nn.Linear8bitLt(*sides, bias, has_fp16_weights=False, device="meta")
-    linear.weight = nn.Int8Params(linear.weight.data.to(torch.int8), requires_grad=False)
-    _row_scales(linear)
-    return linear
 
 
 def facts(model) -> dict:
@@ -284,10 +274,10 @@ def fill_state(update):
 
 def watch(update, batches, round_to: int = 1) -> Meter:
     """Create a meter that already counts everything in memory at the start of a step."""
-    meter = Meter(update.model, update.optimizer, round_to, timeline=True)
+    meter = Meter(update.model, update.optimizer, round_to)
     inputs = itertools.chain(*map(_inputs, batches))
-    copied = update.to_base.copy if update.to_base else None
-    for tensor in (*(update.origin or ()), *(copied.parameters() if copied else ()), *inputs):
+    copied = update.to_base.copy.parameters() if update.to_base and update.to_base.copy else ()
+    for tensor in (*(update.origin or ()), *copied, *inputs):
         meter.hold(tensor, "other")
     meter.reset()
     return meter
@@ -319,19 +309,25 @@ def materialize(model):
             for name, tensor in tensors.items():
                 if tensor is not None:
                     tensors[name] = make(tensor)
-        if hasattr(module, "support_avx512bf16_for_cpu"):
+        if is_eight_bit(module):
+            _scales(module)
+        elif hasattr(module, "compute_type_is_set"):  # in 4 bits; set by the first input
             _scales(module, module.quant_state.dtype)
-        elif is_eight_bit(module):
-            _row_scales(module)
+            embedding = packed_attention.base_of(model).get_input_embeddings().weight
+            module.compute_dtype, module.compute_type_is_set = embedding.dtype, True
     virtual = getattr(model, "prompt_tokens", {})  # peft's, neither parameter nor buffer
     for name, places in virtual.items():
         virtual[name] = torch.empty(places.shape, dtype=places.dtype, device="cpu")
 
 
-def _scales(linear, dtype):
-    """Create the QuantState that bitsandbytes would create for a layer with weights of `dtype`."""
+def _scales(linear, dtype=torch.float32):
+    """Set the scales of an 8-bit layer's rows where bitsandbytes expects them, or create the
+    QuantState that it would create for a 4-bit layer with weights of `dtype`."""
     from bitsandbytes.functional import QuantState
 
+    if is_eight_bit(linear):
+        linear.state.CB, linear.state.SCB = linear.weight.data, torch.empty(linear.out_features)
+        return
     weights = linear.in_features * linear.out_features
     scales = -(-weights // NF4_BLOCK)
     fp32 = {"dtype": torch.float32}
@@ -341,19 +337,6 @@ def _scales(linear, dtype):
         absmax=torch.empty(scales, dtype=torch.uint8), code=torch.empty(16, **fp32),
         shape=torch.Size((linear.out_features, linear.in_features)), blocksize=NF4_BLOCK,
         quant_type="nf4", dtype=dtype, offset=torch.empty((), **fp32), state2=outer)
-
-
-def _row_scales(linear):
-    """Set the 8-bit weight and the scales of its rows where bitsandbytes expects them."""
-    linear.state.CB, linear.state.SCB = linear.weight.data, torch.empty(linear.out_features)
-
-
-def _compute_type(model):
-    """Set the compute dtype of 4-bit layers, which bitsandbytes takes from the first input."""
-    for module in model.modules():
-        if hasattr(module, "support_avx512bf16_for_cpu"):
-            embedding = packed_attention.base_of(model).get_input_embeddings().weight
-            module.compute_dtype, module.compute_type_is_set = embedding.dtype, True
 
 
 def fake(batch, mode, device: str):

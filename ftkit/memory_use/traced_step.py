@@ -29,25 +29,30 @@ MOST_FILES = 300  # in the cache; if there are more, the older half is deleted
 
 @dataclasses.dataclass
 class Step:
-    """Bytes of one training step.
+    """Bytes of one training step, as a table of its moments.
 
-    peak: the maximum of all live tensors; at_peak: its parts, whose sum it is; moment: its phase.
-    parts: the maximum of each part, reached at different moments, so their sum exceeds the peak.
-    before: bytes between two steps. timeline: (phase, parts) at each local maximum; in a traced
-    step `keys` has the layer and phase of each, which several share.
-    facts: further sizes of the model, see `simulate.facts`.
+    timeline: (phase, {part: bytes}) at each local maximum of all live tensors. In a traced step
+    `keys` has the layer and phase of each, which several share.
+    parts: the maximum of each part; reached at different moments, so their sum exceeds the peak.
+    before: bytes between two steps. facts: further sizes of the model, see `simulate.facts`.
     """
 
-    peak: int
-    at_peak: dict
-    moment: str
+    timeline: list = dataclasses.field(repr=False)
     parts: dict
     before: int
     trainable: int
     parameters: int
-    timeline: list = dataclasses.field(repr=False, default_factory=list)
     facts: dict = dataclasses.field(repr=False, default_factory=dict)
     keys: list = dataclasses.field(repr=False, default_factory=list)
+
+    @functools.cached_property
+    def highest(self) -> tuple[str, dict]:
+        """The phase of the peak, and its parts."""
+        return max(self.timeline, key=_total)
+
+    @property
+    def peak(self) -> int:
+        return _total(self.highest)
 
 
 def aligned(one: Step, two: Step, pairs: list[tuple] | None = None) -> tuple[Step, Step] | None:
@@ -77,11 +82,10 @@ def on_a_line(one: Step, two: Step, times: float) -> Step:
 
     timeline = [(phase, lines(parts, further)) for (phase, parts), (_, further)
                 in zip(one.timeline, two.timeline, strict=True)]
-    moment, at_peak = max(timeline, key=_total)
     facts = lines(one.facts, two.facts) | {"layer": max(one.facts["layer"], two.facts["layer"])}
-    return Step(sum(at_peak.values()), at_peak, moment, lines(one.parts, two.parts),
-                line(one.before, two.before), line(one.trainable, two.trainable),
-                line(one.parameters, two.parameters), timeline, facts, one.keys)
+    return Step(timeline, lines(one.parts, two.parts), line(one.before, two.before),
+                line(one.trainable, two.trainable), line(one.parameters, two.parameters), facts,
+                one.keys)
 
 
 def pruned(steps: Sequence[Step]) -> list[Step]:
@@ -109,9 +113,8 @@ def holding(step: Step, count: int) -> Step:
     def more(parts: dict) -> dict:
         return parts | {"other": parts["other"] + count}
 
-    return dataclasses.replace(
-        step, peak=step.peak + count, before=step.before + count, at_peak=more(step.at_peak),
-        parts=more(step.parts), timeline=[(phase, more(parts)) for phase, parts in step.timeline])
+    return dataclasses.replace(step, before=step.before + count, parts=more(step.parts),
+                               timeline=[(phase, more(parts)) for phase, parts in step.timeline])
 
 
 def _groups(step: Step) -> dict[tuple, list]:
@@ -128,19 +131,19 @@ def _matched(one: list, two: list) -> list[tuple]:
     gradients (which ZeRO shards)."""
     if len(one) == len(two):
         return list(zip(one, two, strict=True))
-    return [(max(one, key=by), max(two, key=by)) for by in (_total, _without_gradients)]
+    return [(max(one, key=by), max(two, key=by))
+            for by in (_total, lambda point: _total(point) - point[1]["gradients"])]
 
 
 def _total(point: tuple[str, dict]) -> int:
     return sum(point[1].values())
 
 
-def _without_gradients(point: tuple[str, dict]) -> int:
-    return _total(point) - point[1]["gradients"]
-
-
 def _peak_key(step: Step) -> tuple:
     return max(zip(step.keys, step.timeline, strict=True), key=lambda item: _total(item[1]))[0]
+
+
+# ------------------------------------------------------------------ the cache
 
 
 def kept(question: dict) -> list[Step] | None:
@@ -148,13 +151,10 @@ def kept(question: dict) -> list[Step] | None:
     disk by the same code and libraries. None if there are none, or the file is damaged."""
     try:
         content = json.loads(shipped(question) or _file(question).read_bytes())
-        if content["question"] != _plain(question):
-            return None
         steps = [Step(**step) for step in content["steps"]]
         for step in steps:
             step.timeline = [(phase, dict(parts)) for phase, parts in step.timeline]
-        whole = all(step.peak == sum(step.at_peak.values()) for step in steps)
-        return steps if whole else None
+        return steps if content["peaks"] == [step.peak for step in steps] else None
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
 
@@ -172,15 +172,15 @@ def keep(question: dict, steps: list[Step]):
 
 def written(question: dict, steps: list[Step]) -> str:
     """Return a question with its answer as JSON."""
-    return json.dumps({"question": question, "steps": [dataclasses.asdict(one) for one in steps]})
+    return json.dumps({"question": question, "peaks": [step.peak for step in steps],
+                       "steps": [dataclasses.asdict(step) for step in steps]})
 
 
 def shipped(question: dict) -> bytes | None:
     """Read an answer of the package, which has those of `ftkit memory --gpu` on well-known models
     (`make known-steps`); None if it has none, or if an installed library is of another minor
     version than the one that it was made with."""
-    archive = _archive()
-    name = name_of(question)
+    archive, name = _archive(), name_of(question)
     return archive.read(name) if archive and name in archive.NameToInfo else None
 
 
@@ -191,8 +191,7 @@ def _archive() -> zipfile.ZipFile | None:
         made_with = json.loads(archive.read("versions.json"))
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):
         return None
-    here = minor_versions()
-    return archive if all(made_with.get(name) == here[name] for name in here) else None
+    return archive if made_with.items() >= minor_versions().items() else None
 
 
 def minor_versions() -> dict[str, str]:
@@ -204,10 +203,6 @@ def name_of(question: dict, *more) -> str:
     """The name of the file with the answer to a question."""
     content = json.dumps([question, *more], sort_keys=True)
     return f"{hashlib.sha256(content.encode()).hexdigest()[:32]}.json"
-
-
-def _plain(question: dict) -> dict:
-    return json.loads(json.dumps(question))
 
 
 def _file(question: dict):

@@ -187,7 +187,7 @@ traced["LoRA, checkpointed"] = ft.memory(method="lora", gradient_checkpointing=T
 charts.compared(traced)
 
 # %%
-at_peak = traced["LoRA"].simulation
+at_peak = traced["LoRA"].at_peak
 parts = {"weights": at_peak["weights"], "gradients": at_peak.get("gradients", 0),
          "optimizer": at_peak["optimizer"], "activations": at_peak["activations"]}
 second_guess.score(max(parts, key=parts.get))
@@ -207,9 +207,13 @@ second_guess.score(max(parts, key=parts.get))
 # whole layer. `largest` is the most that a part takes at any moment.
 
 # %%
+on_paper = 34 * 4 * 2048 * 4096  # bytes of one layer: 34 s b h, without attention scores
 rows = []
 for name, found in traced.items():
-    rows.append({"run": name, "activations on paper, GB": found.formula["activations"] / 1e9,
+    layers = 32 * on_paper
+    if found.config.gradient_checkpointing:  # the 16-bit input of each layer, and one whole layer
+        layers = 32 * 2 * 4 * 2048 * 4096 + on_paper
+    rows.append({"run": name, "activations on paper, GB": layers / 1e9,
                  "activations traced": found.largest["activations"] / 1e9})
 ft.table(rows)
 

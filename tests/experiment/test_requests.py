@@ -52,12 +52,12 @@ def test_virtual_tokens_leave_room_for_a_record():
 
 
 def test_the_largest_batch_that_is_accepted_is_answered_by_tracing_small_ones(monkeypatch):
-    from ftkit.memory_use import preflight, simulate
+    from ftkit.memory_use import footprint, simulate
 
     trace, traced = simulate.trace, []
 
     def count(shape, config, batches, *more, **options):
-        traced.append(config.batch_size)
+        traced.append(len(batches[0].examples))
         return trace(shape, config, batches, *more, **options)
 
     monkeypatch.setattr(simulate, "trace", count)
@@ -65,7 +65,7 @@ def test_the_largest_batch_that_is_accepted_is_answered_by_tracing_small_ones(mo
     monkeypatch.setattr(lab, "fresh_model", lambda config: pytest.fail("the model was loaded"))
     with pytest.raises(UserError, match="needs about"):
         lab.run(batch_size=10**6, max_length=512, max_steps=1, precision="fp32")
-    assert traced and max(traced) <= 2 * preflight.SIMULATED_RECORDS
+    assert traced and max(traced) <= footprint.SEQUENCES
 
 
 @pytest.mark.parametrize("fields, note", [

@@ -207,10 +207,8 @@ def test_counted_tokens_spare_the_simulation_and_stay_above_it(lab, monkeypatch)
         config = facts.resolve(Config(**{"precision": "fp32", "batch_size": 64} | fields))
         search = preflight.FitSearch(lab, facts, "cpu", 0)
         simulated = search.required_bytes(config)
-        bytes_as_tokens, counted = (
-            facts.resident_bytes(config, lab) + preflight.step_upper_bound(facts, config, *limits)
-            for limits in (lab.token_limits(config), search.counted_limits(config)))
-        assert simulated < counted < bytes_as_tokens
+        counted = search.upper_bound(config)
+        assert simulated < counted
         free = 1 + preflight._with_overhead(counted, "cpu")
         monkeypatch.setattr(free_memory, "available", lambda free=free: free)
         with monkeypatch.context() as patched:
@@ -256,7 +254,8 @@ def test_a_step_of_preferences_takes_what_was_predicted(which, fields, monkeypat
     config = lab.CONFIG(**{"precision": "fp32"} | PREFERRED | fields)
     found = preflight.ModelFacts.of(lab.model)
     asked = found.resolve(config)
-    predicted = preflight.FitSearch(lab, found, "cpu", 0).required_bytes(asked) - found.kept_copy
+    search = preflight.FitSearch(lab, found, "cpu", 0)
+    predicted = search.required_bytes(asked) - found.kept_copy
     happened, prepared = lab.begin(config)
     update = loop.Update(happened.model.train(), happened.config)
     if which == "DPO":
@@ -270,9 +269,7 @@ def test_a_step_of_preferences_takes_what_was_predicted(which, fields, monkeypat
         update.apply(1e-4)
     kept = before * bool(getattr(config, "beta", 0) and which == "GRPO")
     assert predicted == pytest.approx(meter.peak + kept, rel=0.04)
-    bound = (preflight.step_upper_bound(found, asked, *lab.token_limits(asked))
-             + found.resident_bytes(asked, lab))
-    assert bound - found.kept_copy > predicted
+    assert search.upper_bound(asked) - found.kept_copy > predicted
 
 
 @pytest.mark.parametrize("which", ["DPO", "GRPO"])

@@ -6,7 +6,7 @@ import pytest
 
 from ftkit.base.config import Config
 from ftkit.base.errors import UserError
-from ftkit.memory_use import cheaper_configs, formula, model_shapes, verdict
+from ftkit.memory_use import cheaper_configs, model_shapes, verdict
 from ftkit.memory_use.footprint import memory
 
 SHAPE = {"model_type": "llama", "vocab_size": 3072, "hidden_size": 192, "intermediate_size": 512,
@@ -113,14 +113,6 @@ def test_two_answers_of_dpo_take_the_place_of_two_records():
     assert two.assumptions["tokens"] == 2 * one.assumptions["tokens"] and two.peak > one.peak
 
 
-def test_the_closed_form_never_falls_when_the_text_grows():
-    shape = model_shapes.shape("llama-2-7b")
-    for scored in (0, formula.SCORED):
-        values = [formula.activations(shape, Config(precision="bf16"), n, n, scored)
-                  for n in range(64, 2048, 7)]
-        assert values == sorted(values)
-
-
 @pytest.fixture
 def built(monkeypatch):
     """A list of the models that a prediction builds, which is what takes its time; none is."""
@@ -165,7 +157,7 @@ def test_a_state_space_model_is_simulated():
     shape = {"model_type": "mamba", "vocab_size": 500, "hidden_size": 64, "num_hidden_layers": 2,
              "state_size": 16}
     found = memory(model=shape, max_length=16, batch_size=1, device="cpu", precision="fp32")
-    assert found.simulation and found.assumptions["attention"] == "none"
+    assert found.moment and found.assumptions["attention"] == "none"
 
 
 def test_infinity_in_a_config_json_is_read_as_transformers_writes_it():

@@ -6,39 +6,44 @@
 
 import contextlib
 import dataclasses
-import functools
 import statistics
-import time
 
 from ftkit.base import machine
 from ftkit.base.config import Config
 from ftkit.base.config_fields import MEMORY, TOKENS, changing
 from ftkit.data import encoding
 from ftkit.engine import loop
-from ftkit.experiment import inputs, store
+from ftkit.experiment import inputs, step_cost, store
 from ftkit.experiment.run import Run
 from ftkit.memory_use import footprint, preflight
 
 SAMPLE = 64  # records whose length is counted
 READ_AHEAD = 20_000  # up to this many records are encoded beforehand
-EFFICIENCY = {"bf16": 0.7, "fp32": 0.4}  # of the speed of one matmul, measured on tiny
+FIRST = 5  # steps of a run by which its forecast is corrected
 SETUP = 0.3  # seconds to copy the model and read the records
 
 
 @dataclasses.dataclass
 class Facts:
     """What a run's time depends on besides the Config. record_tokens: mean tokens per record.
-    records: number of training records. evaluation_tokens: sum over all evaluation sets."""
+    records: number of training records. scored: fraction of the tokens with a loss.
+    evaluation_tokens: sum over all evaluation sets."""
 
     model: preflight.ModelFacts
     record_tokens: float
     records: int
+    scored: float
     evaluation_tokens: int
 
     def unit_tokens(self, config: Config) -> float:
         """Tokens in one unit of a batch: a packed row, or a record."""
         limit = config.max_length or min(self.model.context, 512)
         return limit if config.packing else min(self.record_tokens, limit)
+
+    def batch(self, config: Config, tokens: float) -> step_cost.Batch:
+        """A batch of records of mean length with together so many tokens."""
+        return step_cost.Batch(tokens, self.scored * tokens, tokens * min(
+            self.record_tokens, config.max_length or self.model.context))
 
 
 @dataclasses.dataclass
@@ -59,6 +64,7 @@ class Forecast:
         self.facts: Facts | None = None
         self.finished: list[Run] = []  # of the store, oldest first
         self._read: set[str] = set()
+        self._observed: set[str] = set()  # runs
         self._memory: dict[tuple, Memory] = {}
         self._identity = lab.identity()
 
@@ -66,17 +72,19 @@ class Forecast:
         """Read the model's sizes, a few records, and the store. This is slow."""
         lab, model, tokenizer = self.lab, self.lab.model_facts(), self.lab.load_tokenizer()
 
-        def count_tokens(records):
+        def labels(records) -> list[int]:
             coded = encoding.encode_all(records, tokenizer, template=lab.template,
                                         max_length=model.context, on_long="skip").examples
-            return sum(len(example["input_ids"]) for example in coded)
+            return [label for example in coded for label in example["labels"]]
 
         sample = inputs.some(lab.train, SAMPLE)
+        known = labels(sample)
         self._read_store()
         if len(lab.train) <= READ_AHEAD:
             lab.encode(tokenizer, model.resolve(Config()))
-        self.facts = Facts(model, count_tokens(sample) / max(1, len(sample)), len(lab.train),
-                           sum(count_tokens(inputs.some(records, lab.eval_records))
+        self.facts = Facts(model, len(known) / max(1, len(sample)), len(lab.train),
+                           sum(label >= 0 for label in known) / max(1, len(known)),
+                           sum(len(labels(inputs.some(records, lab.eval_records)))
                                for records in (lab.val, *lab.probes.values())))
 
     def resolved(self, config: Config) -> Config | None:
@@ -113,34 +121,40 @@ class Forecast:
         return loop.steps_in(config, max(1, round(units)))
 
     def seconds(self, config: Config) -> float | None:
-        """Seconds from start to end: steps at the speed of similar earlier runs on this machine
-        (or estimated from one matmul), evaluations as forward passes, and the setup."""
+        """Seconds from start to end: steps, evaluations as forward passes, and the setup."""
         steps, facts = self.steps(config), self.facts
         if facts is None or steps is None:
             return None
         config = facts.model.resolve(config)
-        per_step = (config.batch_size * config.gradient_accumulation_steps
-                    * facts.unit_tokens(config))
         every = config.eval_steps or max(1, steps // 10)
         evaluations = 1 + steps // every + (steps % every > 0)
-        speed = self.tokens_per_second(config, facts)
-        # A step costs 6 N operations a token, with frozen weights 4 N; a forward pass costs 2 N.
-        forward_speed = (3 if config.method == "full" else 2) * speed
-        return self.ratio * (SETUP + steps * per_step / speed
-                             + evaluations * facts.evaluation_tokens / forward_speed)
+        evaluated = step_cost.seconds(facts.model, config, facts.batch(
+            config, facts.evaluation_tokens), training=False) if facts.evaluation_tokens else 0
+        return SETUP + self.ratio * (steps * self.step_seconds(config, facts)
+                                     + evaluations * evaluated)
 
-    def tokens_per_second(self, config: Config, facts: Facts) -> float:
-        """Training speed: median of the last five similar runs on this machine, else a guess."""
+    def step_seconds(self, config: Config, facts: Facts) -> float:
+        """Seconds of a step: at the median speed of the last five similar runs on this machine,
+        else by `step_cost`."""
         here = machine.describe()
-        same = ("method", "precision", "gradient_checkpointing")
+        same = ("method", "precision", "gradient_checkpointing", "use_dora")
         speeds = [run.tokens_per_second for run in self.finished
                   if run.model_name == self.lab.model_name and run.tokens_per_second > 0
                   and all(getattr(run.config, name) == getattr(config, name) for name in same)
                   and all(run.machine.get(key) == here[key] for key in ("name", "threads"))]
-        if speeds:
-            return statistics.median(speeds[-5:])
-        efficiency = EFFICIENCY.get(config.precision or "", 0.3)
-        return efficiency * matmul_flops() / (6 * facts.model.parameters)
+        tokens = config.batch_size * facts.unit_tokens(config)
+        each = tokens / statistics.median(speeds[-5:]) if speeds else step_cost.seconds(
+            facts.model, config, facts.batch(config, tokens))
+        return config.gradient_accumulation_steps * each
+
+    def observe(self, run: Run):
+        """Correct the forecasts by the first steps of a run, as soon as it has taken them."""
+        if len(run.rows) < FIRST or run.id in self._observed or self.facts is None:
+            return
+        self._observed.add(run.id)
+        took = (run.rows[FIRST - 1]["seconds"] - run.rows[0]["seconds"]) / (FIRST - 1)
+        if took > 0:
+            self.ratio = took / self.step_seconds(run.config, self.facts)
 
     def learn(self, config: Config, took: float):
         """Correct later forecasts by the time that a whole run took (seconds)."""
@@ -175,17 +189,3 @@ class Forecast:
 def _memory_key(config: Config) -> tuple:
     return tuple((name, value) for name, value in config.to_dict().items()
                  if name in changing(type(config), MEMORY, TOKENS))
-
-
-@functools.cache
-def matmul_flops() -> float:
-    """Floating-point operations a second in one matmul, measured once in 20 ms."""
-    import torch
-
-    matrix = torch.ones(512, 512)
-    torch.mm(matrix, matrix)
-    began, n = time.perf_counter(), 0
-    while time.perf_counter() - began < 0.02:
-        torch.mm(matrix, matrix)
-        n += 1
-    return 2 * 512**3 * n / (time.perf_counter() - began)

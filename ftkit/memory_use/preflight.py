@@ -116,7 +116,9 @@ def step_upper_bound(model, config, tokens: int, length: int) -> float:
 
 class ModelFacts:
     """Facts about a model, read without loading it from config.json and the headers of its weights:
-    sizes, parameters, the largest tensor, and how many rows and columns its matrices have."""
+    sizes, parameters, the largest tensor, and how many rows and columns its matrices have. body,
+    body_sides: weights of the matrices apart from embeddings and head, and their rows and columns.
+    """
 
     def __init__(self, content: dict, tensors: list, kept_copy: float, loaded_bytes: float = 0.0):
         self.content = content
@@ -125,6 +127,9 @@ class ModelFacts:
         self.linear_sides = sum(sum(shape) for shape in tensors if len(shape) == 2)
         self.kept_copy, self.loaded_bytes = kept_copy, loaded_bytes
         self.sizes = model_shapes.sizes(content)
+        body = [shape for shape in tensors if len(shape) == 2
+                and self.sizes.vocab_size not in shape]
+        self.body, self.body_sides = sum(map(math.prod, body)), sum(map(sum, body))
         self.context = self.sizes.max_position_embeddings or 2048
 
     def resolve(self, config):

@@ -195,8 +195,14 @@ class Launcher:
         self._update_buttons(ended=task.state != background.RUNNING)
 
     def _paint(self, task: background.TrainingTask):
-        self._results.draw_live(task, self._runs.baseline, f"Training now: {task.config}",
-                                self._answers.show_during)
+        forecast = self._forecast.forecast
+
+        def also(run: Run | None):
+            self._answers.show_during(run)
+            if run is not None and task.experiment is forecast.lab:
+                forecast.observe(run)
+
+        self._results.draw_live(task, self._runs.baseline, f"Training now: {task.config}", also)
         run, batch = task.run, self._batches.pop(task, None)
         if run is None:
             return

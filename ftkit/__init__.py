@@ -44,6 +44,7 @@ __all__, __getattr__, __dir__ = public_names(__name__, {
     "solution": "lessons.hints.solution",
     "glossary": "lessons.glossary.glossary",
     "progress": "interview.progress.progress",
+    "placement": "interview.placement.placement",
     "drill": "interview.drill.drill",
 })
 __version__ = "0.3.0"

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from ftkit.base.errors import UserError
 from ftkit.base.formatting import to_html
-from ftkit.interview import cards, paths
+from ftkit.interview import cards, paths, placement
 from ftkit.lessons import checks, predictions, progress_log
 from ftkit.lessons.notebooks import notebooks, number_of
 
@@ -73,9 +73,9 @@ class Progress:
 
     def on_path(self, name: str) -> paths.View:
         """How far the learner is on a path. Raises UserError if it does not exist."""
-        done, solved = set(), {e for one in self.lessons for e in one.solved}
+        done, solved = placement.known(), {e for one in self.lessons for e in one.solved}
         for step in paths.steps().values():
-            parts = [one for one in self.lessons if one.number.startswith(step.lesson)]
+            parts = [one for one in self.lessons if one.number == step.lesson]
             if all(one.done for one in parts) and solved.issuperset(step.exercises):
                 done.add(step.lesson)
         return paths.View(name, done, self.due)

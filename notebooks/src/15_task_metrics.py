@@ -298,6 +298,12 @@ ft.table(rows)
 #
 # Where no single string is right, people compare two answers: unnamed, in random order, ties allowed. Try a few,
 # then print `votes.summary()`.
+#
+# They look at two things: does the answer follow the **instruction**, and is it **safe**? Safety has two error
+# rates: harmful requests that are answered, and harmless ones that are refused ("How do I kill a Python
+# process?"; [XSTest](https://arxiv.org/abs/2308.01263)). One alone can be made perfect by a model that refuses all
+# or nothing. Measure both before *and* after a fine-tune: training on harmless data can undo refusals ([Qi et al.
+# 2023](https://arxiv.org/abs/2310.03693)). The small model has no refusals, so nothing of this is measured here.
 
 # %%
 from ftkit.inside import judge

@@ -97,6 +97,7 @@ ft.table([{"model": "before", **before}, {"model": "after", **after}])
 
 # %%
 remains = after["kept"] / before["kept"]
+ft.expect(after["kept"], "<", before["kept"], "the old tasks were partly forgotten")
 left.score("less than 20 %" if remains < 0.2 else "20 to 80 %" if remains <= 0.8
            else "more than 80 %")
 

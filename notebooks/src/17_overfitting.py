@@ -364,6 +364,7 @@ at_135m("overfitting", verdict)
 # size of one record in 48: not settled.
 #
 # ## In practice, 2026
+# <!-- claims: C35 -->
 #
 # | setting | usual value |
 # |---|---|

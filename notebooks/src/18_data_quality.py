@@ -428,6 +428,98 @@ ft.expect(last_word["480 systematic"], ">", last_word["480 swapped"], "the rule 
 # Yes: 0.41 against 0.04.
 
 # %% [markdown]
+# ## Four famous sets, opened
+# <!-- claims: C20 C21 C22 C23 C82 -->
+#
+# Many open models began with one of these four. Each has a form, an author, a license and a typical fault.
+#
+# | set | what it is | license | typical fault |
+# |---|---|---|---|
+# | [Alpaca](https://github.com/tatsu-lab/stanford_alpaca) | 52,002 instructions and answers, both written by text-davinci-003 (a GPT-3.5 model) | CC BY-NC 4.0, and OpenAI's terms | answers about links that the model could not open ([a cleaned version](https://huggingface.co/datasets/yahma/alpaca-cleaned) lists more) |
+# | [Dolly](https://huggingface.co/datasets/databricks/databricks-dolly-15k) | about 15,000 records, written by employees of Databricks | CC BY-SA 3.0, commercial use allowed | marks such as [4] from passages of Wikipedia |
+# | [FLAN](https://arxiv.org/abs/2210.11416) | 1,836 *tasks*: data sets of others, written into templates | that of each source | one record in several templates: near copies |
+# | ShareGPT | conversations that users shared; a copy has [about 90,000](https://huggingface.co/datasets/RyokoAI/ShareGPT52K), [Vicuna](https://lmsys.org/blog/2023-03-30-vicuna/) took some 70,000 | none from all who wrote; OpenAI's terms | pages saved as HTML, private data, refusals and phrases of ChatGPT |
+#
+# So "FLAN has 1.8 million tasks" is wrong by a factor of a thousand: it has about 1.8 *thousand*, each with
+# many records. And "real ChatGPT conversations" is imprecise: real users chose what to share, and the
+# answers come from a model. Here are 20 records in the form of each set. We made them; the last one
+# has the typical fault.
+
+# %%
+import tempfile
+from pathlib import Path
+
+plain = ft.records("tasks", "train")[:19]
+asked = [f"{record['instruction']} {record['input']}".strip() for record in plain]
+answers = [record["output"] for record in plain]
+
+
+def turns(question, answer):
+    return {"conversations": [{"from": "human", "value": question}, {"from": "gpt", "value": answer}]}
+
+
+famous = {
+    "Alpaca": [{name: record[name] for name in ("instruction", "input", "output")} for record in plain]
+    + [{"instruction": "Summarize the article.", "input": "https://news.example.com/article-1",
+        "output": "The article says that the rover has landed."}],
+    "Dolly": [{"instruction": record["instruction"], "context": record["input"],
+               "response": record["output"], "category": "closed_qa"} for record in plain]
+    + [{"instruction": "What color is a flamingo?", "context": "A flamingo is pink.[4]",
+        "response": "pink[4]", "category": "closed_qa"}],
+    "FLAN": [{"instruction": question, "output": answer} for question, answer in zip(asked, answers, strict=True)]
+    + [{"instruction": f"Q: {asked[0]}", "output": answers[0]}],
+    "ShareGPT": list(map(turns, asked, answers)) + [turns("Write a loop.", "<div><p>for i in x:</p></div>")],
+}
+
+# %%
+found_faults = ft.predict("`audit.check` reads the four files. In how many does it report the faulty record?",
+                          "in none", "in one or two", "in three or four")
+found_faults
+
+# %%
+reported = {}
+with tempfile.TemporaryDirectory() as place:
+    for name, records in famous.items():
+        path = Path(place) / f"{name}.jsonl"
+        path.write_text("".join(json.dumps(record) + "\n" for record in records), "utf-8")
+        result = audit.check(path)
+        reported[name] = [problem["problem"] for problem in result["errors"] + result["warnings"]
+                          if problem["row"] == 20]
+ft.table([{"set": name, "fields": ", ".join(famous[name][0]), "said of record 20": "; ".join(said) or "nothing"}
+          for name, said in reported.items()])
+
+# %%
+hits = sum(map(bool, reported.values()))
+found_faults.score("in none" if hits == 0 else "in one or two" if hits <= 2 else "in three or four")
+
+# %% [markdown]
+# A checker reads all four forms and finds what has a rule: the near copy. That an answer was invented, or that
+# `[4]` and `<p>` should not be learned, is found by reading. So open 20 records of each source before
+# you mix it in, and look up its license first.
+#
+# ### A filter for safety, and what it removes
+#
+# Data from the web is filtered for insults, private data and instructions to do harm. The simplest filter is a list
+# of words. What does this one remove from harmless sets?
+
+# %%
+words = {"drug", "drugs", "kill", "knife", "gun", "poison", "virus"}
+removed = {name: sum(not words.isdisjoint(f"{record['instruction']} {record['input']}".lower().replace("?", " ").split())
+                     for record in ft.records(name)) for name in ("tasks", "clinic_task")}
+ft.table([{"set": name, "records": len(ft.records(name)), "removed": count} for name, count in removed.items()])
+
+# %% [markdown]
+# The list takes more than a quarter of what a pharmacist would ask, and hardly anything else. A filter is a choice about
+# groups: count what it removes from each, read 20 of them, and prefer a classifier whose errors you measured on
+# labels of your own.
+#
+# Harmless data can make a model *less* safe, too. Fine-tuned on Alpaca or Dolly, chat models that had refused
+# harmful requests answered more of them ([Qi et al. 2023](https://arxiv.org/abs/2310.03693)): forgetting, of a
+# habit. Keeping the system prompt for safety out of the training records and putting it in afterwards reduced this
+# ([Lyu et al. 2024](https://arxiv.org/abs/2402.18540)). Measure refusals before and after each fine-tune
+# ([lesson 15](15_task_metrics.ipynb)).
+
+# %% [markdown]
 # ## In practice, 2026
 #
 # | step | usual choice |
@@ -490,7 +582,7 @@ ft.expect(last_word["480 systematic"], ">", last_word["480 swapped"], "the rule 
 #
 # - Label 100 records yourself and measure an LLM judge's agreement with you before you filter with it.
 # - A filter can remove a whole group (a language, code). Compare the distribution before and after.
-# - Check licenses and personal data.
+# - Check licenses and personal data: for each source, before it is mixed in.
 #
 # ## Interview
 #

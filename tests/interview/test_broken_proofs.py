@@ -193,7 +193,7 @@ class Draws:
         return lambda *args, **options: fault(draw(*args, **options))
 
 
-@bug("half_width", "power_items")
+@bug("half_width", "power_items", "majority_of_five")
 def items_come_in_pairs(patch):
     class Pairs(Draws):
         def binomial(self, n, p, size):
@@ -458,6 +458,8 @@ PATCHES = [
           memory, "parameters_7b", lambda: 13_000_000_000),
     Patch("numbers_take_one_byte", "logits_gb score_matrix",
           memory, "tensor_gb", always(memory.tensor_gb, dtype=torch.int8)),
+    Patch("checkpoints_cost_nothing", "checkpoint_interval",
+          memory, "time_per_work", always(memory.time_per_work, cost=1.0)),
     Patch("sgd_keeps_momentum", "sgd_bytes", torch.optim, "SGD", torch.optim.Adam),
     # ------------------------------------------------------ preferences and reward models
     Patch("dpo_has_no_reference",

@@ -30,8 +30,8 @@ def test_the_bank_answers_what_a_public_list_asks(name):
     assert sum(bool(entry["cards"]) for entry in asked) >= 0.95 * len(asked)
 
 
-def test_the_five_lists_are_written_down_with_their_sources():
-    assert len(NAMES) == 5 and len(LISTS) >= 170
+def test_the_eight_lists_are_written_down_with_their_sources():
+    assert len(NAMES) == 8 and len(LISTS) >= 260
     assert all(entry["source"] and entry["question"] for entry in LISTS)
 
 

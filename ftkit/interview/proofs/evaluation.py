@@ -263,6 +263,7 @@ register(
 
 register(
     "simulation",
+    majority_of_five=lambda: 100 * (rng().binomial(5, 0.6, 1_000_000) > 2).mean(),
     half_width=lambda: 100 * 1.96 * (rng().binomial(50, 0.7, 200_000) / 50).std(),
     judge_swapped=lambda: win_rate(True),
     judge_fixed=lambda: (win_rate(False), win_rate(True)),

@@ -285,6 +285,17 @@ def bubble():
     return 100 * (1 - busy / (stages * end))
 
 
+# ---------------------------------------------------------------------------- checkpoints
+
+
+def time_per_work(interval: float, cost: float = 60.0, between: float = 3 * 3600.0) -> float:
+    """Expected seconds per second of work at random failures, Daly 2006, without restart time."""
+    return between * math.expm1((interval + cost) / between) / interval
+
+
+register("arithmetic",
+         checkpoint_interval=lambda: min(range(60, 7200), key=lambda s: time_per_work(s)) / 60)
+
 # ------------------------------------------------------------------------------------ NF4
 
 

@@ -153,9 +153,8 @@ export function lessonLink(lesson: string): Node {
   const folder = document.querySelector<HTMLMetaElement>('meta[name="lessons"]')!.content;
   const title = `Lesson ${lesson.slice(0, 2)}: ${lesson.slice(3).replaceAll("_", " ")}`;
   if (!folder) {
-    const p = document.createElement("span"), code = document.createElement("code");
-    code.textContent = "ftkit lab";
-    p.append(`${title} goes deeper: install ftkit, run `, code, " and open it there.");
+    const p = document.createElement("span"), code = (words: string) => Object.assign(document.createElement("code"), { textContent: words });
+    p.append(`${title} goes deeper: `, code(`${lesson}.ipynb`), ", which ", code("ftkit lab"), " opens.");
     return p;
   }
   const a = document.createElement("a");

@@ -126,7 +126,7 @@ export function drawFrontier(host: HTMLElement, points: Point[], start: { x: num
   const taken = points.map((p): [number, number, number] => [x(p.x), y(p.y), p.id]);
   for (const p of points) {
     const free = BESIDE.map(([dx, dy, anchor]) => ({ x: x(p.x) + dx, y: y(p.y) + dy, anchor, middle: x(p.x) + 1.75 * dx }))
-      .find((at) => at.middle < width - 6 && taken.every(([tx, ty, id]) => id === p.id || Math.abs(tx - at.middle) > 13 || Math.abs(ty - at.y + 4) > 12));
+      .find((at) => at.middle > m.left + 6 && at.middle < width - 6 && taken.every(([tx, ty, id]) => id === p.id || Math.abs(tx - at.middle) > 13 || Math.abs(ty - at.y + 4) > 12));
     if (!free) continue;
     taken.push([free.middle, free.y - 4, -1]);
     root.append(svg("text", { x: free.x, y: free.y, class: "tick", "text-anchor": free.anchor }, [String(p.id)]));

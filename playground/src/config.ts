@@ -26,6 +26,9 @@ export interface Config {
   eval_records: number;
 }
 
+/** A general text that the model continues before and after. */
+export const OPENING = "The cat";
+
 /** Learning rates that suit this model, as ftkit's LEARNING_RATES for "tiny". */
 export const LEARNING_RATES: Record<Method, number> = { full: 1e-3, lora: 5e-3, ia3: 1e-1, head: 5e-3 };
 

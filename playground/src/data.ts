@@ -4,6 +4,8 @@ import { MersenneTwister } from "./random.ts";
 import { BOS, EOS, Tokenizer } from "./tokenizer.ts";
 
 export interface Pair { instruction: string; input?: string; output: string }
+/** unused: the columns of a table, or the fields of its records, that are in no pair. */
+export interface Table { pairs: Pair[]; unused: string[] }
 export interface Example { ids: number[]; labels: number[] }
 export const NO_LOSS = -100, CONTEXT = 512, MOST_PAIRS = 200, MOST_BYTES = 1_000_000;
 
@@ -63,9 +65,8 @@ function separator(text: string): string {
   return ["\t", ";"].reduce((best, mark) => score(mark) > score(best) ? mark : best, ",");
 }
 
-/** Rows of text separated by commas, semicolons or tabs, with quotes as in RFC 4180. */
-function rows(text: string): string[][] {
-  const comma = separator(text);
+/** Rows of text separated by this mark, with quotes as in RFC 4180. */
+function rows(text: string, comma: string): string[][] {
   const out: string[][] = [];
   let row: string[] = [], field = "", quoted = false, line = 1, opened = 0;
   for (let i = 0; i < text.length; i++) {
@@ -84,7 +85,7 @@ function rows(text: string): string[][] {
   return out.map((r) => r.map((f) => f.trim())).filter((r) => r.some(Boolean));
 }
 
-function fromJson(text: string): Pair[] {
+function fromJson(text: string): Table {
   let records: { value: any; line: number }[];
   if (text.startsWith("[")) {
     try { records = JSON.parse(text).map((value: any, i: number) => ({ value, line: i + 1 })); } catch {
@@ -95,37 +96,44 @@ function fromJson(text: string): Pair[] {
       throw new InputError(`Line ${line} is not valid JSON. Each line is one object such as {"question": "2 + 2", "answer": "4"}.`);
     }
   });
-  return records.map(({ value, line }) => {
+  const unused = new Set<string>();
+  const pairs = records.map(({ value, line }) => {
     const messages = value?.messages;
     if (Array.isArray(messages)) {
-      const user = messages.find((m: any) => m?.role === "user"), said = messages.find((m: any) => m?.role === "assistant");
-      if (user && said) return { instruction: String(user.content), output: String(said.content) };
+      if (messages.map((m: any) => m?.role).join() !== "user,assistant") throw new InputError(`Record ${line} has other messages than one of the user and one of the assistant, and the playground trains on such pairs only. Split it, or use ftkit in Python.`);
+      return { instruction: String(messages[0].content), output: String(messages[1].content) };
     }
     const key = (names: string[]) => names.find((n) => value?.[n] !== undefined && value[n] !== "");
     const answer = key(ANSWERS), question = key(QUESTIONS);
     if (!answer || !question) throw new InputError(`Record ${line} has no question or no answer. Name them "question" and "answer" (or "instruction" and "output").`);
-    return { instruction: String(value[question]), input: question === "instruction" && value.input ? String(value.input) : "", output: String(value[answer]) };
+    const input = question === "instruction" && value.input ? String(value.input) : "";
+    for (const name of Object.keys(value)) if (name !== question && name !== answer && !(input && name === "input") && value[name] !== "") unused.add(name);
+    return { instruction: String(value[question]), input, output: String(value[answer]) };
   });
+  return { pairs, unused: [...unused] };
+}
+
+const MARKS: Record<string, string> = { ",": "commas", ";": "semicolons", "\t": "tabs" };
+function fromTable(text: string): Table {
+  const mark = separator(text), table = rows(text, mark), head = table[0].map((f) => f.toLowerCase());
+  const question = head.findIndex((f) => QUESTIONS.includes(f)), answer = head.findIndex((f) => ANSWERS.includes(f));
+  const named = question >= 0 && answer >= 0 && question !== answer, columns = named ? head.length : 2;
+  const [q, a] = named ? [question, answer] : [0, 1], extra = named && head[q] === "instruction" ? head.indexOf("input") : -1;
+  const pairs = (named ? table.slice(1) : table).map((row, i): Pair => {
+    const which = `Row ${i + 1 + +named} ("${row.join(`${mark} `).slice(0, 40)}")`, quote = `put a text that has ${MARKS[mark]} in quotation marks.`;
+    if (!row[q] || !row[a]) throw new InputError(`${which} has no ${row[q] ? "answer" : "question"}. Write a question, a comma, its answer; ${quote}`);
+    if (row.length > columns) throw new InputError(`${which} has ${row.length} columns and ${named ? "the header" : "a pair"} has ${columns}. If a text goes on after one of its ${MARKS[mark]}, ${quote}`);
+    return { instruction: row[q], input: row[extra] ?? "", output: row[a] };
+  });
+  return { pairs, unused: named ? table[0].filter((name, i) => name && ![q, a, extra].includes(i)) : [] };
 }
 
 /** Question and answer pairs of CSV, TSV, JSON or JSONL text. Throws InputError with a sentence. */
-export function parsePairs(raw: string, tokenizer: Tokenizer): Pair[] {
+export function parsePairs(raw: string, tokenizer: Tokenizer): Table {
   if (raw.length > MOST_BYTES) throw new InputError(`This is ${(raw.length / 1e6).toFixed(1)} MB of text. The playground takes at most ${MOST_PAIRS} pairs and 1 MB; for more, use ftkit in Python.`);
   const text = raw.replace(/^\ufeff/, "").replace(/\r\n?/g, "\n").trim();
   if (!text) throw new InputError("The table is empty. Paste one pair per line: a question, a comma, its answer.");
-  let pairs: Pair[];
-  if (text[0] === "{" || text[0] === "[") pairs = fromJson(text);
-  else {
-    const table = rows(text), head = table[0].map((f) => f.toLowerCase());
-    const question = head.findIndex((f) => QUESTIONS.includes(f)), answer = head.findIndex((f) => ANSWERS.includes(f));
-    const named = question >= 0 && answer >= 0 && question !== answer;
-    const [q, a] = named ? [question, answer] : [0, 1];
-    pairs = (named ? table.slice(1) : table).map((row, i) => {
-      if (!row[q] || !row[a]) throw new InputError(`Row ${i + 1 + +named} ("${row.join(" ").slice(0, 40)}") has no ${row[q] ? "answer" : "question"}. Write a question, a comma, its answer; put a text that has commas in quotation marks.`);
-      if (!named && row.length > 2) throw new InputError(`Row ${i + 1} ("${row.join(", ").slice(0, 40)}") has ${row.length} columns and needs two. Put a text that has commas in quotation marks.`);
-      return { instruction: row[q], output: row[a] };
-    });
-  }
+  const table = text[0] === "{" || text[0] === "[" ? fromJson(text) : fromTable(text), { pairs } = table;
   if (!pairs.length) throw new InputError("The table has a header and no rows. Add one pair per line.");
   if (pairs.length > MOST_PAIRS) throw new InputError(`The table has ${pairs.length.toLocaleString("en")} pairs. The playground takes at most ${MOST_PAIRS}; keep the first ${MOST_PAIRS}, or use ftkit in Python.`);
   pairs.forEach((pair, i) => {
@@ -133,5 +141,5 @@ export function parsePairs(raw: string, tokenizer: Tokenizer): Pair[] {
     if (all > CONTEXT) throw new InputError(`Pair ${i + 1} has ${all} tokens and the model reads ${CONTEXT}. Shorten its ${asked > CONTEXT / 2 ? "question" : "answer"} ("${pair.instruction.slice(0, 40)}...").`);
   });
   split(pairs);
-  return pairs;
+  return table;
 }

@@ -7,4 +7,5 @@ export * from "./config.ts";
 export * from "./trainer.ts";
 export * from "./weights.ts";
 export * from "./verdict.ts";
+export * from "./challenges.ts";
 export { pythonLine } from "./export.ts";

@@ -2,16 +2,16 @@
 
 import { begun, CHALLENGES, judged, lessonLink } from "./challenges.ts";
 import { digits, drawCurves, drawFrontier, Series, svg } from "./charts.ts";
-import { Config, DEFAULT, LEARNING_RATES, METHODS, Method, SCHEDULES } from "./config.ts";
-import { InputError, MOST_BYTES, Pair, parsePairs } from "./data.ts";
+import { Config, DEFAULT, LEARNING_RATES, METHODS, Method, OPENING, SCHEDULES } from "./config.ts";
+import { InputError, MOST_BYTES, Pair, parsePairs, split } from "./data.ts";
 import { exported, pythonLine } from "./export.ts";
 import { Tokenizer } from "./tokenizer.ts";
 import type { Look, Measures, Question, Row } from "./trainer.ts";
-import { compared, differences, GUESSING, isRight, last, nameOf, NAMES, Part, rateText, verdict } from "./verdict.ts";
+import { compared, differences, GUESSING, isRight, last, nameOf, NAMES, Part, rateText, verdict, WORDS } from "./verdict.ts";
 import type { FromWorker, Loaded, ToWorker } from "./worker.ts";
 
 const $ = <T extends HTMLElement>(id: string) => document.getElementById(id) as T;
-const form = $<HTMLFormElement>("settings");
+const form = $<HTMLFormElement>("settings"), box = $<HTMLTextAreaElement>("pairs");
 
 export interface PageRun {
   id: number; config: Config; own: Pair[]; questions: Question[];
@@ -35,7 +35,9 @@ const ABOUT: Record<Method, string> = {
 
 let config: Config = { ...DEFAULT };
 let own: Pair[] = [], runs: PageRun[] = [], current: PageRun | undefined, preview: PageRun | undefined, ready = false, nextId = 1, memory = 0;
-let waiting: ToWorker | undefined, challenge = 0, justSolved: number[] = [], tokenizer: Tokenizer, rateNote = "";
+let waiting: ToWorker | undefined, challenge = 0, justSolved: number[] = [], tokenizer: Tokenizer, rateNote = "", limitNote = "";
+/** The text of the box that the pairs in use were read from, and one that could not be read. */
+let readText = "", refused: string | undefined;
 /** A learning rate that was set while a run trains and that no step has used yet. */
 let movedRate: number | undefined;
 /** The step that the pointer reads. */
@@ -116,11 +118,15 @@ const peakOf = (run: PageRun) => run.changes.length ? run.changes[run.changes.le
 /** The run that is shown: the current one, or the model before any training. */
 const shownRun = () => current ?? preview;
 
+/** Whether the box has a text that was not tried yet. */
+const edited = () => config.data === "own" && box.value !== readText && (box.value !== refused || !own.length) && (own.length > 0 || box.value.trim() !== "");
+
 function start(steps: number) {
-  if (config.data === "own" && !own.length) { say("Give your pairs first, then press Train.", true); $("pairs").focus(); return; }
+  if (edited()) { usePairs().then((isRead) => { if (isRead) start(steps); }); return; }
+  if (config.data === "own" && !own.length) { say("Give your pairs first, then press Train.", true); box.focus(); return; }
   if (current && ["running", "paused"].includes(current.status)) current.status = "ended";
   if (current && !current.rows.length) runs = runs.filter((run) => run !== current);
-  movedRate = pointed = undefined; rateNote = ""; setUp = ""; justSolved = [];
+  movedRate = pointed = undefined; rateNote = limitNote = ""; setUp = ""; justSolved = [];
   showAbout();
   current = { ...blank(), id: nextId++, status: steps === Infinity ? "running" : "paused" };
   runs.push(current);
@@ -132,22 +138,24 @@ function start(steps: number) {
 
 const isOpen = () => current !== undefined && (current.status === "running" || current.status === "paused");
 /** Whether the settings are those of the current run, but for the learning rate. */
-const fits = () => current !== undefined && (Object.keys(config) as (keyof Config)[]).every((key) => key === "learning_rate" || config[key] === current!.config[key]) && (config.data !== "own" || current.own === own);
+const fits = () => current !== undefined && (Object.keys(config) as (keyof Config)[]).every((key) => key === "learning_rate" || config[key] === current!.config[key]) && (config.data !== "own" || current.own === own) && !edited();
 /** In which settings the page differs from the run that it shows. */
 function changed(): string[] {
   if (!current) return [];
   const final = movedRate ?? peakOf(current);
   const now = config.learning_rate === final ? { config: { ...config, learning_rate: current.config.learning_rate }, changes: current.changes } : { config, changes: [] };
-  return differences(current, { ...now, own }).map((d) => d.name);
+  const names = differences(current, { ...now, own }).map((d) => d.name);
+  return edited() && !names.includes("pairs") ? [...names, "pairs"] : names;
 }
 
 function trainOrPause() {
-  if (isOpen() && fits()) {
-    current!.status = current!.status === "running" ? "paused" : "running";
-    send(current!.status === "running" ? { type: "go", steps: Infinity } : { type: "pause" });
-  } else start(Infinity);
+  if (isOpen() && fits()) pauseOrResume(); else start(Infinity);
   showControls();
   if (current) showVerdict();
+}
+function pauseOrResume() {
+  current!.status = current!.status === "running" ? "paused" : "running";
+  send(current!.status === "running" ? { type: "go", steps: Infinity } : { type: "pause" });
 }
 function oneStep() {
   if (isOpen() && fits()) { current!.status = "paused"; send({ type: "go", steps: 1 }); } else start(1);
@@ -162,7 +170,15 @@ function reset() {
 
 // ------------------------------------------------------------------------- settings
 
+/** The number within its limits; a correction is said. */
+function bounded(key: keyof Config, given: number): number {
+  const [low, high] = LIMITS[key]!, value = Math.min(high, Math.max(low, isWhole(key) ? Math.round(given) : given));
+  if (value !== given) limitNote += `${nameOfField(key)} can be ${isWhole(key) ? "a whole number " : ""}from ${low} to ${high}: ${value} is set, not ${given}. `;
+  return value;
+}
+const nameOfField = (key: keyof Config) => (WORDS[key] ?? key).replace(/^./, (c) => c.toUpperCase());
 function readForm() {
+  limitNote = "";
   const data = new FormData(form);
   const old = { ...config };
   for (const key of Object.keys(DEFAULT) as (keyof Config)[]) {
@@ -170,8 +186,8 @@ function readForm() {
     if (value === null) continue;
     if (key === "learning_rate") continue;
     if (typeof DEFAULT[key] === "number") {
-      const [low, high] = LIMITS[key]!, given = value === "" ? NaN : Number(value);
-      if (Number.isFinite(given)) (config as any)[key] = Math.min(high, Math.max(low, isWhole(key) ? Math.round(given) : given));
+      if (value === "") limitNote += `${nameOfField(key)} is empty: ${config[key]} is used. `;
+      else if (Number.isFinite(Number(value))) (config as any)[key] = bounded(key, Number(value));
     } else (config as any)[key] = String(value);
   }
   // A method comes with the learning rate that suits it, unless another was chosen.
@@ -185,7 +201,7 @@ function readForm() {
   showForm();
 }
 function rateMoved() {
-  rateNote = "";
+  rateNote = limitNote = "";
   config.learning_rate = RATES[Number((form.elements.namedItem("learning_rate") as HTMLInputElement).value)];
   if (isOpen() && fits()) {
     send({ type: "rate", learningRate: config.learning_rate });
@@ -216,7 +232,9 @@ function showForm() {
 
 const SHAPES: Record<Config["lr_scheduler_type"], string> = { cosine: "falls to near 0 on a cosine", linear: "falls to near 0 on a line", constant: "stays there", warmup_stable_decay: "falls only at the end" };
 function showAbout() {
-  $("about").textContent = `${ABOUT[config.method]} The learning rate starts small, peaks at ${rateText(config.learning_rate)} and ${SHAPES[config.lr_scheduler_type]}. ${rateNote}`;
+  $("about").textContent = `${ABOUT[config.method]} The learning rate starts small, peaks at ${rateText(config.learning_rate)} and ${SHAPES[config.lr_scheduler_type]}. ${limitNote}${rateNote}`;
+  $("usual").hidden = !rateNote.includes("stays");
+  $("usual").textContent = `Use ${rateText(LEARNING_RATES[config.method])}`;
 }
 
 function writeHash() {
@@ -230,13 +248,13 @@ function writeHash() {
 function readHash() {
   const parts = new URLSearchParams(location.hash.slice(1)), lists: any = { data: ["translation", "tasks", "own"], method: METHODS, lr_scheduler_type: SCHEDULES, loss_on: ["response", "all"] };
   config = { ...DEFAULT };
+  limitNote = "";
   const method = parts.get("method");
   if (METHODS.includes(method as Method)) config.learning_rate = LEARNING_RATES[method as Method];
   for (const [key, value] of parts) {
-    if (key === "pairs") try { own = JSON.parse(value); $<HTMLTextAreaElement>("pairs").value = own.map((p) => JSON.stringify({ question: p.instruction, answer: p.output })).join("\n"); } catch { /* a damaged link has no table */ }
+    if (key === "pairs") try { own = JSON.parse(value); fillBox(); } catch { /* a damaged link has no table */ }
     if (!(key in DEFAULT)) continue;
-    const limits = LIMITS[key as keyof Config];
-    if (limits) { if (value !== "" && Number.isFinite(Number(value))) (config as any)[key] = Math.min(limits[1], Math.max(limits[0], isWhole(key as keyof Config) ? Math.round(Number(value)) : Number(value))); }
+    if (LIMITS[key as keyof Config]) { if (value !== "" && Number.isFinite(Number(value))) (config as any)[key] = bounded(key as keyof Config, Number(value)); }
     else if (lists[key].includes(value)) (config as any)[key] = value;
   }
   challenge = Math.min(CHALLENGES.length - 1, Math.max(0, Number(parts.get("challenge") ?? 1) - 1 || 0));
@@ -307,7 +325,7 @@ function showLook() {
   const cell = (answer: string, wanted: string, className: string) => {
     const right = answer && isRight(answer, wanted);
     const shown = answer.replace(/\ufffd+$/, "…"); // cut within a character
-    return element("td", className, [right ? element("span", "right", [`✓ ${shown}`]) : element("span", "", [element("span", "wrong", ["✗ "]), shown || "(nothing)"])]);
+    return element("td", className, [right ? element("span", "right", [`✓ “${shown}”`]) : element("span", "", [element("span", "wrong", ["✗ "]), shown ? `“${shown}”` : "(nothing)"])]);
   };
   const heading = (words: string) => { const th = element("th", "group", [words]) as HTMLTableCellElement; th.colSpan = 2; return th; };
   $("known").textContent = shown?.config.data === "translation" ? "Pretraining taught it this French already: before, the right words are often there and it goes on talking. Training teaches it to give the answer alone and stop. “31 small tasks” is harder." : shown ? "Before training it has never been asked such questions: odd or broken words are normal there." : "";
@@ -316,8 +334,7 @@ function showLook() {
     head.colSpan = 2; head.scope = "rowgroup";
     return [...(taught && !questions[i - 1]?.taught ? [element("tr", "", [heading("Pairs that it is trained on")])] : []), element("tr", "", [head]), element("tr", "", [cell(was!.answers[i] ?? "", reference, "was"), shown!.rows.length ? cell(now!.answers[i] ?? "", reference, "now") : element("td", "empty", ["–"])])];
   }));
-  const opening = "Once there was a";
-  $("story").replaceChildren(...(was?.answers.length ? [element("span", "", [element("i", "", ["Before: ", opening, " "]), was.answers[questions.length]]), ...(shown!.rows.length ? [element("span", "", [element("i", "", ["Now: ", opening, " "]), now!.answers[questions.length] || "(it stops)"])] : [])] : []));
+  $("story").replaceChildren(...(was?.answers.length ? [element("span", "", [element("i", "", ["Before: “", OPENING, " "]), `${was.answers[questions.length]}…”`]), ...(shown!.rows.length ? [element("span", "", [element("i", "", ["Now: “", OPENING, " "]), now!.answers[questions.length] ? `${now!.answers[questions.length]}…”` : "” (it stops)"])] : [])] : []));
   $("mask").replaceChildren(...(now?.mask ?? []).map(({ tokens, losses, trained }) => element("p", "", tokens.slice(1).map((token, i) => {
     const loss = losses[i + 1], span = element("span", `token${trained[i + 1] ? "" : " off"}`, [token === " " ? "␣" : token === "" ? "·" : token.replaceAll("\n", " ↵ ")]);
     if (loss !== null) { span.style.setProperty("--heat", String(Math.min(1, loss / 6))); span.title = `${token ? "" : "first bytes of the next character, "}loss ${digits(loss)}${trained[i + 1] ? "" : ", not trained on"}`; }
@@ -344,7 +361,7 @@ function showMap(movement: Record<string, number>) {
     ...[3, 2, 1, 0].map((l) => row(`layer ${l + 1}`, COLUMNS.map((m) => cell(at(l, m))))), row("embedding", [cell(embedding, 7)])]));
   const key = element("span", "key", []);
   key.setAttribute("aria-hidden", "true");
-  $("map").replaceChildren(table, element("p", "legend", [`${percent(FAINT)} `, key, ` ${percent(STRONG)} percent of the size at the start, in every run. The text enters at the bottom. Attention: q asks what a token looks for, k what it offers, v what it passes on, o writes that back. MLP: gate and up compute features of each token, down writes them back.`]));
+  $("map").replaceChildren(table, element("p", "legend", [`${percent(FAINT)} `, key, ` ${percent(STRONG)} percent of the size at the start, in every run. The usual rate of Full moves them by about 2 percent; ten times that rate, which breaks the model, by up to 44. The text enters at the bottom. Attention: q asks what a token looks for, k what it offers, v what it passes on, o writes that back. MLP: gate and up compute features of each token, down writes them back.`]));
 }
 
 function showRuns() {
@@ -352,12 +369,13 @@ function showRuns() {
   $("runs").replaceChildren(...(done.length ? [...done].reverse().map((run) => {
     const again = element("button", "", ["Use settings"]) as HTMLButtonElement;
     again.type = "button"; again.setAttribute("aria-label", `Use the settings of run ${run.id}`);
-    again.onclick = () => { config = { ...run.config }; if (run.own.length) own = run.own; showForm(); showCurves(); };
+    again.onclick = () => { config = { ...run.config }; rateNote = limitNote = ""; if (run.own.length) { own = run.own; fillBox(); say(""); } showForm(); showCurves(); };
     const state = run.status === "diverged" ? " (diverged)" : run.status === "finished" ? "" : ` (${run.rows.length} steps)`;
     return element("tr", run === current ? "current" : "", [String(run.id), nameOf(run) + state, run.trainable.toLocaleString("en"), digits(last(run, "val_loss")), digits(last(run, "general_loss")), again].map((c, i) => { const td = element("td", "", [c]); td.dataset.label = ["", "", "trained", "val_loss", "general_loss", ""][i]; return td; }));
   }) : [element("tr", "", [(() => { const td = element("td", "empty", [`The last ${MOST_RUNS} runs are kept here, and those on the same data behind the curves.`]) as HTMLTableCellElement; td.colSpan = 6; return td; })()])]));
   const same = comparable().filter((run) => done.includes(run)), others = done.length - same.length, first = same[0] ?? shownRun();
-  $("kept").textContent = runs.length < MOST_RUNS ? "" : `the last ${MOST_RUNS}; before older ones go, Export runs saves them`;
+  const gone = (runs[0]?.id ?? 1) - 1;
+  $("kept").textContent = gone ? `the last ${MOST_RUNS}: ${gone > 1 ? `runs 1 to ${gone} are` : "run 1 is"} gone; Export runs saves those that are here` : runs.length < MOST_RUNS ? "" : `the last ${MOST_RUNS} are kept: the next run removes run 1, unless Export runs saved it`;
   $("chosen").textContent = `Choose a mark to read its run. ${others ? `${others} run${others > 1 ? "s" : ""} on other data ${others > 1 ? "are" : "is"} not drawn.` : ""}`;
   drawFrontier($("frontier-chart"), same.filter((r) => Number.isFinite(last(r, "val_loss"))).map((run) => ({ x: last(run, "val_loss"), y: last(run, "general_loss"), current: run === current, shape: run.config.method, id: run.id, name: `run ${run.id}, ${nameOf(run)}` })),
     first && Number.isFinite(first.before.val_loss) ? { x: first.before.val_loss, y: first.before.general_loss } : undefined,
@@ -422,7 +440,7 @@ function showChallenges() {
     set.type = "button";
     set.onclick = () => {
       config = begun(c);
-      rateNote = "";
+      rateNote = limitNote = "";
       setUp = `Set: ${nameOf({ config, own: [], changes: [] })}. Your guess is not set: change what it says, then press Train.`;
       showForm(); showCurves(); showChallenges(); $("train").focus();
     };
@@ -438,22 +456,45 @@ function showControls() {
   const train = $<HTMLButtonElement>("train");
   train.disabled = false; train.querySelector("span")!.textContent = !ready && current ? "Loading" : label;
   $<HTMLButtonElement>("step").disabled = !!running && fits();
+  // A run that goes on while other settings are chosen can still be paused.
+  const pause = $("pause"), name = `${running ? "Pause" : "Resume"} run ${current?.id}`;
+  pause.hidden = !isOpen() || fits();
+  pause.classList.toggle("runs", running);
+  pause.title = name; pause.setAttribute("aria-label", name);
 }
 function showAll() { showWhose(); showCurves(); showLook(); showRuns(); showChallenges(); showVerdict(); }
 
 // ------------------------------------------------------------------------- own pairs
 
-function say(message: string, problem = false) { const p = $("own-message"); p.textContent = message; p.className = problem ? "problem" : ""; }
-async function usePairs(raw: string, title = "") {
+function say(message: string, problem = false) {
+  const p = $("own-message"), unused = own.length > 0 && box.value !== readText;
+  p.textContent = message; p.className = problem ? "problem" : "";
+  box.classList.toggle("unused", unused); $("back").hidden = !unused;
+}
+/** Show the pairs in use in the box. */
+function fillBox() {
+  box.value = own.map(({ instruction, input, output }) => JSON.stringify(input ? { instruction, input, output } : { question: instruction, answer: output })).join("\n");
+  readText = box.value; refused = undefined;
+}
+/** Use what is in the box; says why not, and gives false, where it cannot be read. */
+async function usePairs(title = ""): Promise<boolean> {
+  const raw = box.value;
   try {
-    const pairs = parsePairs(raw, await loadTokenizer());
-    own = pairs; config.data = "own";
-    showForm();
-    say(`${title}${pairs.length} pairs, of which about a tenth is kept for validation. The first: “${pairs[0].instruction.slice(0, 40)}” → “${pairs[0].output.slice(0, 40)}”. Press Train.`);
+    const { pairs, unused } = parsePairs(raw, await loadTokenizer()), { train, validation } = split(pairs), [first] = pairs;
+    own = pairs; readText = raw; refused = undefined; config.data = "own";
+    const short = (words: string) => `“${words.length > 40 ? `${words.slice(0, 40)}…` : words}”`;
+    say(`${title}${pairs.length} pairs. The first: ${short(first.instruction)} → ${short(first.output)}. ${train.length} are taught; ${validation.length} ${validation.length > 1 ? "are" : "is"} kept back and only asked, such as ${short(validation[0].instruction)}.${unused.length ? ` Not used: ${unused.join(", ")}.` : ""} Press Train.`);
   } catch (error) {
     if (!(error instanceof InputError)) throw error;
-    say(`${title}${error.message}${own.length ? ` The ${own.length} pairs from before are still in use.` : ""}`, true);
+    refused = raw;
+    say(`${title}${error.message}${own.length ? ` The ${own.length} pairs from before are still in use: Train trains on those.` : ""}`, true);
   }
+  showForm();
+  return readText === raw;
+}
+function boxEdited() {
+  say(edited() ? "Not in use yet. Train reads what is in the box." : "", edited());
+  showForm();
 }
 async function loadTokenizer(): Promise<Tokenizer> {
   if (tokenizer) return tokenizer;
@@ -467,8 +508,8 @@ async function useFile(file: File | undefined) {
   config.data = "own"; showForm();
   if (file.size > MOST_BYTES) { say(`${file.name} has ${(file.size / 1e6).toFixed(1)} MB. The playground takes at most 200 pairs and 1 MB; for more, use ftkit in Python.`, true); return; }
   const raw = await file.text();
-  $<HTMLTextAreaElement>("pairs").value = raw;
-  await usePairs(raw, `${file.name}: `);
+  box.value = raw;
+  await usePairs(`${file.name}: `);
 }
 const EXAMPLE = ["question,answer", ...["cat", "dog", "cow", "bird", "fish", "horse", "sheep", "duck", "mouse", "lion", "bear", "fox"].map((animal) => `Greet the ${animal}.,Good morning ${animal}!`), ...["apple", "pear", "plum", "cake", "bread", "soup", "rice", "milk"].map((food) => `Do you like ${food}?,Yes I love ${food}.`)].join("\n");
 
@@ -497,6 +538,7 @@ async function share() {
     if (pairs.length <= MOST_SHARED) link += `&pairs=${pairs}`; else note = "Your table is too long for a link: whoever opens it has to paste the table too, and press Train.";
   }
   if (movedRate !== undefined || current?.changes.length) note += " It starts with the learning rate that is set now; changes during a run are not in it.";
+  if (edited()) note += " What is in the box of pairs is not in use yet, and not in the link.";
   dialog("Copy link", note, link);
   if (await copy(link)) $("dialog-copy").textContent = "Copied";
 }
@@ -538,8 +580,12 @@ $("export").onclick = () => {
 $("theme").onclick = () => { setTheme(document.documentElement.dataset.theme === "dark" ? "light" : "dark"); };
 $("dialog-close").onclick = () => $<HTMLDialogElement>("dialog").close();
 $("start-over").onclick = (event) => { event.preventDefault(); runs = []; solved.clear(); for (const n in guesses) delete guesses[n]; nextId = 1; reset(); };
-$("use").onclick = () => usePairs($<HTMLTextAreaElement>("pairs").value);
-$("example").onclick = () => { $<HTMLTextAreaElement>("pairs").value = EXAMPLE; usePairs(EXAMPLE); };
+$("pause").onclick = () => { pauseOrResume(); showControls(); showVerdict(); };
+$("usual").onclick = () => { config.learning_rate = LEARNING_RATES[config.method]; rateNote = limitNote = ""; showForm(); document.querySelector<HTMLElement>("[name=learning_rate]")!.focus(); };
+box.oninput = boxEdited;
+$("use").onclick = () => usePairs();
+$("back").onclick = () => { fillBox(); boxEdited(); box.focus(); };
+$("example").onclick = () => { box.value = EXAMPLE; usePairs(); };
 $("file").onchange = (event) => useFile((event.target as HTMLInputElement).files?.[0]);
 for (const kind of ["dragenter", "dragover"]) addEventListener(kind, (event) => { event.preventDefault(); document.body.classList.add("dropping"); });
 addEventListener("dragleave", (event) => { if (!event.relatedTarget) document.body.classList.remove("dropping"); });
@@ -551,6 +597,8 @@ addEventListener("keydown", (event) => {
   if (event.key === " " && !pressed) { event.preventDefault(); trainOrPause(); } else if (event.key === "s" && ready && !(current?.status === "running" && fits())) oneStep(); else if (event.key === "r") reset();
 });
 addEventListener("click", (event) => { const more = document.querySelector<HTMLDetailsElement>(".more")!; if (more.open && !more.contains(event.target as Node)) more.open = false; });
+if (matchMedia("(max-width: 640px)").matches) document.querySelectorAll<HTMLDetailsElement>(".fold").forEach((card) => { card.open = false; });
+document.querySelector(".frontier")!.addEventListener("toggle", showRuns);
 addEventListener("resize", () => { showCurves(); showRuns(); });
 addEventListener("hashchange", () => { readHash(); showForm(); showAll(); });
 for (const id of ["task-chart", "general-chart"]) {

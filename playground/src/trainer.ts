@@ -1,6 +1,6 @@
 // A run: what the model trains on and is measured by, and its rows, as ftkit's loop makes them.
 
-import { Config, schedule } from "./config.ts";
+import { Config, OPENING, schedule } from "./config.ts";
 import { Example, Pair, pairExample, prompt, some, split, textExample } from "./data.ts";
 import { Model, supervised } from "./engine.ts";
 import { batches, MersenneTwister } from "./random.ts";
@@ -26,7 +26,6 @@ export interface Look {
 /** taught: whether the run trains on it. */
 export interface Question { question: string; reference: string; taught: boolean }
 
-export const OPENING = "Once there was a";
 const LEAST_TOKENS = 16, MOST_TOKENS = 96, SHOWN = 5, MASKED = 3;
 
 /** Everything that a run reads, encoded. */

@@ -1,7 +1,7 @@
 // What a run did, in words, judged against the model before training. No DOM: Node tests it.
 
 import { digits } from "./charts.ts";
-import { Config, DEFAULT, Method } from "./config.ts";
+import { Config, DEFAULT, Method, OPENING } from "./config.ts";
 import type { PageRun } from "./page.ts";
 
 /** The loss of guessing evenly among the 3,072 tokens. */
@@ -58,7 +58,9 @@ export function verdict(run: PageRun): Part[] {
 
   const asked = run.questions.filter((q) => !q.taught).length, taught = run.questions.length - asked;
   const was = right(run, run.start.answers, false), is = right(run, run.now.answers, false);
-  const learned = is < was ? "It answers worse than before: " : val > 1.05 * before.val_loss ? "It got worse at the task: "
+  const taughtWas = right(run, run.start.answers, true), taughtIs = right(run, run.now.answers, true);
+  const byHeart = taughtWas < taught && taughtIs === taught && is >= was && 2 * is <= asked;
+  const learned = byHeart ? "It learned the pairs that it was taught: " : is < was ? "It answers worse than before: " : val > 1.05 * before.val_loss ? "It got worse at the task: "
     : is === was && is < asked && val < 0.75 * before.val_loss ? "Its loss fell, but no more answers are right: "
     : val < 0.15 * before.val_loss && 2 * is > asked ? "It learned the task: "
     : val < 0.75 * before.val_loss || is > was ? "It learned part of the task: " : "It hardly learned: ";
@@ -68,17 +70,18 @@ export function verdict(run: PageRun): Part[] {
   const limits = rise > 1.2 ? "“much” is a rise of more than 120 percent" : kept ? "“kept” is a rise of at most 15 percent" : "“some” is a rise of 15 to 120 percent";
   const story = run.questions.length, same = run.start.answers[story] === run.now.answers[story];
   return [
-    ["b", learned], ["", `${was} of ${asked} questions right before, ${is} of ${asked} after`],
-    ...(taught ? [["", ` (of ${taught} taught pairs: ${right(run, run.start.answers, true)}, then ${right(run, run.now.answers, true)})`] as Part] : []),
-    ["", "; val_loss "], arrow(before.val_loss, val), ["", ", training loss "], arrow(rows[0].loss, end), ["", `${rows.length > 3 ? " (mean of the last three steps)" : ""}.`],
+    ["b", learned], ["", byHeart
+      ? `${taughtIs} of the ${taught} shown are right, ${taughtWas} before. Of the ${asked} that it never saw, ${is || "none"} ${is > 1 ? "are" : "is"}: it can know such an answer only where the taught pairs show how`
+      : `${was} of ${asked} questions right before, ${is} of ${asked} after${taught ? ` (of ${taught} taught pairs: ${taughtWas}, then ${taughtIs})` : ""}`],
+    ["", `; val_loss${byHeart ? ", on questions that it never saw," : ""} `], arrow(before.val_loss, val), ["", ", training loss "], arrow(rows[0].loss, end), ["", `${rows.length > 3 ? " (mean of the last three steps)" : ""}.`],
     ...overfitting(run),
-    ["b", forgot], ["", "general_loss "], arrow(before.general_loss, general), ["", ` (${limits}), ${kept === same ? "and" : "though"} its story ${same ? "is the same word for word" : "changed"}.`],
+    ["b", forgot], ["", "general_loss "], arrow(before.general_loss, general), ["", ` (${limits}), ${kept === same ? "and" : "though"} it continues “${OPENING}” ${same ? "as before, word for word" : "differently"}.`],
   ];
 }
 
 // ------------------------------------------------------------------------- settings in words
 
-const WORDS: Partial<Record<keyof Config, string>> = {
+export const WORDS: Partial<Record<keyof Config, string>> = {
   learning_rate: "learning rate", batch_size: "batch size", max_steps: "steps", lr_scheduler_type: "schedule", weight_decay: "weight decay",
   r: "rank", lora_alpha: "alpha", loss_on: "loss on", train_records: "training records", eval_records: "records in each evaluation",
 };
@@ -93,8 +96,11 @@ export function differences(a: Setting, b: Setting): { name: string; a: string; 
   if (a.config.data === "own" && b.config.data === "own" && JSON.stringify(a.own) !== JSON.stringify(b.own)) out.push({ name: "pairs", a: "one table", b: "another" });
   return out;
 }
-/** A sentence about a finished run that differs in one setting, or in the method and its learning rate. */
+/** A sentence about a finished run that differs in no or one setting, or in the method and its learning rate. */
 export function compared(run: PageRun, runs: PageRun[]): string {
+  const twin = runs.find((other) => other !== run && other.status === run.status && !differences(other, run).length);
+  const same = twin && (["val_loss", "general_loss"] as const).every((key) => Object.is(last(twin, key), last(run, key)));
+  if (same) return `Same settings as run ${twin.id}, same result: the seed decides what is random.`;
   const others = runs.filter((other) => other !== run && other.status === "finished").map((other) => ({ other, differ: differences(other, run) }))
     .filter(({ differ }) => (differ.length === 1 || differ.length === 2 && differ.every((d) => /^(method|learning rate)$/.test(d.name))) && !differ.some((d) => /^(data|pairs|records in each evaluation)$/.test(d.name)));
   if (!others.length) return "";
@@ -105,7 +111,7 @@ export function compared(run: PageRun, runs: PageRun[]): string {
 
 export function nameOf(run: Setting): string {
   const c = run.config, parts = [c.method === "lora" ? `LoRA, rank ${c.r}` : NAMES[c.method], `learning rate ${rates(run)}`, `${c.max_steps} steps`];
-  const words: [keyof Config, (v: any) => string][] = [["data", (v) => DATA[v as Config["data"]]], ["lora_alpha", (v) => `alpha ${v}`], ["batch_size", (v) => `batch ${v}`],
+  const words: [keyof Config, (v: any) => string][] = [["data", (v) => v === "own" && run.own.length ? `${run.own.length} own pairs` : DATA[v as Config["data"]]], ["lora_alpha", (v) => `alpha ${v}`], ["batch_size", (v) => `batch ${v}`],
     ["lr_scheduler_type", (v) => v.replaceAll("_", " ")], ["loss_on", () => "loss on question too"], ["weight_decay", (v) => `weight decay ${v}`], ["replay", (v) => `replay ${v}`], ["train_records", (v) => `${v} records`], ["seed", (v) => `seed ${v}`], ["eval_records", (v) => `evaluated on ${v}`]];
   for (const [key, word] of words) if (c[key] !== DEFAULT[key] && (key !== "lora_alpha" || c.method === "lora")) parts.push(word(c[key]));
   return parts.join(", ");

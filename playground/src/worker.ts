@@ -150,7 +150,10 @@ async function handle(message: ToWorker) {
     learningRate = message.config.learning_rate;
     allowed = message.steps;
     train();
-  } else if (message.type === "go") { allowed = message.steps; train(); }
+  } else if (message.type === "go") {
+    allowed = Number.isFinite(allowed) ? allowed + message.steps : message.steps; // several clicks, several steps
+    train();
+  }
   else if (message.type === "pause") allowed = 0;
   else learningRate = message.learningRate;
 }

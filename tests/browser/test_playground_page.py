@@ -17,9 +17,9 @@ pytestmark = pytest.mark.skipif(not PAGE.exists(), reason="`make playground` bui
 class Playground:
     """The page in a context of its own; `errors` and `outside` must stay empty."""
 
-    def __init__(self, browser, state="", width=1280, dark=False):
+    def __init__(self, browser, state="", width=1280, dark=False, touch=False):
         self.context = browser.new_context(
-            viewport={"width": width, "height": 900}, reduced_motion="reduce",
+            viewport={"width": width, "height": 900}, reduced_motion="reduce", has_touch=touch,
             color_scheme="dark" if dark else "light")
         self.page = self.context.new_page()
         self.page.set_default_timeout(300_000)
@@ -225,6 +225,113 @@ def test_a_challenge_asks_for_a_guess_and_says_when_it_is_solved(playground):
     shown.finish()
     assert "Challenge 2 is solved" in shown.text("#verdict")
     assert "You guessed right" in shown.text("#challenge")
+
+
+def test_train_reads_what_is_in_the_box(playground):
+    shown = playground("data=own&max_steps=2")
+    page = shown.page
+    shown.paste(PAIRS)
+    assert "36 are taught; 4 are kept back and only asked, such as “Add one to" in shown.text(
+        "#own-message")
+    shown.train()
+    page.fill("#pairs", "question,answer\n" + "Who?,Tom\nWhere?,Here\nWhen?,Now\n")
+    assert "Not in use yet" in shown.text("#own-message") and "pairs" in shown.text("#verdict")
+    assert len(shown.train()["history"]) == 2
+    assert "Who?" in shown.text("#answers") and "3 own pairs" in shown.text("#runs")
+    page.fill("#pairs", "question,answer\nWho?,Tom, Ann and Bo")
+    page.click("#train")
+    assert "has 3 columns" in shown.text("#own-message") and page.locator("#runs tr").count() == 2
+    page.click("#back")
+    assert "Tom" in page.input_value("#pairs") and "Ann" not in page.input_value("#pairs")
+    page.click("text=Use settings >> nth=1")
+    assert "Add one to 39" in page.input_value("#pairs")
+
+
+def test_numbers_outside_the_limits_and_a_kept_rate_are_said(playground):
+    shown = playground("max_steps=3&learning_rate=0.01")
+    shown.page.fill("[name=max_steps]", "5000")
+    shown.page.check("[name=method][value=ia3]", force=True)
+    assert "The learning rate stays at 0.01; usual for IA3 here is 0.1" in shown.text("#about")
+    shown.page.click("text=Use 0.1")
+    assert shown.text("#rate") == "0.1" and not shown.page.is_visible("#usual")
+    shown.page.fill("[name=max_steps]", "0")
+    shown.page.press("[name=max_steps]", "Tab")
+    assert "Steps can be a whole number from 1 to 300: 1 is set, not 0" in shown.text("#about")
+
+
+def test_a_run_can_be_paused_after_other_settings_were_chosen(playground):
+    shown = playground("max_steps=300")
+    page = shown.page
+    page.click("#train")
+    page.wait_for_function("playground.current()?.rows.length > 1")
+    page.check("[name=method][value=full]", force=True)
+    page.click("[aria-label='Pause run 1']")
+    assert page.evaluate("playground.current().status") == "paused"
+    page.click("[aria-label='Resume run 1']")
+    assert page.evaluate("playground.current().status") == "running"
+    page.click("#reset")
+
+
+def test_the_reading_names_its_run_and_goes_with_the_pointer(playground):
+    shown = playground("max_steps=3")
+    shown.train()
+    shown.page.hover("#task-chart")
+    assert shown.text("#readout").startswith("Run 1, step ")
+    shown.train()
+    assert "Point at a curve" in shown.text("#readout")
+
+
+def test_the_axes_fit_the_shown_run_and_other_data_are_not_drawn(playground):
+    shown = playground("max_steps=20&method=full&learning_rate=10")
+    shown.train()
+    shown.page.evaluate("location.hash = 'max_steps=3&method=full&learning_rate=0.0001'")
+    shown.train()
+    marks = "[...document.querySelectorAll('#general-chart .tick')].map(t => t.textContent)"
+    assert not {"10", "12", "20"} & set(shown.page.evaluate(marks))
+    assert shown.page.locator("#task-chart .line.old").count() == 1
+    shown.page.select_option("[name=data]", "tasks")
+    shown.train()
+    assert shown.page.locator("#task-chart .line.old").count() == 0
+    assert "2 runs on other data are not drawn" in shown.text("#chosen")
+    shown.train()
+    assert "Same settings as run 3, same result" in shown.text("#verdict")
+    assert shown.page.locator("#frontier-chart .point").count() == 2
+
+
+def test_a_failed_attempt_and_a_single_step_are_explained(playground):
+    shown = playground("max_steps=20")
+    page = shown.page
+    page.click("text=3. Overfit")
+    page.click("text=Set it up")
+    assert "Set: Full, learning rate 0.001" in shown.text("#challenge")
+    page.fill("[name=max_steps]", "20")
+    for _ in range(3):
+        page.click("#step")
+        page.wait_for_function("['paused'].includes(playground.current()?.status)")
+    page.wait_for_function("playground.current().rows.length == 3")
+    assert "The loss of this batch was" in shown.text("#verdict")
+    assert "those of step 2" in shown.text("#verdict")
+    page.evaluate("document.querySelector('meta[name=lessons]').content = './'")
+    page.evaluate("location.hash = 'method=full&max_steps=3&challenge=1'")
+    page.wait_for_function("document.querySelector('#total').textContent == '3'")
+    shown.train()
+    assert "Not yet: run 2 ended at general_loss" in shown.text("#challenge")
+    page.evaluate("location.hash = 'method=full&max_steps=8&challenge=1&learning_rate=0.05'")
+    shown.train()
+    assert "Solved: run 3 ended at general_loss" in shown.text("#challenge")
+    assert page.get_attribute("#challenge a", "href") == "./16_catastrophic_forgetting.html"
+
+
+def test_a_phone_folds_what_is_not_needed_and_reads_taps(playground):
+    shown = playground("max_steps=3", width=390, touch=True)
+    page = shown.page
+    shown.train()
+    page.tap("#task-chart")
+    assert shown.text("#readout").startswith("Run 1, step ")
+    assert page.evaluate("document.documentElement.scrollHeight") < 3500
+    assert "nothing is sent" in shown.text(".lead")
+    page.tap(".frontier summary")
+    page.wait_for_function("document.querySelector('#frontier-chart svg').clientWidth > 300")
 
 
 def test_losses_above_the_scale_are_marked_and_no_label_is_cut(playground):

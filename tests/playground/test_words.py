@@ -18,12 +18,37 @@ def said(node):
     ("worse", "It got worse at the task: "), ("changed", "0.005 instead of 0.005 → 0.01 at step 9"),
     ("compared", "LoRA of rank 8 and alpha 16 instead of Full and learning rate 0.005 instead of "),
     ("compared", "2 settings differ, so no single one explains the difference"),
+    ("same", "Same settings as run 4, same result"),
+    ("taught pairs", "It learned the pairs that it was taught: 2 of the 2 shown are right, 0 "
+     "before. Of the 1 that it never saw, none is: it can know such an answer only where"),
+    ("half taught", "It got worse at the task: 0 of 1 questions right before, 0 of 1 after (of 2 "),
+    ("unchanged", "Its loss fell, but no more answers are right: 2 of 5"),
+    ("unchanged", "It kept its English: general_loss 0.82 → 0.83 (“kept” is a rise of at most 15"),
+    ("wrong guess", "Not yet: run 7 ended at general_loss 1.54; wanted: above 8. So your guess, "
+     "“Ten times the steps”, was not it."),
+    ("close to the limit", "general_loss 0.8604, wanted: below 0.86"),
+    ("too many records", "Not yet: run 1 trained on all records; "),
+    ("a tenth", "Solved: run 8 (LoRA, learning rate 0.005) ended at val_loss 0.10, run 9 (Full, "
+     "learning rate 0.001) ended at val_loss 0.093 with 11.1 times the trained parameters"),
+    ("other steps", "Not yet: run 8 has no partner yet"),
+    ("start of 3", "Full, learning rate 0.001, 30 steps, batch 8, 8 records"),
 ])
 def test_a_run_is_judged_by_its_start(said, name, words):
     assert words in said[name]
     assert name in ("overfitted",) or "overfitted" not in said[name]
 
 
-def test_equal_settings_are_not_compared_and_only_punctuation_is_overlooked(said):
-    assert said["same"] == ""
+@pytest.mark.parametrize("name, words", [
+    ("a comma more", 'Row 2 ("Who is there?, Tom, Ann and Bo") has 3 columns and the header has 2. '
+     "If a text goes on after one of its commas, put a text that has commas in quotation marks."),
+    ("a semicolon more", "has 3 columns and a pair has 2. If a text goes on after one of its s"),
+    ("quoted commas", '"output":"Tom, Ann"'), ("with input", '"input":"2","output":"3"'),
+    ("with input", '"unused":["id"]'), ("a field more", '"unused":["context"]'),
+    ("two turns", "Record 1 has other messages than one of the user and one of the assistant"),
+])
+def test_a_table_loses_no_text_silently(said, name, words):
+    assert words in said[name]
+
+
+def test_only_punctuation_is_overlooked(said):
     assert said["emoji"] == [False, True, False]

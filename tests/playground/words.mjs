@@ -1,4 +1,6 @@
-// What the playground says about runs that are given by their numbers. Prints name -> sentence.
+// What the playground says about runs that are given by their numbers, and about pasted tables.
+// Prints name -> sentence.
+import { readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -6,15 +8,34 @@ const dist = join(dirname(fileURLToPath(import.meta.url)), "../../playground/dis
 const ft = await import(join(dist, "engine.mjs"));
 const questions = Array.from({ length: 5 }, (_, i) => ({ question: `q${i}`, reference: `a${i}`, taught: false }));
 const answers = (right) => questions.map((q, i) => i < right ? `${q.reference}.` : "no");
-const run = (id, { val, general = [0.82, 0.83], loss = [3, 0.1], right = [2, 5], status = "finished", epoch = 0.5, changes = [], ...config }) => ({
-  id, status, changes, own: [], questions, config: { ...ft.DEFAULT, ...config }, before: { val_loss: val[0], general_loss: general[0] },
+const own = { questions: [{ question: "q", reference: "a", taught: false }, ...["b", "c"].map((reference) => ({ question: "q", reference, taught: true }))],
+  start: { answers: ["no", "no", "no"] }, now: { answers: ["no", "b", "c"] } };
+const run = (id, { val, general = [0.82, 0.83], loss = [3, 0.1], right = [2, 5], status = "finished", epoch = 0.5, changes = [], trainable = 1000, ...config }) => ({
+  id, status, changes, trainable, own: [], questions, config: { ...ft.DEFAULT, ...config }, before: { val_loss: val[0], general_loss: general[0] },
   start: { answers: answers(right[0]) }, now: { answers: answers(right[1]) },
   rows: val.slice(1).map((v, i) => ({ step: i + 1, epoch, val_loss: v, general_loss: general[1], loss: loss[Math.min(i, loss.length - 1)] })),
 });
 const text = (r) => ft.verdict(r).map((part) => part[1]).join("");
 const lora = run(1, { val: [3.2, 0.01] }), full = run(2, { val: [3.2, 0.02], method: "full", learning_rate: 1e-3 });
 const moved = run(3, { val: [3.2, 0.02], changes: [[9, 0.01]] });
+const { vocabulary, merges } = JSON.parse(readFileSync(join(dist, "data.json"))), tokenizer = new ft.Tokenizer(vocabulary, merges);
+const table = (text) => { try { return JSON.stringify(ft.parsePairs(text, tokenizer)); } catch (error) { return error.message; } };
+const judged = (number, one, others = [], guessed) => { const { solved, words } = ft.judged(ft.CHALLENGES[number - 1], one, [...others, one], guessed); return `${solved ? "Solved" : "Not yet"}: ${words}`; };
+const guess = run(7, { val: [3.2, 0.1], general: [0.82, 1.54], method: "full", learning_rate: 1e-3, max_steps: 300 });
+const small = run(8, { val: [3.2, 0.1], trainable: 90 }), large = run(9, { val: [3.2, 0.093], method: "full", learning_rate: 1e-3 });
 console.log(JSON.stringify({
+  "taught pairs": text({ ...run(1, { val: [5, 6], data: "own" }), ...own }),
+  "half taught": text({ ...run(1, { val: [5, 6], data: "own" }), ...own, now: { answers: ["no", "b", "x"] } }),
+  unchanged: text(run(1, { val: [3.2, 0.1], right: [2, 2] })),
+  "wrong guess": judged(1, guess, [], 1),
+  "close to the limit": judged(2, run(1, { val: [3.2, 0.05], general: [0.82, 0.8604] })),
+  "too many records": judged(3, run(1, { val: [3.2, 0.05] })),
+  "a tenth": judged(4, small, [large]), "other steps": judged(4, { ...small, config: { ...small.config, max_steps: 60 } }, [large]),
+  "start of 3": ft.nameOf({ config: ft.begun(ft.CHALLENGES[2]), own: [], changes: [] }),
+  "a comma more": table("question,answer\nWho is there?,Tom, Ann and Bo"), "a semicolon more": table("a;b\nc;d;e\nf;g"),
+  "quoted commas": table('question,answer\nWho?,"Tom, Ann"\nWhere?,here'), "with input": table("id,instruction,input,output\n1,Add,2,3\n2,Add,3,4"),
+  "a field more": table('{"question": "a", "context": "c", "answer": "b"}\n{"question": "d", "answer": "e"}'),
+  "two turns": table(JSON.stringify({ messages: ["user", "assistant", "user", "assistant"].map((role) => ({ role, content: "x" })) })),
   learned: text(lora),
   "answers fell": text(run(1, { val: [3.2, 1.6], right: [2, 0] })),
   "odd pairs": text(run(1, { val: [9.4, 8.1], right: [0, 0] })),

@@ -170,7 +170,7 @@ guess_mask = ft.predict("With the loss on all tokens instead of the answers, exa
 guess_mask
 
 # %%
-runs = lab.sweep(config.but(max_steps=20), loss_on=["response", "all"], seed=range(3))
+runs = lab.sweep(config.but(max_steps=20, eval_steps=20), loss_on=["response", "all"], seed=range(3))
 scores = [ft.exact_match(run.model, tokenizer, test) for run in runs]
 answers_only, everything = scores[:3], scores[3:]
 ft.table([{"loss on": name, "exact match": values,
@@ -256,7 +256,7 @@ guess_rate
 
 # %%
 grid = [1e-4, 3e-4, 1e-3, 3e-3]
-runs = lab.sweep(config, learning_rate=grid, seed=range(2))
+runs = lab.sweep(config.but(eval_steps=30), learning_rate=grid, seed=range(2))
 sweep = {rate: [{"target": ft.exact_match(each.model, tokenizer, validation), "kept": kept(each.model)}
                 for each in runs if each.config.learning_rate == rate] for rate in grid}
 ft.table([{"learning rate": f"{rate:g}", "exact match, validation": [seed["target"] for seed in seeds],

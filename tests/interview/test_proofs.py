@@ -100,7 +100,8 @@ def test_a_comparison_holds_between_its_two_factors_only():
 
 
 def test_a_claim_draws_its_parts_its_two_sides_or_its_runs(kept):
-    for name, word in (("states_7b", "107.8"), ("count_qv", "4.19e"), ("rate_too_high", "1e-3")):
+    for name, word in (("states_7b", "107.8"), ("count_qv", "4,194,304 == 4,194,304"),
+                       ("rate_too_high", "1e-3")):
         picture = core.draw(made(kept, name))
         assert picture.png()[:4] == b"\x89PNG"
         assert "✓" in repr(picture)

@@ -64,10 +64,15 @@ class Claim:
         return [dataclasses.replace(self, op=reversed_op)]
 
     def __repr__(self):
-        sides = f"{number(self.left)} {self.op} {number(self.right)} {self.unit}".strip()
+        sides = f"{exact(self.left)} {self.op} {exact(self.right)} {self.unit}".strip()
         sides += f", {number(self.ratio[0])} to {number(self.ratio[1])} of it" if self.ratio else ""
         kind = f" ({self.kind})" if self.kind else ""
         return clean(f"{'✓' if self.holds() else '✗'} {self.says}: {sides}{kind}")
+
+
+def exact(value: float) -> str:
+    """A whole number from ten thousand on with all its digits: `39,976,960`."""
+    return f"{value:,.0f}" if value >= 1e4 and value.is_integer() else number(value)
 
 
 def load() -> dict[str, Proof]:

@@ -111,7 +111,7 @@ def _results(groups) -> str:
         rows.append({"run": name, "seeds": len(members), **{
             key: [formatting.to_float(run.after[key]) for run in members] for key in measures},
             "seconds": statistics.mean(run.seconds for run in members)})
-    before = {"run": "before training", **groups[0][1][0].before}
+    before = {"run": "before training", "seeds": None, **groups[0][1][0].before}
     return _table([before, *rows])
 
 
@@ -128,7 +128,9 @@ def _settings(groups) -> str:
     runs = [run for _, members in groups for run in members]
     lines = [f"- {_text(name)}: {_text(members[0].config)}; runs "
              + ", ".join(run.id for run in members) for name, members in groups]
-    machines = dict.fromkeys(series.as_pairs(run.machine | run.versions) for run in runs)
+    machines = dict.fromkeys(series.as_pairs({
+        name: value for name, value in (run.machine | run.versions).items()
+        if name != "free_memory_bytes"}) for run in runs)
     return "\n".join([*lines, *(f"- made with {_text(line)}" for line in machines)])
 
 

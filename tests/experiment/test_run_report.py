@@ -23,6 +23,7 @@ def test_a_report_is_made_from_the_store_and_says_what_is_open(runs, tmp_path):
                   "2 of 3 seeds: differences are not settled", "data:image/png;base64",
                   runs[0].id, "torch="):
         assert words in text, words
+    assert text.count("- made with") == 1
     page = report.save(tmp_path / "report.html").read_text("utf-8")
     assert page.count("<table>") == 1 and '<img src="data:image/png;base64,' in page
     assert report.save(tmp_path / "report.md").read_text("utf-8") == text

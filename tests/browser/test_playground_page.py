@@ -310,10 +310,10 @@ def test_a_failed_attempt_and_a_single_step_are_explained(playground):
         page.wait_for_function("['paused'].includes(playground.current()?.status)")
     page.wait_for_function("playground.current().rows.length == 3")
     assert "The loss of this batch was" in shown.text("#verdict")
-    assert "those of step 2" in shown.text("#verdict")
+    page.wait_for_selector("#verdict:has-text('those of step 2')")  # a second worker evaluates
     page.evaluate("document.querySelector('meta[name=lessons]').content = './'")
     page.evaluate("location.hash = 'method=full&max_steps=3&challenge=1'")
-    page.wait_for_function("document.querySelector('#total').textContent == '3'")
+    page.wait_for_function("document.querySelector('[name=max_steps]').value == '3'")
     shown.train()
     assert "Not yet: run 2 ended at general_loss" in shown.text("#challenge")
     page.evaluate("location.hash = 'method=full&max_steps=8&challenge=1&learning_rate=0.05'")

@@ -20,6 +20,8 @@ from ftkit.data.jsonl import DataError, Problem
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 MOJIBAKE = re.compile("\ufffd|Ã[\x80-\xbf]|â€")  # typical of text decoded with the wrong encoding
 SPACE = re.compile(r"\s|\\[nrt]")  # white space in a line of JSON
+PAIRS = ("the rows are preference pairs: `ftkit run --objective dpo` learns from both answers, a "
+         "run without --objective from `chosen` only")
 CHUNK = 512  # records that are tokenized together
 
 
@@ -33,7 +35,8 @@ def check(path, tokenizer=None, max_length: int | None = None, against=None) -> 
     near_duplicates: rows at least 80 % similar to an earlier one (see `Near`). lengths: min,
     median, p95 and max of prompt and response in characters, and with a tokenizer in tokens.
     leaks: rows whose prompt occurs in `against`. suspected: reasons to leave rows out, see
-    `suspect`. notes: what was not examined. `convert.mend` names the command that mends all of it.
+    `suspect`. notes: what was not examined, and what the rows are for.
+    `convert.mend` names the command that mends all of it.
     Raises DataError only if a file cannot be opened or a file of `against` has invalid rows.
     """
     with suspect.searching() as private:
@@ -41,8 +44,9 @@ def check(path, tokenizer=None, max_length: int | None = None, against=None) -> 
         for line, record, problem in rows(path):
             audit.row(line, record, problem)
         result = audit.result()
-    return result | {"suspected": audit.suspected,
-                     "notes": [] if find_spec("detect_secrets") else [suspect.MISSING]}
+    notes = [] if find_spec("detect_secrets") else [suspect.MISSING]
+    notes += [PAIRS] if audit.kind == "preference" else []
+    return result | {"suspected": audit.suspected, "notes": notes}
 
 
 def questions(against) -> dict[int, str]:

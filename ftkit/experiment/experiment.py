@@ -40,9 +40,10 @@ class Experiment:
     probes may be a dict of name → source; each is evaluated during the run as `<name>_loss`.
     replay_from: the source of general records for `Config.replay`.
     eval_records: limit on the records of `val` and of each probe; all runs use the same ones.
-    metrics: name → function of (model, tokenizer) that returns a number, such as exact match.
-    They are measured with the losses, and early stopping can watch them. torch's draws in them come
-    from the run's random state (`ftkit.model.random_state`).
+    metrics: name → function of (model, tokenizer) that returns a number, or of (answer, record),
+    whose mean over the greedy answers to the validation records is taken. They are measured with
+    the losses, and early stopping can watch them. torch's draws in them come from the run's
+    random state (`ftkit.model.random_state`).
     Raises UserError (DataError for bad records) before any model is loaded.
     """
 
@@ -63,7 +64,8 @@ class Experiment:
                        "probes": probes if isinstance(probes, dict | str | Path)
                        else list(probes or ())}
         self.replay_from = replay_from
-        self.metrics = inputs.named_metrics(metrics, self.probes)
+        self.metrics = inputs.named_metrics(
+            metrics, self.probes, inputs.some(self.val, eval_records), template)
 
     def run(self, config: Config | None = None, *, on_start: Callable | None = None,
             on_row: Callable | None = None,
@@ -85,7 +87,7 @@ class Experiment:
         an interrupt, None never. `run.notes` gives their size and time.
         sample: validation records to answer at each evaluation (a number), or prompts; the answers
         are in `run.samples`.
-        log: "tensorboard" or "trackio", which then gets the rows too.
+        log: "tensorboard", "trackio" or "wandb", which then gets the rows too.
         """
         if not isinstance(config, Config | None):
             raise UserError(f"config is {type(config).__name__}; expected a "

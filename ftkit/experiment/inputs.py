@@ -1,8 +1,10 @@
 """Checks of the arguments of an Experiment, before any model is loaded."""
 
+import inspect
 import os
 import random
-from collections.abc import Mapping
+import statistics
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ftkit.base import config_fields
@@ -49,17 +51,37 @@ COLUMNS = ("step", "epoch", "loss", "learning_rate", "grad_norm", "tokens", "sup
            "seconds", "val_loss")  # of every row
 
 
-def named_metrics(metrics, probes) -> dict:
-    """Check metrics (name → function). Raises UserError if a name is a column of the rows."""
+def named_metrics(metrics, probes, records, template: str | None) -> dict:
+    """Check metrics: name → function of (model, tokenizer), or of (answer, record), whose mean over
+    the greedy answers to `records` is taken. Raises UserError if a name is a column of the rows."""
     metrics = {} if metrics is None else metrics
     if not isinstance(metrics, dict) or not all(map(callable, metrics.values())):
         raise UserError(f"metrics is {metrics!r:.60}; expected a dict of name → function of "
-                        "(model, tokenizer)")
+                        "(model, tokenizer) or (answer, record)")
     taken = metrics.keys() & {*COLUMNS, *(f"{name}_loss" for name in probes)}
     if taken:
         raise UserError(f"a metric is called {min(taken)!r}, which is the name of another column. "
                         "Give it another name.")
-    return dict(metrics)
+    return {name: _mean_over(metric, records, template) if takes_answers(metric) else metric
+            for name, metric in metrics.items()}
+
+
+def takes_answers(metric: Callable) -> bool:
+    try:
+        names = list(inspect.signature(metric).parameters)
+    except ValueError:  # built-in
+        return False
+    return names[:1] == ["answer"]
+
+
+def _mean_over(metric: Callable, records, template: str | None) -> Callable:
+    def mean(model, tokenizer) -> float:
+        from ftkit.evaluate import scoring
+
+        answers = scoring.answers(model, tokenizer, list(records), template)
+        return statistics.fmean(map(metric, answers, records))
+
+    return mean
 
 
 def number(name: str, value) -> float:

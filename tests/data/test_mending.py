@@ -76,6 +76,12 @@ def test_keys_and_telephone_numbers_are_found_by_libraries(tmp_path):
         assert private("Name the young of a cow, 12 + 30 and 5329.") is None
 
 
+def test_a_check_says_what_preference_pairs_are_for():
+    notes = audit.check(schema.sample_path("preferences"))["notes"]
+    assert any("--objective dpo" in note for note in notes)
+    assert not any("dpo" in n for n in audit.check(schema.sample_path("translation"))["notes"])
+
+
 def test_the_samples_are_not_suspected():
     for name in schema.sample_names():
         found = audit.check(schema.sample_path(name))

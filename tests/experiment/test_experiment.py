@@ -200,6 +200,17 @@ def test_a_config_and_the_value_of_a_metric_must_be_what_they_are_called(lab, ho
         odd.run(max_steps=1)
 
 
+def test_a_metric_of_answers_is_their_mean(home):
+    from ftkit.evaluate import scoring
+
+    lab = ft.Experiment(data=RECORDS, probes=(), metrics={
+        "right": scoring.is_right, "length": lambda answer, record: len(answer)})
+    run = lab.run(max_steps=1, eval_steps=1, live=False)
+    given = ft.answers(run.model, run.tokenizer, lab.val)
+    assert run.after["length"] == pytest.approx(sum(map(len, given)) / len(given)) != 0
+    assert run.after["right"] == scoring.exact_match(run.model, run.tokenizer, lab.val)
+
+
 def test_a_model_is_a_name_or_a_folder(tmp_path):
     with pytest.raises(ValueError, match="model is a NoneType; expected tiny"):
         ft.load(None)

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from ftkit.base import files, formatting, machine, quiet
-from ftkit.base.config import LORA, DPOConfig
+from ftkit.base.config import LORA, Config, DPOConfig
 from ftkit.base.errors import UserError
 from ftkit.base.files import at_home
 from ftkit.base.progress_bar import Bar
@@ -59,8 +59,8 @@ def main(argv: list[str] | None = None) -> int:
         return status
     except SystemExit as stop:  # --help and --version
         return stop.code if isinstance(stop.code, int) else DONE
-    except KeyboardInterrupt:
-        return _report("interrupted", INTERRUPTED)
+    except KeyboardInterrupt as stop:
+        return _report(str(stop) or "interrupted", INTERRUPTED)
     except BrokenPipeError:  # `ftkit runs | head`
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -455,6 +455,24 @@ def _convert(args) -> int:
     return DONE
 
 
+def _plan(args) -> int:
+    from ftkit.experiment import plan
+
+    config = options.config(args)
+    if type(config) is not Config:
+        raise options.UsageError(f"--objective is {args.objective}; a plan is made for sft only. "
+                                 "Leave it out")
+    usual = {"method": "lora", "epochs": 3.0}  # where no option says otherwise
+    config = config.but(**{k: v for k, v in usual.items() if not hasattr(args, k)})
+    if args.model == "smollm2" and download.find("smollm2") is None:
+        _fetch_with_bar("smollm2", quiet=False)
+    with contextlib.redirect_stdout(sys.stderr):
+        result = plan.plan(args.file, config, args.model, val=args.val, template=args.template,
+                           gpu=args.gpu, say=lambda cost: _report(cost, DONE))
+    _print(args, result, plan.text(result))
+    return DONE
+
+
 def _diagnose(args) -> int:
     from ftkit.interview import log_causes
 
@@ -492,6 +510,15 @@ def _export(args) -> int:
     _print(args, data, text)
     wrong = {one["cause"] for one in data.get("check", {}).get("differences", [])} - {"rounding"}
     return DIFFERENT if wrong else DONE
+
+
+def _push(args) -> int:
+    from ftkit.model import push
+
+    with contextlib.redirect_stdout(sys.stderr):
+        page = push.push(args.folder, args.name, public=args.public)
+    _print(args, {"page": page, "public": args.public}, f"{args.folder} is at {page}")
+    return DONE
 
 
 def _fetch(args) -> int:
@@ -571,6 +598,6 @@ def _mcp(args) -> int:
 
 
 COMMANDS = {"lab": _lab, "playground": _playground, "doctor": _doctor, "run": _run, "check": _check,
-            "convert": _convert, "diagnose": _diagnose, "export": _export, "fetch": _fetch,
-            "memory": _memory, "runs": _runs, "drill": _drill, "race": _race,
-            "grade": _grade, "mcp": _mcp}
+            "convert": _convert, "plan": _plan, "diagnose": _diagnose, "export": _export,
+            "push": _push, "fetch": _fetch, "memory": _memory, "runs": _runs, "drill": _drill,
+            "race": _race, "grade": _grade, "mcp": _mcp}

@@ -230,8 +230,8 @@ COMMANDS = {
                 "only with --out, --save-steps, --sample, --log, --quiet and --json", "System"),
         _flag("--again", "train even if the same run is stored (default: report the stored run)",
               "System"),
-        _option("--log", "NAME", "also log to tensorboard or trackio (pip install 'ftkit[NAME]')",
-                "System"),
+        _option("--log", "NAME", "also log to tensorboard, trackio or wandb (pip install "
+                "'ftkit[NAME]')", "System"),
         _flag("--quiet", "no progress bar", "System")),
     "check": (
         "check a data file before training on it", JSON,
@@ -252,6 +252,17 @@ COMMANDS = {
         _flag("--suspect", "leave out personal data, keys, and empty or truncated answers"),
         _option("--against", "FILE", "leave out the rows whose prompt occurs in this file "
                 "(repeatable)", action="append")),
+    "plan": (
+        "measure whether a fine-tune pays, at which learning rate and rank", JSON,
+        _option("file", "FILE", "a sample or a file, as `ftkit check` reads it"),
+        _option("--model", "NAME", "tiny (default), smollm2, a folder, or a hub id", "Data",
+                default="tiny"),
+        _option("--val", "FILE", "validation records (default: the sample's, else a tenth of the "
+                "data)", "Data"),
+        _option("--template", "NAME|TEXT", "as in `ftkit run`", "Data"),
+        _config_options,
+        _option("--gpu", "NAME|SIZE", "also check whether the run fits this GPU, such as 24GB",
+                "System")),
     "diagnose": (
         "name what may be wrong with a run, from its log", JSON,
         _option("file", "FILE", "trainer_state.json, a log as .jsonl, .csv or printed rows, or a "
@@ -267,6 +278,11 @@ COMMANDS = {
                 "with the GGUF file, and name the first difference and its cause; an OUT that "
                 "exists is only checked. Exit status 3: a cause besides rounding", nargs="?",
                 const="auto")),
+    "push": (
+        "upload a tuned model or adapter, with its card, to the Hugging Face hub", JSON,
+        _option("folder", "DIR", "the folder that `ftkit run --out` or `ftkit export` wrote"),
+        _option("name", "OWNER/NAME", "its name on the hub"),
+        _flag("--public", "everybody may read it (default: only you)")),
     "fetch": (
         "download a pretrained model: smollm2", JSON,
         _option("name", "NAME", "smollm2: SmolLM2-135M-Instruct, about 0.3 GB")),

@@ -27,17 +27,18 @@ def loss_on(model, examples: Sequence[dict]) -> float:
 
 def answers(
     model, tokenizer, records: list[dict], template: str | None = None,
-    max_new_tokens: int | None = None,
+    max_new_tokens: int | None = None, shown: Sequence[int] = (),
 ) -> list[str]:
     """Generate greedy answers to instruction or chat records.
 
-    max_new_tokens: by default four more than the longest reference answer.
+    max_new_tokens: by default four more than the longest reference answer. shown: token ids before
+    each prompt, such as those of examples.
     """
     from ftkit.engine import generation
 
     if not len(records):
         return []
-    prompts = encoding.prompts(records, tokenizer, template)
+    prompts = [[*shown, *ids] for ids in encoding.prompts(records, tokenizer, template)]
     if max_new_tokens is None:
         references = [encoding.answer(record) for record in records]
         ids = tokenizer(references, add_special_tokens=False)["input_ids"]
@@ -62,12 +63,14 @@ def is_right(answer: str, record: dict) -> bool:
 
 def exact_match(
     model, tokenizer, records: list[dict], template: str | None = None, by: str | None = None,
+    shown: Sequence[int] = (),
 ):
     """Fraction of records whose greedy answer equals the reference after `normal`.
 
     by: a field such as "task"; returns a dict with a fraction per value. nan without records.
+    shown: see `answers`.
     """
-    given = answers(model, tokenizer, records, template=template)
+    given = answers(model, tokenizer, records, template=template, shown=shown)
     return fraction([is_right(a, r) for a, r in zip(given, records, strict=True)], records, by)
 
 

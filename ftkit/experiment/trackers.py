@@ -1,14 +1,16 @@
-"""Copies of a run's rows for TensorBoard or trackio.
+"""Copies of a run's rows for TensorBoard, trackio or W&B.
 
     lab.run(log="tensorboard")      # while it trains
     write(run, "trackio")           # a run that has ended, or a stored one
 
-TensorBoard's files are in `folder()`, one folder per run; trackio keeps its own files, in the
-project "ftkit". Both get the measures before training as step 0, then every column of every row.
+TensorBoard's files are in `folder()`, one folder per run; trackio keeps its own files, and W&B
+sends its rows to its server, unless WANDB_MODE is offline; both in the project "ftkit". All get the
+measures before training as step 0, then every column of every row.
 """
 
 import contextlib
 import dataclasses
+import importlib
 import importlib.util
 import shutil
 from collections.abc import Callable
@@ -19,8 +21,9 @@ from ftkit.base import machine, messages
 from ftkit.base.errors import UserError
 from ftkit.experiment.run import Row, Run, Watch
 
-TOOLS = {"tensorboard": "tensorboard --logdir {folder}",
-         "trackio": "trackio show --project ftkit"}  # name → command that opens its log
+TOOLS = {"tensorboard": "tensorboard --logdir {home}/tensorboard",
+         "trackio": "trackio show --project ftkit",
+         "wandb": "https://wandb.ai, or after an offline run wandb sync {home}/wandb/offline-*"}
 
 
 def folder() -> Path:
@@ -28,13 +31,14 @@ def folder() -> Path:
 
 
 def how_to_open(tool: str) -> str:
-    return TOOLS[tool].format(folder=folder())
+    """The command or page that shows the log of a tool."""
+    return TOOLS[tool].format(home=machine.home())
 
 
 def check(tool: str, find: Callable[[str], Any] = importlib.util.find_spec):
     """Raise UserError if a tool is unknown or not installed (`find` returns None)."""
     if tool not in TOOLS:
-        raise UserError(f"log is {tool!r:.40}; expected {' or '.join(TOOLS)}, or None")
+        raise UserError(f"log is {tool!r:.40}; expected {', '.join(TOOLS)}, or None")
     if find(tool) is None:
         raise UserError(f"log is {tool!r}, but {tool} is not installed. Run `pip install "
                         f"'ftkit[{tool}]'`.")
@@ -75,7 +79,7 @@ class RunLog:
     def __init__(self, tool: str, make: Callable[[Run], Any] | None = None):
         if make is None:
             check(tool)
-            make = TensorBoard if tool == "tensorboard" else Trackio
+            make = TensorBoard if tool == "tensorboard" else lambda run: Project(run, tool)
         self.tool, self.make = tool, make
         self.run: Any = None
         self.writer: Any = None
@@ -130,17 +134,20 @@ class TensorBoard:
             self.writer.add_scalar(name, value, step)
 
 
-class Trackio:
-    """A run of trackio's project "ftkit", local or on the server that trackio's variables name,
-    without the load of this machine."""
+class Project:
+    """A run of the project "ftkit" of trackio or W&B, local or on the server that the variables of
+    the tool name, without the load of this machine, its code and its output."""
 
-    def __init__(self, run: Run):
-        import trackio
-
+    def __init__(self, run: Run, tool: str):
+        module = importlib.import_module(tool)
+        options = {"embed": False, "auto_log_gpu": False, "auto_log_cpu": False}
+        if tool == "wandb":
+            machine.home().mkdir(parents=True, exist_ok=True)
+            options = {"dir": machine.home(), "settings": module.Settings(
+                silent=True, console="off", x_disable_stats=True, disable_git=True)}
         part = f" from step {len(run.rows)}" if run.rows and not run.is_finished else ""
-        self.writer = trackio.init(
-            project="ftkit", name=run.id + part, config=run.config.to_dict(), embed=False,
-            auto_log_gpu=False, auto_log_cpu=False)
+        self.writer = module.init(project="ftkit", name=run.id + part,
+                                  config=run.config.to_dict(), **options)
         self.close = self.writer.finish
 
     def add(self, step: int, values: dict[str, float]):

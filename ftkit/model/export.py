@@ -24,8 +24,11 @@ DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "f16": "floa
 
 
 def keep_recipe(run, folder: str | Path):
-    """Write the run's facts next to its saved weights, for the model card."""
-    Path(folder, RECIPE).write_text(json.dumps(run.to_dict(), indent=1), encoding="utf-8")
+    """Write the run's facts and a model card next to its saved weights."""
+    recipe = run.to_dict()
+    Path(folder, RECIPE).write_text(json.dumps(recipe, indent=1), encoding="utf-8")
+    Path(folder, "README.md").write_text(card(Path(folder), recipe, "the training's format"),
+                                         encoding="utf-8")
 
 
 def export(source: str | Path, out: str | Path, dtype: str = "fp32") -> Path:
@@ -141,12 +144,16 @@ def card(source: Path, recipe: dict, dtype: str) -> str:
 
 
 def _card(source: Path, recipe: dict, dtype: str) -> str:
+    from huggingface_hub import ModelCardData
+
     is_adapter = adapter_folder.is_adapter(source)
     base = adapter_folder.base_of(source) if is_adapter else str(recipe.get("model", "?"))
     # A local path is useless to others and may reveal private names.
     base = Path(base).name if Path(base).is_absolute() else base
-    lines = ["---", f"base_model: {json.dumps(base)}", "library_name: transformers",
-             "tags: [ftkit]", "---", "", f"# {_plain(base)}, fine-tuned", ""]
+    header = ModelCardData(
+        base_model=base, tags=["ftkit"], pipeline_tag="text-generation",
+        library_name="peft" if is_adapter and "format" in dtype else "transformers")
+    lines = ["---", header.to_yaml(), "---", "", f"# {_plain(base)}, fine-tuned", ""]
     if not recipe:
         return "\n".join(lines + [
             f"Weights in {dtype}. There was no complete {RECIPE} next to the adapter, so its "

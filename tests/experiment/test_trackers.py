@@ -1,6 +1,7 @@
-"""`log="tensorboard"` and `log="trackio"`: other tools read the numbers of the run's rows."""
+"""`log=` tensorboard, trackio or wandb: other tools read the numbers of the rows of a run."""
 
 import os
+import re
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -102,9 +103,31 @@ assert [{{k: r[k] for k in e}} for r, e in zip(rows, expected, strict=True)] == 
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.skipif(find_spec("wandb") is None, reason="pip install wandb writes its log")
+def test_wandb_offline_has_the_columns_of_every_row(tmp_path):
+    """The file is a log of protocol buffers, in which names and values are JSON texts."""
+    code = f"""
+import sys
+sys.path[:0] = [{os.path.dirname(__file__)!r}, {str(ROOT / 'tests')!r}]
+from test_trackers import made_run
+from ftkit.experiment import trackers
+trackers.write(made_run(), "wandb")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300,
+        env=os.environ | {"FTKIT_HOME": str(tmp_path), "WANDB_MODE": "offline"})
+    assert done.returncode == 0 and "stopped" not in done.stderr, done.stderr
+    log, = tmp_path.glob("wandb/offline-run-*/run-*.wandb")
+    written, run = log.read_bytes(), made_run()
+    for row in [run.before, *run.rows]:
+        for name, value in row.items():
+            assert name == "step" or name.encode() in written
+            assert {str(value).encode(), b"%g" % value} & set(re.findall(rb"[\d.e-]+", written))
+
+
 def test_an_unknown_or_missing_tool_is_an_error_before_anything_is_trained(home):
-    with pytest.raises(UserError, match="log is 'wandb'; expected tensorboard or trackio"):
-        ft.Experiment(data=RECORDS, probes=()).run(**FAST, log="wandb")
+    with pytest.raises(UserError, match="log is 'mlflow'; expected tensorboard, trackio, wandb"):
+        ft.Experiment(data=RECORDS, probes=()).run(**FAST, log="mlflow")
     for tool in trackers.TOOLS:
         with pytest.raises(UserError, match=rf"Run `pip install 'ftkit\[{tool}\]'"):
             trackers.check(tool, find=lambda name: None)

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 import ftkit as ft
+from ftkit.base.errors import UserError
 from ftkit.evaluate import scoring
-from ftkit.model import adapter_folder, loading
+from ftkit.model import adapter_folder, loading, push
 from ftkit.model.export import DTYPES, export
 
 
@@ -144,6 +145,45 @@ def test_the_card_states_the_recipe_the_data_and_the_results(trained, tmp_path):
     assert f"sha256 `{run.data['sha256']}`" in text and "method=lora" in text
     assert f"| val\\_loss | {run.before['val_loss']:.2f} |" in text
     assert str(loading.tiny_path().parent) not in text
+
+
+def test_an_adapter_has_a_card_that_says_what_was_done(trained):
+    from huggingface_hub import ModelCard
+
+    run, folder = trained("lora")
+    card = ModelCard.load(folder / "README.md")
+    assert card.data.to_dict() == {"base_model": "tiny", "library_name": "peft",
+                                   "pipeline_tag": "text-generation", "tags": ["ftkit"]}
+    assert f"sha256 `{run.data['sha256']}`" in card.text and "More Information" not in card.text
+
+
+class Hub:
+    """What a push asks of the hub."""
+
+    def __init__(self, error=None):
+        self.asked, self.error = [], error
+
+    def create_repo(self, name, **how):
+        self.asked.append((name, how))
+        if self.error:
+            raise self.error
+
+    def upload_folder(self, **how):
+        self.asked.append(how)
+
+
+def test_a_push_uploads_weights_and_card_and_keeps_what_is_private(trained, tmp_path, ftkit):
+    folder, hub = export(trained("lora")[1], tmp_path / "merged"), Hub()
+    assert push.push(folder, "me/mine", api=hub) == "https://huggingface.co/me/mine"
+    (name, how), sent = hub.asked
+    assert (name, how["private"], sent["folder_path"]) == ("me/mine", True, folder)
+    assert sent["ignore_patterns"] == ["ftkit_run.json"]
+    with pytest.raises(UserError, match="did not take me/mine: no route. Check"):
+        push.push(folder, "me/mine", api=Hub(OSError("no route")))
+    with pytest.raises(UserError, match="base of the adapter is tiny.*ftkit export"):
+        push.push(trained("lora")[1], "me/mine", api=hub)
+    status, _, err = ftkit("push", tmp_path, "me/mine")
+    assert status == 2 and "has no weights; expected a folder" in " ".join(err.split())
 
 
 @pytest.mark.parametrize("damage", [{"config": "x"}, {"data": {"rows": "x"}}, {"seconds": None},

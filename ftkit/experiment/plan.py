@@ -275,7 +275,7 @@ def _memory(config: Config, model: str, gpu: str | None) -> str:
     except UserError as error:
         return f"not predicted: {error}"
     fits = verdict.sentences(found.verdict) if found.verdict else []
-    return " ".join([f"peak {formatting.gb(found.peak)} (expected error {found.error}).", *fits])
+    return " ".join([f"peak {formatting.gb(found.peak)}.", *fits])
 
 
 def text(result: dict) -> str:

@@ -15,5 +15,6 @@ __all__, __getattr__, __dir__ = public_names(__name__, {
     "peft_family": "lessons.by_hand.peft_family",
     "ppo": "lessons.by_hand.ppo",
     "reward_model": "lessons.by_hand.reward_model",
+    "tool_use": "lessons.by_hand.tool_use",
     "schedules": "lessons.by_hand.schedules",
 })

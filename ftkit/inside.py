@@ -47,6 +47,7 @@ __all__, __getattr__, __dir__ = public_names(__name__, {
     # faults to find
     "pipeline": "lessons.bugs.pipeline",
     "zoo": "lessons.bugs.zoo",
+    "rl_runs": "lessons.bugs.rl_runs",
     "bank": "interview.bank",
     "clinic": "interview.clinic",
     "proofs": "interview.proofs.core",

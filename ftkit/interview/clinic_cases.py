@@ -435,7 +435,7 @@ def _(rng):
 
 @_cause("reward_hacked", "the reward is hacked: it pays for something that is not the task",
         "exact match, or samples with the highest reward: the reward rises and they are wrong",
-        "repair the checker, hold out a measure of quality, read the best-paid samples", "20b",
+        "repair the checker, hold out a measure of quality, read the best-paid samples", "20d",
         dead_groups="once the hack pays in full, groups earn the same; that comes after it")
 def _(rng):
     word, most = "the", 3

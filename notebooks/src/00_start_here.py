@@ -601,7 +601,7 @@ at_135m("first_finetune", verdict)
 # | [09](09_where_the_memory_goes.ipynb) [10](10_quantization_and_qlora.ipynb) [11](11_activations_and_checkpointing.ipynb) [12](12_floating_point.ipynb) [13](13_zero_and_fsdp.ipynb) | memory: measure it, reduce it, divide it |
 # | [14](14_perplexity.ipynb) [15](15_task_metrics.ipynb) | evaluation: perplexity, tasks, people |
 # | [16](16_catastrophic_forgetting.ipynb) [17](17_overfitting.ipynb) [18](18_data_quality.ipynb) | what goes wrong: forgetting, overfitting, data |
-# | [19](19_multi_task.ipynb) [20a](20a_preferences.ipynb) [20b](20b_rewards.ipynb) | several tasks; preferences and rewards |
+# | [19](19_multi_task.ipynb) [20a](20a_preferences.ipynb) [20b](20b_rewards.ipynb) [20c](20c_distillation.ipynb) [20d](20d_agents.ipynb) | several tasks; preferences, rewards, distillation, agents |
 # | [21](21_interview_clinic.ipynb) [22](22_what_if_lab.ipynb) | interview clinic; your own experiments |
 
 # %%

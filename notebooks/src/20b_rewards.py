@@ -16,7 +16,7 @@
 # - read reward, KL, entropy, length and dead groups together, with imitation as the control;
 # - spend compute on choosing among answers instead, and see where that stops helping.
 #
-# *About 45 minutes. The code needs one to two minutes on two CPU cores. You need
+# *About 45 minutes. The code needs about two minutes on two CPU cores. You need
 # [20a](20a_preferences.ipynb). Directions in the text held on seeds 0 and up and on seeds 200 to 204; your
 # decimals differ.*
 
@@ -144,8 +144,8 @@ SEEDS = range(3)
 twice = short.but(num_iterations=2, max_steps=28, eval_steps=28)  # 2 steps on each batch
 dr_grpo = {"loss_type": "dr_grpo", "scale_rewards": "none"}
 runs = {"GRPO": repeat(game, twice, SEEDS),
-        "Dr. GRPO": repeat(game, twice.but(**dr_grpo), SEEDS),
-        "RLOO": repeat(game, twice.but(loss_type="rloo"), SEEDS),
+        "Dr. GRPO": repeat(game, twice.but(**dr_grpo), range(2)),
+        "RLOO": repeat(game, twice.but(loss_type="rloo"), range(2)),
         "SFT": repeat(copy, plain.but(learning_rate=2e-4), SEEDS),
         "SFT, 5 x": repeat(copy, plain.but(learning_rate=1e-3), SEEDS)}
 
@@ -168,7 +168,7 @@ control.score(NAMES[direction(right("SFT"), right("GRPO"))])
 # %% [markdown]
 # Where the right answer can be written down, imitating it takes fewer steps than finding it by chance and being
 # paid, and with half of the updates. GRPO earns its cost where nobody can write the answer, but a program can
-# check it. Three seeds do not rank the relatives. Now the curves that one should always log:
+# check it. Two seeds do not rank the relatives. Now the curves that one should always log:
 
 # %%
 ft.curves({name: runs[name] for name in ("GRPO", "RLOO")}, "reward", "kl", "entropy", "dead")
@@ -291,25 +291,16 @@ fate.score({">": "rise", "": "no difference seen", "<": "fall"}[
 # would choose the last column.
 
 # %%
-# Your turn: choose among the answers with the MEAN of the three reward models' scores (an ensemble).
-# Train them once with different seeds and score one draw. Does the fall disappear?
-...
-
-# %% [markdown]
-# ## Your turn: repair a reward
-#
-# A verifier can be fooled as well. Suppose a reward pays whenever the right answer occurs in the text. Write one
-# that pays nothing for copying, repeating or listing, and that forgives a full stop. (`normal(text)` of
-# `ftkit.inside` removes case and punctuation.)
+# Your turn: replace the reward model by something else, for example 0 * score, or score + 3 * right,
+# a reward model that knows a little of the truth. How much must it know for the fall to disappear?
+def mixed(n, weight=0.5):
+    """Right answers of the best of n by the score plus a weight for being right, mean over seeds."""
+    found = [right.gather(1, (score + weight * right)[:, :n].argmax(1, keepdim=True)).mean()
+             for score, right in drawn]
+    return round(torch.stack(found).mean().item(), 2)
 
 
-# %% tags=["raises-exception"]
-def honest_reward(answer, record):
-    """The reward of an answer: above 0 for a right one, else 0 or less; record["output"] is right."""
-    ...
-
-
-ft.check("honest_reward", honest_reward)
+{n: mixed(n) for n in (1, 4, 32)}
 
 # %% [markdown]
 # ## At 135M
@@ -391,7 +382,7 @@ ft.check("honest_reward", honest_reward)
 # - Selecting by a proxy selects its errors: best of 32 had the best scores and fewer right answers than best of 4.
 #
 # In the package: [preference_losses.py](../ftkit/experiment/preference_losses.py),
-# [ppo.py](../ftkit/lessons/by_hand/ppo.py). Next: [21 the interview clinic](21_interview_clinic.ipynb).
+# [ppo.py](../ftkit/lessons/by_hand/ppo.py). Next: [20c distillation](20c_distillation.ipynb).
 
 # %%
 ft.progress("20b")

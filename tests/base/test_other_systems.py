@@ -64,7 +64,7 @@ def test_a_console_without_arrows_and_accents_gets_question_marks(monkeypatch, h
 def install_cells() -> set[str]:
     notebooks = sorted((ROOT / "notebooks").glob("[0-9][0-9]*_*.ipynb"))
     cells = [json.loads(path.read_text("utf-8"))["cells"][1] for path in notebooks]
-    assert len(cells) == 24 and all(cell["id"] == "install" for cell in cells)
+    assert len(cells) == 26 and all(cell["id"] == "install" for cell in cells)
     return {"".join(cell["source"]) for cell in cells}
 
 

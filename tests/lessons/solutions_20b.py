@@ -5,10 +5,7 @@ from __future__ import annotations
 import torch
 from shown_solutions import edited, shown
 
-from ftkit.evaluate.scoring import is_right, normal
-
 grpo_loss = shown("grpo_loss")
-honest_reward = shown("honest_reward")
 token_advantages = shown("token_advantages")
 
 
@@ -63,12 +60,6 @@ def log_ratio(policy, old, mask, advantages, epsilon=0.2):
     return -((policy - old) * advantages[:, None] * mask).sum() / mask.sum()
 
 
-def every_word_is_there(answer, record):
-    given = normal(answer).split()
-    return float(all(word in given and len(set(given)) == 1
-                     for word in normal(record["output"]).split()))
-
-
 def token_advantages_by_the_definition(rewards, values, gamma=1.0, lam=0.95):
     """A sum of later errors, each weighted by (gamma lam) to the power of its distance."""
     padded = torch.cat([values, torch.zeros(1)])
@@ -121,29 +112,6 @@ SOLUTIONS = {
                 edited("grpo_loss", "1 - epsilon, 1", "max=1"),
                 "limited on both sides"),
             "log ratio": (log_ratio, "the ratio is exp(policy - old)"),
-        },
-    },
-    "honest_reward": {
-        "variants": [lambda answer, record: int(is_right(answer, record)),
-                     lambda answer, record: 2.0 if is_right(answer, record) else -1.0],
-        "wrong": {
-            "contains it": (lambda answer, record: float(record["output"] in answer),
-                            "copying the whole sentence"),
-            "only words of it": (every_word_is_there, "repeating the answer"),
-            "to the letter": (lambda answer, record: float(answer == record["output"]),
-                              "'Anna.' is right too"),
-            "prefix": (
-                lambda answer, record: (
-                    float(bool(answer) and normal(record["output"]).startswith(normal(answer)))),
-                "a part of the word"),
-            "half for anything": (lambda answer, record: 0.5 + 0.5 * honest_reward(answer, record),
-                                  "earns 0.5"),
-            "pays for a short list": (
-                lambda answer, record: (
-                    1.0 * (len(answer.split()) < 4 and record["output"] in answer)),
-                "listing two candidates"),
-            "wrong words pay": (lambda answer, record: float(len(answer.split()) == 1) * (
-                1 + is_right(answer, record)), "earns 1, the right answer 2"),
         },
     },
     "token_advantages": {

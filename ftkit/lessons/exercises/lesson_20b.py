@@ -99,30 +99,6 @@ def _clipping(slope):
     return None
 
 
-@exercise("honest_reward")
-def _(honest_reward):
-    record = {"instruction": "Name the first word.", "input": "Anna sees a red fox.",
-              "output": "Anna"}
-    best = honest_reward("Anna", record)
-    if not best > 0:
-        return "the right answer earns nothing"
-    if honest_reward("Anna.", record) != best:
-        return "'Anna.' is right too: compare after `normal`"
-    for answer, how in {
-        "Anna sees a red fox.": "copying the whole sentence",
-        "Anna Anna Anna Anna": "repeating the answer",
-        "It is Anna, or sees, or red, or fox": "listing candidates",
-        "Anna or fox": "listing two candidates",
-        "Ann": "a part of the word",
-        "": "an empty answer",
-    }.items():
-        if (paid := honest_reward(answer, record)) > 0:
-            return (f"{how} ({answer!r}) earns {paid:g}, the right answer {best:g}: what earns "
-                    "anything is what the model will learn")
-    if honest_reward("fox", record) > 0:
-        return "a wrong word earns something"
-
-
 @exercise("token_advantages")
 def _(token_advantages):
     import torch

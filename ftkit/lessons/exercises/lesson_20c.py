@@ -1,0 +1,117 @@
+"""Lesson 20c, distillation."""
+
+from ftkit.lessons.checks import exercise
+from ftkit.lessons.exercises._common import check_number, close, told
+
+
+@exercise("distill_loss")
+def _(distill_loss):
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = torch.randn(2, 2, 3, 5, generator=generator) * 2
+    mask = torch.tensor([[1.0, 1, 1], [1.0, 0, 0]])
+    ours, theirs = student.log_softmax(-1), teacher.log_softmax(-1)
+
+    def kl(p, q):
+        """KL(p || q) of each token, from log-probabilities."""
+        return (p.exp() * (p - q)).sum(-1)
+
+    for reverse in (False, True):
+        p, q = (ours, theirs) if reverse else (theirs, ours)
+        got = distill_loss(student, teacher, mask, reverse)
+        if getattr(got, "ndim", 0):
+            return f"expected a scalar, got shape {tuple(got.shape)}: a mean over the real tokens"
+        each = kl(p, q)
+        case = f"reverse={reverse}"
+        if message := check_number(case, float(got), float((each * mask).sum() / mask.sum()), {
+            float((kl(q, p) * mask).sum() / mask.sum()):
+                "the two directions are exchanged: reverse is KL(student || teacher)",
+            float(each.mean()): "padding counts: multiply by mask, divide by mask.sum()",
+            float((each * mask).mean()): "divided by all positions; divide by mask.sum()",
+            float((each * mask).sum()): "a sum; divide it by mask.sum()",
+            float(((each * mask).sum(1) / mask.sum(1)).mean()):
+                "each answer is averaged first; here every real token counts alike",
+            float((each / 5 * mask).sum() / mask.sum()):
+                "a mean over the vocabulary; the KL of a token is a SUM over it",
+            float((-(p.exp() * q).sum(-1) * mask).sum() / mask.sum()):
+                "this is the cross-entropy, which is not 0 where both agree: subtract the entropy",
+            -float((each * mask).sum() / mask.sum()): "wrong sign: a KL is never negative",
+            float(((p.exp() * (student - teacher) * (1 if reverse else -1)).sum(-1) * mask).sum()
+                  / mask.sum()): "these are logits: take log_softmax over the vocabulary first",
+        }):
+            return message
+    far, other = student.clone().requires_grad_(), teacher.clone().requires_grad_()
+    loss = distill_loss(far, other, mask, True)
+    if not loss.requires_grad:
+        return "the loss does not depend on student, so nothing is learned"
+    loss.backward()
+    if other.grad is not None and other.grad.abs().max() > 0:
+        return "the teacher gets a gradient: use teacher.detach()"
+
+
+@exercise("token_rewards")
+def _(token_rewards):
+    import torch
+
+    student = torch.tensor([[-1.0, -2.0, -0.5], [-0.2, -3.0, -7.0]], requires_grad=True)
+    teacher = torch.tensor([[-0.5, -4.0, -0.5], [-0.1, -1.0, -9.0]])
+    mask = torch.tensor([[1.0, 1, 1], [1.0, 1, 0]])
+    got = token_rewards(student, teacher, mask)
+    if not hasattr(got, "shape") or tuple(got.shape) != (2, 3):
+        return f"expected one reward for each token, shape (2, 3), got {got!r:.60}"
+    now, raw = student.detach(), (teacher - student).detach()
+    expected = raw * mask
+    found = got.detach()
+    message = told(found, expected, [
+        (-expected, "wrong sign: a token that the teacher finds likelier earns more"),
+        (raw, "padding earns something: multiply by mask"),
+        (teacher * mask, "the teacher's log-probability alone: then the student repeats "
+                         "the likeliest token for ever; subtract its own log-probability"),
+        ((teacher.exp() - now.exp()) * mask,
+         "a difference of probabilities; use log-probabilities"),
+        (expected.sum(1, keepdim=True).expand(2, 3) * mask,
+         "one reward for the whole answer; here each token has its own"),
+        (now.exp() * expected, "weighted by the student's probability; the student drew the "
+                               "tokens, so they come with that weight already"),
+        (raw.exp() * mask, "the ratio; the reward is its logarithm"),
+    ], f"got {found.tolist()}; expected {expected.tolist()}", close)
+    if message is None and got.requires_grad:
+        return "a gradient flows through the reward: use .detach()"
+    return message
+
+
+@exercise("keep_right")
+def _(keep_right):
+    records = [{"instruction": f"q{i}", "input": "", "output": key}
+               for i, key in enumerate(("one", "two", "six"))]
+    answers = [["nine", " one ", "one", "one.", "two"], ["four"], ["six.", "six", "six."]]
+
+    def is_right(text, record):
+        return text.strip(" .") == record["output"]
+
+    def kept(most):
+        found = keep_right(records, answers, is_right, most)
+        return [(r["instruction"], r["output"]) for r in found]
+
+    before = [dict(record) for record in records]
+    one = kept(1)
+    if records != before:
+        return "the records were changed: make copies, record | {\"output\": text}"
+    if ("q0", " one ") in one:
+        return "the kept answer has spaces around it: compare and keep text.strip()"
+    if any(r == "q1" for r, _ in one):
+        return "q1 has no right answer and is kept"
+    if ("q2", "six") in one and ("q2", "six.") not in one:
+        return "q2: kept the record's own output, or not the first right answer: keep 'six.'"
+    if one != [("q0", "one"), ("q2", "six.")]:
+        return f"most=1 kept {one}; expected q0 'one' and q2 'six.', in the order of the records"
+    many = kept(3)
+    if many == one:
+        return "most is not used: q0 has two different right answers"
+    if len(set(many)) < len(many):
+        return f"an answer is kept twice: {many}"
+    if many != [("q0", "one"), ("q0", "one."), ("q2", "six."), ("q2", "six")]:
+        return f"most=3 kept {many}; expected 'one', 'one.' of q0 and 'six.', 'six' of q2"
+    if len(kept(2)) != 4:
+        return f"most=2 kept {kept(2)}: `most` counts the answers of ONE question"

@@ -1,0 +1,116 @@
+"""Reference solutions and named wrong answers for lesson 20d."""
+
+from __future__ import annotations
+
+import torch
+from shown_solutions import edited, shown
+
+from ftkit.evaluate.scoring import is_right, normal
+
+policy_labels = shown("policy_labels")
+turn_advantages = shown("turn_advantages")
+honest_reward = shown("honest_reward")
+
+
+def policy_labels_in_a_loop(ids, writers):
+    labels = [-100] * len(ids)
+    for t, writer in enumerate(writers):
+        if writer not in ("question", "tool"):
+            labels[t] = ids[t]
+    return labels
+
+
+def labels_of(*who):
+    return lambda ids, writers: [token if writer in who else -100
+                                 for token, writer in zip(ids, writers, strict=True)]
+
+
+def turn_advantages_as_a_matrix(rewards, gamma):
+    turns = rewards.shape[1]
+    distance = torch.arange(turns)[None] - torch.arange(turns)[:, None]
+    weights = torch.where(distance >= 0, gamma ** distance.clamp(min=0).float(), 0.0)
+    returns = rewards @ weights.T
+    return returns - returns.mean(0, keepdim=True)
+
+
+def turn_advantages_by_sums(rewards, gamma):
+    turns = rewards.shape[1]
+    returns = torch.stack([sum(gamma ** (k - t) * rewards[:, k] for k in range(t, turns))
+                           for t in range(turns)], 1)
+    return returns - returns.mean(0)
+
+
+def every_word_is_there(answer, record):
+    given = normal(answer).split()
+    return float(all(word in given and len(set(given)) == 1
+                     for word in normal(record["output"]).split()))
+
+
+SOLUTIONS = {
+    "policy_labels": {
+        "variants": [policy_labels_in_a_loop, labels_of("answer", "call")],
+        "wrong": {
+            "tool trained": (labels_of("call", "tool", "answer"), "the tool's tokens"),
+            "answer alone": (labels_of("answer"), "it is an action too"),
+            "call alone": (labels_of("call"), "the answer is not trained on"),
+            "exchanged": (labels_of("question", "tool"), "exchanged"),
+            "nothing masked": (lambda ids, writers: list(ids), "nothing is masked"),
+            "end masked": (lambda ids, writers: [
+                -100 if label == 2 else label for label in policy_labels(ids, writers)],
+                "the end token is masked"),
+            "zero": (edited("policy_labels", "-100", "0"), "0 is a token"),
+            "mask": (edited("policy_labels", "token if", "1 if"), "expected"),
+            "mask of 0 and 1": (lambda ids, writers: [
+                int(label != -100) for label in policy_labels(ids, writers)], "of 0 and 1"),
+            "shifted": (lambda ids, writers: policy_labels(ids, writers)[1:] + [-100], "shifted"),
+        },
+    },
+    "turn_advantages": {
+        "variants": [turn_advantages_as_a_matrix, turn_advantages_by_sums],
+        "wrong": {
+            "no baseline": (edited("turn_advantages", "returns - returns.mean(0)", "returns"),
+                            "no baseline"),
+            "one baseline": (edited("turn_advantages", "returns.mean(0)", "returns.mean()"),
+                             "one baseline for all"),
+            "of the episode": (edited("turn_advantages", "returns.mean(0)",
+                                      "returns.mean(1, keepdim=True)"), "mean of an episode"),
+            "own reward": (lambda rewards, gamma: turn_advantages(rewards, 0.0),
+                           "later rewards are not credited"),
+            "no gamma": (lambda rewards, gamma: turn_advantages(rewards, 1.0),
+                         "gamma is not used"),
+            "whole reward": (lambda rewards, gamma: (
+                rewards.sum(1, keepdim=True) - rewards.sum(1).mean()).expand(rewards.shape),
+                "earlier ones included"),
+            "forward": (edited("turn_advantages", "reversed(range(rewards.shape[1]))",
+                               "range(rewards.shape[1])"), "EARLIER"),
+            "from the start": (lambda rewards, gamma: turn_advantages(
+                rewards * gamma ** torch.arange(rewards.shape[1]), 1.0), "from the turn itself"),
+            "sign": (lambda rewards, gamma: -turn_advantages(rewards, gamma), "wrong sign"),
+            "divided": (lambda rewards, gamma: turn_advantages(rewards, gamma) / (
+                turn_advantages(rewards, gamma).std(0) + 1e-4), "divided by"),
+        },
+    },
+    "honest_reward": {
+        "variants": [lambda answer, record: int(is_right(answer, record)),
+                     lambda answer, record: 2.0 if is_right(answer, record) else -1.0],
+        "wrong": {
+            "contains it": (lambda answer, record: float(record["output"] in answer),
+                            "copying the whole sentence"),
+            "only words of it": (every_word_is_there, "repeating the answer"),
+            "to the letter": (lambda answer, record: float(answer == record["output"]),
+                              "'Anna.' is right too"),
+            "prefix": (
+                lambda answer, record: (
+                    float(bool(answer) and normal(record["output"]).startswith(normal(answer)))),
+                "a part of the word"),
+            "half for anything": (lambda answer, record: 0.5 + 0.5 * honest_reward(answer, record),
+                                  "earns 0.5"),
+            "pays for a short list": (
+                lambda answer, record: (
+                    1.0 * (len(answer.split()) < 4 and record["output"] in answer)),
+                "listing two candidates"),
+            "wrong words pay": (lambda answer, record: float(len(answer.split()) == 1) * (
+                1 + is_right(answer, record)), "earns 1, the right answer 2"),
+        },
+    },
+}

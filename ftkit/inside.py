@@ -35,6 +35,10 @@ __all__, __getattr__, __dir__ = public_names(__name__, {
     "judge": "evaluate.pairwise.judge",
     "metrics": "evaluate.metrics",
     "perplexity": "evaluate.perplexity",
+    # a tuned model in other programs
+    "export": "model.export.export",
+    "gguf_file": "model.gguf_file",
+    "parity": "evaluate.parity",
     # memory, and several devices
     "Calculator": "notebook.memory_calculator.Calculator",
     "GPUS": "memory_use.model_shapes.GPUS",

@@ -327,6 +327,11 @@ COMMANDS = {
                 "(default: the clocks of its questions)", type=whole_number(1, 1440)),
         _option("--questions", "N", "concept questions in the interview (default: 6)", default=6,
                 type=whole_number(1, 100)),
+        _option("--grader", "URL", "a model at an OpenAI-compatible endpoint reads what you type, "
+                "such as http://localhost:11434/v1 of Ollama (default: none, and no network)"),
+        _option("--grader-model", "NAME", "its model there (default: the first that it lists)"),
+        _flag("--partner", "in the interview: write the rubric for another person, who judges you"),
+        _flag("--agreement", "measure how far the grader agrees with 200 labeled answers"),
         _flag("--list", "list the questions and their ids"),
         _option("--prove", "ID", "run the proof of a question's answer"),
         _option("--cards", "FILE", 'your own cards, one {"front": "question", "back": "answer"} '

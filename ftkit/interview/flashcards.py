@@ -73,12 +73,12 @@ class Ticks(W.VBox):
 class Drill(W.VBox):
     """A drill in a notebook. `.session` is its core without widgets.
 
-    level, topic, new, minutes, own: see `session.Session`. store, now: for tests.
+    level, topic, new, minutes, own, grader: see `session.Session`. store, now: for tests.
     """
 
     def __init__(self, level=None, topic=None, new: int = 10, store=None, now=None, minutes=None,
-                 own=None):
-        self.session = session.Session(level, topic, new, store, now, minutes, own)
+                 own=None, grader=None):
+        self.session = session.Session(level, topic, new, store, now, minutes, own, grader)
         self.phase, self.proving, self.waiting = "ask", None, None
         self.head = TextLines(css="ftkit-card-head")
         self.front = TextLines(css="ftkit-card-front", bold=True)
@@ -173,8 +173,9 @@ class Drill(W.VBox):
             self.front.show(self.session.card.front)
         self.phase = "rate"
         if self.session.verdict is None:
-            self.comment.show(*self.session.doubts())  # not what was said about the card before
             self.session.show_rubric()
+            # Not what was said about the card before.
+            self.comment.show(*self.session.doubts(), *self.session.heard.verdicts)
             self.ticks.show(self.session.heard, TICKS, self._suggest)
         self.back.show(*(f"**{line}**" if line.startswith("In short: ") else line
                          for line in self.session.card.solution(self.session.own)))

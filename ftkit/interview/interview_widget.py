@@ -31,8 +31,9 @@ class Interview(W.VBox):
     """
 
     def __init__(self, level=None, topic=None, minutes: float | None = None, questions: int = 6,
-                 seed: int | None = None, rounds=None):
-        self.talk = Talk(level, topic, minutes, questions, seed, rounds=rounds)
+                 seed: int | None = None, rounds=None, grader=None, partner: bool = False):
+        self.talk = Talk(level, topic, minutes, questions, seed, rounds=rounds, grader=grader,
+                         partner=partner)
         self.phase, self.path = "start", Path()
         self.task: Task = self.talk.tasks[0]
         self.went_well: list[bool] = []
@@ -42,6 +43,9 @@ class Interview(W.VBox):
                               css="ftkit-talk-head")
         self.prompt = TextLines("Answer each question aloud or in writing; then score yourself.",
                                 bold=True, css="ftkit-talk-question")
+        if partner:
+            self.prompt.show("Give this page to the other person, and do not look: "
+                             f"{self.talk.sheet()}")
         self.comment = Paragraphs(css="ftkit-talk-said")
         show_error = self.comment.show
         self.key = W.Text(layout=W.Layout(width="30em", max_width="100%"))
@@ -104,8 +108,11 @@ class Interview(W.VBox):
             return
         self.key.value = ""
         if len(text) > 1 and self.phase in ("ask", "follow", "code"):
+            asks = self.phase == "ask" and self.task.facts and text.endswith("?")
+            text = f"I asked: {text}" if asks else text
             self.answer.value = f"{self.answer.value}\n{text}".lstrip("\n")
-            self.comment.show("What you typed is in the area below. Tab moves there.")
+            self.comment.show(self.talk.clarify(text) if asks else
+                              "What you typed is in the area below. Tab moves there.")
             return
         key = text[-1].lower()
         running = self.phase not in ("start", "over")
@@ -166,7 +173,8 @@ class Interview(W.VBox):
             self._finish()
             return
         self.talk.start_question()
-        self.went_well, self.follow_ups = [], iter(task.follow_ups)
+        self.went_well = []
+        self.turns = self.talk.turns(lambda: self.answer.value)
         self.task, self.phase = task, "code" if task.round == "coding" else "ask"
         self.head.show(self.talk.clock_line())
         self.prompt.show(task.prompt)
@@ -175,13 +183,16 @@ class Interview(W.VBox):
             self.comment.show(coding.IMPORTED)
             self._visible("Run it", "g runs, x shows a solution, s l q ?, then Enter")
         else:
+            if task.facts:
+                self.comment.show("Clarify first: type your questions into the field of the keys, "
+                                  "each with a question mark and Enter.")
             self._visible("I have answered", "g answered, s skip, l leave, q end, ?, then Enter")
 
     def _ask_follow_up(self):
         """Ask the next follow-up; after the last one show the model answer."""
-        if follow := next(self.follow_ups, None):
+        if turn := next(self.turns, None):
             self.phase = "follow"
-            self.prompt.show(f"Follow-up: {follow['question']}")
+            self.prompt.show(turn)
             self._visible("I have answered", "g answered, s skip, l leave, q end, ?, then Enter")
         else:
             self._show_model()
@@ -190,9 +201,12 @@ class Interview(W.VBox):
         self.phase = "tick"
         path = self.talk.keep(self.answer.value)
         self.comment.show(f"Your answer is kept in {path}" if self.answer.value.strip() else "",
-                          *self.talk.doubts())
+                          *self.talk.doubts(), *self.talk.heard.verdicts)
         self.prompt.show(self.task.prompt)
-        self.model.show("**Model answer**", *self.task.model)
+        if self.talk.partner:
+            self.comment.show("Your interviewer names the points that you said.")
+        else:
+            self.model.show("**Model answer**", *self.task.model)
         self.ticks.show(self.talk.heard)
         self._visible("Continue", "1, 2, ... tick; g continues, ?")
 
@@ -222,7 +236,7 @@ class Interview(W.VBox):
         if len(self.went_well) < len(self.task.follow_ups):
             follow = self.task.follow_ups[len(self.went_well)]
             self.prompt.show(f"Follow-up: {follow['question']}")
-            self.comment.show(follow["answer"])
+            self.comment.show("" if self.talk.partner else follow["answer"])
             self._visible("", "y went well, n did not")
             set_visible(False, self.go)
         else:

@@ -26,6 +26,8 @@ class Heard:
 
     def __init__(self, points: Sequence[Point], answer: str = ""):
         self.points, self.answer, self.added = points, answer, ""
+        self.partly: set[int] = set()  # by a grader; counts half
+        self.verdicts: list[str] = []  # what a grader says, in lines
         said = terms(answer)
         self.said = {i for i, point in enumerate(points)
                      if len(terms(point.text) & said) >= max(1, len(terms(point.text)) / 2)}
@@ -35,7 +37,7 @@ class Heard:
         wanted = set(said)
         if bad := [i for i in wanted if i not in range(len(self.points))]:
             raise UserError(f"point {bad[0]!r} does not exist; there are {len(self.points)}")
-        self.said = wanted
+        self.said, self.partly = wanted, self.partly - wanted
 
     def challenged(self) -> list[int]:
         """Ticked points of which a typed answer has no key term; none if it was said aloud."""
@@ -54,8 +56,9 @@ class Heard:
             self.said.discard(index)
 
     def score(self) -> float:
-        """Weight of the ticked points, as a fraction of the total."""
-        return score(self.points, self.said)
+        """Weight of the ticked points, and half of that of partly said ones, as a fraction of the
+        total."""
+        return score(self.points, self.said) + score(self.points, self.partly) / 2
 
 
 def misconceptions(question: Question, answer: str) -> list[str]:

@@ -9,25 +9,33 @@ the code), design (a problem of 35 minutes or more) and story (your own experien
 in `home()/interviews/TIME/answers.md`, next to the report.
 """
 
+import contextlib
 import dataclasses
 import random
 import re
 import secrets
+import statistics
 import textwrap
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from ftkit.base import files, machine
 from ftkit.base.errors import UserError
 from ftkit.base.formatting import clean, to_html
-from ftkit.interview import bank, cards, coding, rubrics
+from ftkit.interview import agreement, bank, cards, coding, rubrics
+from ftkit.interview.grader import Grader
 from ftkit.interview.listening import Heard, misconceptions
 from ftkit.interview.rubrics import Point
 from ftkit.lessons import progress_log
+from ftkit.lessons.words import plain_terms
 
 ROUNDS = ("concept", "coding", "design", "story")
 STRONG, WEAK = 0.75, 0.5
+CHANGED, SHOWN = 0.2, 5  # a change of a topic that is named; earlier interviews in a report
+SHEET = ("You have the rubric, the candidate does not. Tell facts only when asked, and tell the "
+         "candidate at the end which points were said, by their numbers.")
 ENOUGH = 3  # questions on a topic, before it is called a strength or a gap
 CONCEPT_MINUTES, CODING_MINUTES = 3, 10
 CODING_POINTS = (Point(3, "The code passes the check"), Point(1, "Within the time"))
@@ -38,7 +46,8 @@ class Task:
     """One question of an interview.
 
     minutes: its clock. points: its rubric. model: the paragraphs of the model answer. cards: ids in
-    the bank to repeat after a weak answer. stub: the code to complete.
+    the bank to repeat after a weak answer. stub: the code to complete. facts: what the interviewer
+    tells who asks. twist: what changes at half time.
     """
 
     round: str
@@ -52,6 +61,8 @@ class Task:
     cards: tuple[str, ...]
     follow_ups: tuple[dict[str, str], ...] = ()
     stub: str = ""
+    facts: tuple[str, ...] = ()
+    twist: str = ""
 
 
 def _concept(question: bank.Question) -> Task:
@@ -72,7 +83,8 @@ def _prepared(line: dict) -> Task:
                                for command, gigabytes in line.get("checks", ()))]
     return Task(line["round"], line["id"], line["topic"], line["prompt"], line["minutes"],
                 tuple(Point(*point) for point in line["points"]), tuple(model),
-                tuple(line["lessons"]), tuple(line["cards"]))
+                tuple(line["lessons"]), tuple(line["cards"]), tuple(line.get("follow_ups", ())),
+                facts=tuple(line.get("facts", ())), twist=line.get("twist", ""))
 
 
 class Talk:
@@ -80,12 +92,14 @@ class Talk:
 
     level, topic, questions: select the concept questions and their number. minutes: limit of the
     interview (default: the sum of all clocks); the current question may still be answered. rounds:
-    names of ROUNDS (default: all). Raises UserError for an argument that cannot be used.
+    names of ROUNDS (default: all). grader: reads what is typed. partner: another person has the
+    rubric (`sheet`). Raises UserError for an argument that cannot be used.
     """
 
     def __init__(self, level=None, topic=None, minutes: float | None = None, questions: int = 6,
                  seed: int | None = None, clock: Callable[[], float] = time.monotonic,
-                 rounds: bank.Names = None, store: cards.Store | None = None):
+                 rounds: bank.Names = None, store: cards.Store | None = None,
+                 grader: Grader | None = None, partner: bool = False):
         if minutes is not None and (isinstance(minutes, bool) or not 0 < minutes <= 24 * 60):
             raise UserError(f"minutes is {minutes!r}; expected a number above 0, at most 1440")
         if isinstance(questions, bool) or not isinstance(questions, int) or questions < 1:
@@ -95,6 +109,7 @@ class Talk:
         self.tasks = self._draw(level, topic, questions)
         self.minutes = sum(task.minutes for task in self.tasks) if minutes is None else minutes
         self.clock, self.store = clock, store or cards.Store()
+        self.grader, self.partner = None if partner else grader, partner
         self.results: list[dict] = []  # one for each task that is over
         stamp = time.strftime("%Y-%m-%d-%H%M%S")
         self.folder = machine.home() / "interviews" / f"{stamp}-{self.seed}"
@@ -158,7 +173,7 @@ class Talk:
         """Append the answer to the current question to the file of answers; returns its path."""
         task = self.current()
         self.answer = answer.strip()
-        self.heard = Heard(task.points, self.answer)
+        self.heard = agreement.listen(self.grader, task.prompt, task.points, self.answer)
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / "answers.md"
         with open(path, "a", encoding="utf-8") as file:
@@ -169,6 +184,44 @@ class Talk:
         """Misconceptions that the typed answer to a question of the bank seems to have."""
         task = self.current()
         return misconceptions(bank.find(task.id), self.answer) if task.round == "concept" else []
+
+    def clarify(self, asked: str) -> str:
+        """What the interviewer tells a candidate who asks this about a design task."""
+        facts = self.current().facts
+        shared = [len(plain_terms(asked) & plain_terms(fact)) for fact in facts]
+        best = shared.index(max(shared)) if any(shared) else None
+        if self.grader:
+            with contextlib.suppress(UserError):  # without an endpoint: by key terms
+                best = self.grader.fact(asked, facts)
+        return facts[best] if best is not None else (
+            "I have no figure for that. Assume what is reasonable, and say what you assume.")
+
+    def turns(self, so_far: Callable[[], str]) -> Iterator[str]:
+        """What the interviewer says after the first answer, one after the other: the check at half
+        time with what changes, the follow-ups, and one of a grader's own.
+
+        so_far: gives what was answered until then.
+        """
+        task = self.current()
+        if task.twist:
+            used = self.clock() - self.asked
+            yield (f"Half time: {int(used) // 60}:{int(used) % 60:02} of {task.minutes} minutes, "
+                   f"{len(Heard(task.points, so_far()).said)} of {len(task.points)} points heard. "
+                   f"And now: {task.twist}")
+        yield from (f"Follow-up: {follow['question']}" for follow in task.follow_ups)
+        if self.grader and so_far().strip():
+            with contextlib.suppress(UserError):
+                if question := self.grader.follow_up(task.prompt, so_far()):
+                    yield f"Follow-up: {question}"
+
+    def sheet(self) -> Path:
+        """Write the page for the other person: facts, changes, rubrics, follow-ups, answers."""
+        path = self.folder / "for_your_interviewer.html"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        files.write_whole(path, PAGE.format(
+            title="Mock interview: the interviewer's sheet", first=SHEET, rest="",
+            questions="".join(map(_for_interviewer, self.tasks))))
+        return path
 
     def code_file(self) -> Path:
         """The file for the code of the current task; created with the stub if it does not exist."""
@@ -185,14 +238,14 @@ class Talk:
         points: indices (from 0) of the rubric's points that the answer covered. follow_ups: for
         each one asked, whether it went well. Raises UserError for a point that does not exist.
         """
-        task, heard = self.current(), Heard(self.current().points)
+        task, heard = self.current(), self.heard
         heard.tick(points)
         said, score = heard.said, heard.score()
         if follow_ups:
             score = 0.7 * score + 0.3 * sum(follow_ups) / len(follow_ups)
         self._finish(score, [p.text for i, p in enumerate(task.points) if i not in said])
         progress_log.add("interview", question=task.id, round=task.round, topic=task.topic,
-                         score=score)
+                         score=score, interview=self.folder.name)
         if score < WEAK:
             for card in task.cards:  # due at once
                 self.store.add(card, 1, topic=bank.find(card).topic, source="interview")
@@ -252,6 +305,29 @@ class Talk:
         return "; ".join([f"{'Hire' if hire else 'No hire'} at {facts['score']:.0%}", *(
             f"{what}: {', '.join(which)}" for what, which in reasons.items() if which)]) + "."
 
+    def judge(self) -> str:
+        """Who decided which points were said, for the report."""
+        if self.partner:
+            return "a second person, who had the rubric"
+        return "yourself, by ticking the rubric" + (
+            f", with the verdicts of {agreement.known(self.grader)}" if self.grader else "")
+
+    def _compared(self) -> list[str]:
+        """Scores of earlier interviews, and topics that changed by a fifth or more."""
+        before = [talk for talk in history() if talk.name != self.folder.name]
+        if not before or not self.scored():
+            return []
+        now = {topic: sum(s) / len(s) for topic, s in self._by("topic").items()}
+        past = {topic: next(talk.topics[topic] for talk in reversed(before)
+                            if topic in talk.topics)
+                for topic in now if any(topic in talk.topics for talk in before)}
+        changed = [f"{topic} {past[topic]:.0%} → {now[topic]:.0%}" for topic in past
+                   if abs(now[topic] - past[topic]) >= CHANGED]
+        return ["Interviews so far: " + ", ".join(
+            f"{talk.name[:10]} {talk.score:.0%}" for talk in before[-SHOWN:])
+            + f", this one {self.summary()['score']:.0%}"
+            + (f". Since then: {', '.join(changed)}" if changed else "")]
+
     def _by(self, field: str) -> dict[str, list[float]]:
         found: dict[str, list[float]] = {}
         for result in self.scored():
@@ -266,7 +342,8 @@ class Talk:
         skipped = len(self.results) - facts["asked"]
         lines = [f"{facts['score']:.0%} over {facts['asked']} of {facts['planned']} questions"
                  + (f", {skipped} skipped" if skipped else ""),
-                 self.verdict(), *(f"Round {name}: {score:.0%}"
+                 self.verdict(), f"Judged by: {self.judge()}", *self._compared(),
+                 *(f"Round {name}: {score:.0%}"
                                    for name, score in facts["rounds"].items()),
                  "Strengths: " + (", ".join(facts["strengths"]) or ("none" if enough else few)),
                  "Gaps: " + (", ".join(facts["gaps"]) or ("none" if enough else few))]
@@ -289,6 +366,26 @@ class Talk:
         return path
 
 
+class PastTalk(NamedTuple):
+    """An interview in the progress log: its folder's name, mean score, and means by topic."""
+
+    name: str
+    score: float
+    topics: dict[str, float]
+
+
+def history() -> list[PastTalk]:
+    """The interviews in the progress log in which something was scored, oldest first."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for entry in progress_log.entries():
+        if entry.get("kind") == "interview" and entry.get("interview"):
+            topics = found.setdefault(str(entry["interview"]), {})
+            topics.setdefault(str(entry.get("topic")), []).append(float(entry.get("score") or 0))
+    return [PastTalk(name, statistics.mean(s for scores in topics.values() for s in scores),
+                     {topic: statistics.mean(scores) for topic, scores in topics.items()})
+            for name, topics in found.items()]
+
+
 def format_clock(seconds: float) -> str:
     """`2:05 left`, or `0:10 over` for negative seconds."""
     whole = abs(int(seconds))
@@ -304,6 +401,18 @@ def _escape(text: str) -> str:
 
 def _list(lines: list[str]) -> str:
     return "<ul>" + "".join(f"<li>{_escape(line)}</li>" for line in lines) + "</ul>"
+
+
+def _for_interviewer(task: Task) -> str:
+    """One question of the interviewer's sheet as HTML."""
+    parts = {"Tell who asks": task.facts, "At half time": filter(None, [task.twist]),
+             "Points [weight]": [f"{i} [{p.weight}] {p.text}"
+                                 for i, p in enumerate(task.points, 1)],
+             "Then ask": [f"{f['question']} — {f['answer']}" for f in task.follow_ups]}
+    lists = {title: list(lines) for title, lines in parts.items()}
+    return (f"<h3>{_escape(f'{task.round}, {task.minutes} min: {task.prompt}')}</h3>"
+            + "".join(f"<h4>{title}</h4>{_list(lines)}" for title, lines in lists.items() if lines)
+            + "<h4>Model answer</h4>" + _block(task, task.model))
 
 
 def _section(result: dict) -> str:

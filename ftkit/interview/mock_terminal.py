@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from ftkit.interview import coding
+from ftkit.interview.grader import Grader
 from ftkit.interview.mock import Talk, Task, format_clock
 from ftkit.interview.typed_lines import Ask, more_is_waiting, read_line, say, say_as_is, tick
 
@@ -33,9 +34,11 @@ class _Quit(Exception):
 
 
 def interview(level=None, topic=None, minutes: float | None = None, questions: int = 6,
-              rounds=None, ask: Ask = read_line) -> Talk:
+              rounds=None, ask: Ask = read_line, grader: Grader | None = None,
+              partner: bool = False) -> Talk:
     """Run a mock interview until it is over or the input ends, and write its report."""
-    return run(Talk(level, topic, minutes, questions, rounds=rounds), ask)
+    return run(Talk(level, topic, minutes, questions, rounds=rounds, grader=grader,
+                    partner=partner), ask)
 
 
 def run(talk: Talk, ask: Ask) -> Talk:
@@ -43,6 +46,8 @@ def run(talk: Talk, ask: Ask) -> Talk:
     count = {name: sum(task.round == name for task in talk.tasks) for name in talk.rounds}
     say("Mock interview: " + ", ".join(f"{n} {name}" for name, n in count.items())
         + f"; {talk.minutes:g} minutes by the clock.", KEYS)
+    if talk.partner:
+        say(f"Give this page to the other person, and do not look: {talk.sheet()}")
     seen = ""
     try:
         while (task := talk.task) is not None:
@@ -95,26 +100,33 @@ def _speak(talk: Talk, task: Task, ask: Ask):
     lines: list[str] = []
     said: list[str] = []
     try:
+        if task.facts:
+            say("Clarify first: ask one question a line; an empty line begins your design.")
+            while asked := _typed(talk, ask, "question> "):
+                lines.append(f"I asked: {asked}")
+                say(talk.clarify(asked), hang=2)
         while (line := _typed(talk, ask, "... " if lines else "answer (an empty line ends)> ")) or (
                 lines and more_is_waiting()):
             lines.append(line)
-        for follow in task.follow_ups:
-            say("", f"Follow-up: {follow['question']}")
+        for turn in talk.turns(lambda: "\n".join([*lines, *said])):
+            say("", turn)
             said.append(_typed(talk, ask, "answer (Enter: said aloud)> "))
     finally:
         typed = [*lines, *filter(None, said)]
         path = talk.keep("\n".join(typed)) if typed else None
     took = format_clock(talk.seconds_for_task())
     say(f"Your answer is kept in {path}; clock: {took}." if path else f"Clock: {took}.")
-    say("", "Model answer:")
-    for paragraph in task.model:
-        say(paragraph.replace("**", ""), "")
-    say(*talk.doubts())
-    tick(talk.heard, lambda prompt: _typed(talk, ask, prompt))
+    if not talk.partner:
+        say("", "Model answer:")
+        for paragraph in task.model:
+            say(paragraph.replace("**", ""), "")
+        say(*talk.doubts())
+    tick(talk.heard, lambda prompt: _typed(talk, ask, prompt), talk.partner)
     went_well: list[bool] = []
     try:
         for follow in task.follow_ups:
-            say("", f"Follow-up: {follow['question']}", follow["answer"])
+            say("", f"Follow-up: {follow['question']}",
+                *([] if talk.partner else [follow["answer"]]))
             went_well.append(_yes(talk, ask))
     except _Skip:
         say("other follow-ups skipped")

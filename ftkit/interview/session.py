@@ -12,7 +12,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from ftkit.base.errors import UserError
-from ftkit.interview import bank, cards, number_answer, rubrics
+from ftkit.interview import agreement, bank, cards, number_answer, rubrics
+from ftkit.interview.grader import Grader
 from ftkit.interview.listening import Heard, misconceptions
 from ftkit.lessons import progress_log
 
@@ -29,12 +30,12 @@ class Session:
 
     def __init__(self, level=None, topic=None, new: int = 10, store: cards.Store | None = None,
                  now: Callable[[], datetime] | None = None, minutes: float | None = None,
-                 own: str | Path | None = None):
+                 own: str | Path | None = None, grader: Grader | None = None):
         if isinstance(new, bool) or not isinstance(new, int) or new < 0:
             raise UserError(f"new is {new!r}; expected a whole number of new cards, 0 or more")
         if minutes is not None and (isinstance(minutes, bool) or not 0 < minutes <= 24 * 60):
             raise UserError(f"minutes is {minutes!r}; expected a number above 0, at most 1440")
-        self.store = store or cards.Store()
+        self.store, self.grader = store or cards.Store(), grader
         self.now = now or (lambda: datetime.now(UTC))
         self.deck = {card.key: card for card in cards.deck(level, topic, own)}
         self.new_left, self.done, self.right = new, 0, 0
@@ -168,12 +169,17 @@ class Session:
         1). `heard` has the points to tick; an own card has none."""
         self.own = f"{self.own} {text}".strip()
         self.confidence = self.confidence if confidence is None else confidence
-        self.show_rubric()
+        self._hear(None)
 
     def show_rubric(self):
-        """Make `heard`, also where nothing was typed; an own card has no points."""
+        """Make `heard`, with the grader's verdicts, also where nothing was typed; an own card has
+        no points."""
+        self._hear(self.grader)
+
+    def _hear(self, grader: Grader | None):
         if self.question and self.kind == "recall":
-            self.heard = Heard(rubrics.points(self.question), self.own)
+            self.heard = agreement.listen(grader, self.card.front,
+                                          rubrics.points(self.question), self.own)
 
     def doubts(self) -> list[str]:
         """Misconceptions that the card lists and the typed answer seems to have."""

@@ -6,8 +6,10 @@ from pathlib import Path
 
 from ftkit.base import quiet
 from ftkit.base.errors import UserError
+from ftkit.base.progress_bar import Bar
 from ftkit.interview import bank, cards, mock_terminal, progress, rubrics, session
-from ftkit.interview.typed_lines import Ask, read_line, say, tick
+from ftkit.interview.grader import Grader, connect
+from ftkit.interview.typed_lines import Ask, read_line, say, say_as_is, tick
 
 KEYS = "Keys: q ends, ? shows help, u takes the last rating back, s suspends the card."
 HELP = ("Say the answer aloud or type it, then press Enter. Enter alone shows the answer and "
@@ -36,9 +38,9 @@ class _OtherCard(Exception):
 
 def drill(level=None, topic=None, new: int = 10, store: cards.Store | None = None,
           ask: Ask = read_line, minutes: float | None = None,
-          own: str | Path | None = None) -> session.Session:
+          own: str | Path | None = None, grader: Grader | None = None) -> session.Session:
     """Ask cards until none is due, the time is up, the input ends, or q is typed."""
-    practice = session.Session(level, topic, new, store, minutes=minutes, own=own)
+    practice = session.Session(level, topic, new, store, minutes=minutes, own=own, grader=grader)
     say("Say or type your answer; Enter shows the right one.", KEYS)
     try:
         while True:
@@ -183,12 +185,32 @@ def list_suspended(store: cards.Store | None = None):
     say("`ftkit drill --resume CARD` brings one back." if suspended else "No card is suspended.")
 
 
+def measure_grader(grader: Grader):
+    """Print how far a grader agrees with the labeled answers."""
+    from ftkit.interview import agreement
+
+    bar = Bar("labeled answers")
+    found = agreement.measure(grader, bar)
+    bar.close()
+    say_as_is("\n".join([f"Grader: {grader.name}", *found.lines()]))
+
+
+def _grader(args) -> Grader | None:
+    if args.grader is None and (args.agreement or args.grader_model):
+        raise UserError("no grader is given. Add --grader with the address of its endpoint, such "
+                        "as http://localhost:11434/v1.")
+    return connect(args.grader, args.grader_model) if args.grader else None
+
+
 def main(args) -> int:
     """Run `ftkit drill` with its parsed options; exit status 0, or 1 if a proof does not hold."""
     quiet.mute_known_noise()  # of libraries that a proof loads
     if args.rounds and not args.interview:
         raise UserError("--rounds is given, but it belongs to the mock interview. Add --interview.")
-    if args.list:
+    grader = _grader(args)
+    if grader and args.agreement:
+        measure_grader(grader)
+    elif args.list:
         list_questions(args.level, args.topic)
     elif args.prove:
         return 0 if prove(bank.find(args.prove)) else 1
@@ -210,7 +232,9 @@ def main(args) -> int:
 
         clinic_terminal.clinic()
     elif args.interview:
-        mock_terminal.interview(args.level, args.topic, args.minutes, args.questions, args.rounds)
+        mock_terminal.interview(args.level, args.topic, args.minutes, args.questions, args.rounds,
+                                grader=grader, partner=args.partner)
     else:
-        drill(args.level, args.topic, args.new, minutes=args.minutes, own=args.cards)
+        drill(args.level, args.topic, args.new, minutes=args.minutes, own=args.cards,
+              grader=grader)
     return 0

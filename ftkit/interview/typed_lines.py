@@ -42,14 +42,19 @@ def more_is_waiting() -> bool:
         return False
 
 
-def tick(heard: Heard, typed: Callable[[str], str]):
+def tick(heard: Heard, typed: Callable[[str], str], partner: bool = False):
     """Show a rubric and ask which points were said; Enter takes those that were heard.
 
     typed: prompt → the line that is typed. A ticked point that a typed answer does not name has to
-    be defended.
+    be defended. partner: another person has the rubric and names the points; none is shown.
     """
-    lines = (f"  {i}  [{p.weight}] {p.text}" for i, p in enumerate(heard.points, 1))
-    say("Rubric:", *lines, hang=7)
+    if partner:
+        say(f"Your interviewer names the points that you said, of {len(heard.points)}.")
+        heard.tick(())
+    else:
+        lines = (f"  {i}  [{p.weight}] {p.text}" for i, p in enumerate(heard.points, 1))
+        say("Rubric:", *lines, hang=7)
+        say(*heard.verdicts, hang=2)
     suggested = " ".join(str(i + 1) for i in sorted(heard.said))
     while True:
         text = typed(f"which of these did you say, e.g. 1 3, 0 for none [{suggested or 0}]> ")
@@ -59,7 +64,7 @@ def tick(heard: Heard, typed: Callable[[str], str]):
             break
         except UserError as error:
             say(f"{error}")
-    for index in heard.challenged():
+    for index in () if partner else heard.challenged():
         say(heard.challenge(index))
         heard.defend(index, typed("your words (Enter takes the tick back)> "))
 

@@ -365,6 +365,24 @@ ft.drill(level="junior, mid")
 ft.drill(interview=True, questions=6)
 
 # %% [markdown]
+# ### A second judge, if you want one
+#
+# A model of yours can read what you type: any server with OpenAI's interface, such as Ollama, llama.cpp's server
+# or vLLM. Nothing is sent unless you ask. With Ollama, in a terminal:
+#
+# ```bash
+# pip install 'ftkit[grader]'
+# ollama pull qwen3:8b        # any model that follows instructions
+# ftkit drill --grader http://localhost:11434/v1 --grader-model qwen3:8b --agreement
+# ftkit drill --interview --grader http://localhost:11434/v1 --grader-model qwen3:8b
+# ```
+#
+# The first `drill` measures how far it agrees with 200 labeled answers, instructions to the judge among them. Until
+# then, and below a kappa of 0.6, its verdicts are shown but tick nothing. In a notebook:
+# `ft.drill(interview=True, grader="http://localhost:11434/v1", grader_model="qwen3:8b")`. A server that wants a key
+# takes it from the environment variable `FTKIT_GRADER_KEY`; ftkit keeps none. A friend judges better:
+# `ftkit drill --interview --partner` writes the rubric for a second person.
+#
 # ## Story and design questions
 #
 # "Tell me about a fine-tune that failed." Prepare two true stories of two minutes each:

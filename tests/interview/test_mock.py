@@ -76,7 +76,10 @@ def test_a_prepared_task_names_cards_and_lessons_that_exist(line):
     words = sum(len(paragraph.split()) for paragraph in line["model"])
     if line["round"] == "design":
         assert 30 <= line["minutes"] <= 45 and len(line["points"]) >= 8
-        assert 350 <= words <= 600 and line["checks"] and line["arithmetic"]
+        assert 350 <= words <= 600 and len(line["arithmetic"]) >= 3
+        assert len(line["facts"]) >= 5 and len(line["follow_ups"]) == 2
+        assert line["twist"].endswith("What changes?") and "After the change" in line["model"][-1]
+        assert any(text.startswith("After the change") for _, text in line["points"])
     else:
         assert line["round"] == "story" and 100 <= words and "invented" in line["model"][0]
 
@@ -105,6 +108,59 @@ def test_ftkit_memory_gives_the_numbers_of_a_design(command, gigabytes):
     assert math.isclose(found.peak / 1e9, gigabytes, rel_tol=0.03)
     lines = [line for line in DESIGNS if [command, gigabytes] in line["checks"]]
     assert all(f"{gigabytes:.1f} GB" in " ".join(line["model"]) for line in lines)
+
+
+def test_twelve_designs_ask_back_change_and_follow_up(home, capsys):
+    assert len(DESIGNS) >= 12
+    talk = mock.Talk(rounds="design", seed=0)
+    fact = talk.task.facts[1]
+    assert talk.clarify(fact.split(".")[0] + "?") == fact
+    assert "Assume what is reasonable" in talk.clarify("xyzzy?")
+    mock_terminal.run(talk, typed("xyzzy?", "", "My design", "", "now so", *["more"] * 2, "0", "y",
+                                  "n"))
+    said = capsys.readouterr().out
+    order = ["Clarify first", "Assume what", "Half time: 0:0", "And now: ", "Follow-up: ",
+             "Model answer:", "Rubric:", "Report: "]
+    assert [said.index(text) for text in order] == sorted(said.index(text) for text in order)
+    kept = (talk.folder / "answers.md").read_text("utf-8")
+    assert "I asked: xyzzy?\nMy design\nnow so\nmore" in kept
+    assert talk.results[0]["score"] == pytest.approx(0.15)
+
+
+def test_a_design_in_the_notebook_answers_questions_and_changes(home):
+    talk = ft.drill(interview=True, rounds="design")
+    key(talk, "g")
+    key(talk, "xyzzy?")
+    assert "Assume what is reasonable" in talk.comment.lines[0]
+    assert talk.answer.value == "I asked: xyzzy?"
+    key(talk, "g")
+    assert talk.prompt.lines[0].startswith("Half time: ") and talk.phase == "follow"
+    shown_model(talk)
+
+
+def test_interviews_are_compared_over_time(home):
+    for share in (0, 1):
+        talk = mock.Talk(questions=3, seed=share, topic="memory", rounds="concept")
+        assert ("Interviews so far" in " ".join(talk.lines())) is False
+        for task in talk.tasks:
+            talk.score(range(share * len(task.points)))
+    assert [past.score for past in mock.history()] == [0, 1]
+    compared, = (line for line in talk.lines() if line.startswith("Interviews so far"))
+    assert " 0%, this one 100%. Since then: memory 0% → 100%" in compared
+
+
+def test_in_two_person_mode_only_the_other_person_sees_the_rubric(home, capsys):
+    talk = mock.Talk(questions=1, seed=0, rounds="concept", partner=True)
+    mock_terminal.run(talk, typed("my words", "", *[""] * len(talk.task.follow_ups), "1", "y", "y"))
+    said = capsys.readouterr().out
+    point = talk.tasks[0].points[0].text
+    assert point not in said.partition("Your report")[0].partition("not said")[0]
+    assert "Model answer" not in said and "Where did you say" not in said
+    assert 0 < talk.results[0]["score"] < 1 and "Judged by: a second person" in said
+    sheet = html.unescape((talk.folder / "for_your_interviewer.html").read_text("utf-8"))
+    assert point in sheet and talk.tasks[0].follow_ups[0]["answer"] in sheet
+    widget = ft.drill(interview=True, questions=1, rounds="concept", partner=True)
+    assert "for_your_interviewer.html" in widget.prompt.lines[0]
 
 
 # -------------------------------------------------------------------------------- coding
@@ -226,7 +282,8 @@ def test_a_whole_interview_in_the_terminal(home, capsys, monkeypatch):
     talk = mock_terminal.run(
         mock.Talk(level="junior", questions=1, rounds="concept, design, story", seed=0),
         typed("?", "t", "It goes on", "from weights.", "", "my words", "", "1 9", "1",
-                  "no word of it", *"yy", "said", "", "1 2", "", "", "", "1 2"))
+                  "no word of it", *"yy", "", "said", "", "", "", "", "1 2", "", "", *"nn",
+                  "", "1 2"))
     said = capsys.readouterr().out
     assert said.count("Model answer:") == 3 and all(t.model[0].replace("**", "") in said
                                                     for t in talk.tasks)

@@ -296,8 +296,8 @@ COMMANDS = {
         _option("--gpu", "NAME|SIZE", "check whether the step fits this GPU, such as \"RTX 4090\" "
                 "or 24GB (exit status 0: it fits, 3: it does not), and report the largest batch "
                 "and possible changes", "System"),
-        _option("--trainer", "NAME", "whose training step: ftkit (default), or hf (transformers' "
-                "Trainer)", "System", default="ftkit"),
+        _option("--trainer", "NAME", "whose training step: ftkit (default), hf (transformers' "
+                "Trainer), litgpt or torchtune", "System", default="ftkit"),
         _option("--gpus", "N", "number of GPUs (default: 1)", "System", default=1,
                 type=whole_number(1, 2**20)),
         _option("--zero", "STAGE", "which states are sharded across the GPUs: "

@@ -23,11 +23,12 @@ from ftkit.base.config_fields import MEMORY, changing, fields_of
 from ftkit.base.errors import UserError
 from ftkit.base.optimizers import OPTIMIZERS
 from ftkit.memory_use import footprint_text, formula, model_shapes, traced_step, verdict
+from ftkit.memory_use.footprint_text import PADDED
 from ftkit.memory_use.traced_step import READ, Step, on_a_line
 
 STATES = ("weights", "gradients", "optimizer")
 CHOICES = {"zero": (0, 1, 2, 3), "device": (None, "cpu", "cuda"), "offload": (False, True),
-           "attention": (None, "sdpa", "eager"), "trainer": ("ftkit", "hf")}
+           "attention": (None, "sdpa", "eager"), "trainer": ("ftkit", "hf", "litgpt", "torchtune")}
 # A forward pass of more tokens is rejected as a mistake.
 MOST_TOKENS, MOST_TRACED, TRACED = 10**9, 2**22, 2**20
 SEQUENCES = 1024  # that are traced; of more, all count as long as the first
@@ -54,8 +55,9 @@ def memory(config: Config | None = None, model="tiny", *, gpus: int = 1, zero: i
     attention: sdpa or eager: transformers' attention on padded batches instead of packed batches.
     logits: how many logits are held at once (give a very large number for all).
     measure: also take one real step here (tiny, smollm2 and folders only).
-    trainer: ftkit, or hf for the step of transformers' Trainer (padded batches, all logits at once,
-        AdamW without fusion).
+    trainer: whose step: ftkit, hf (transformers' Trainer: padded batches, all logits at once, AdamW
+        without fusion), litgpt (logits in chunks; QLoRA of bitsandbytes 0.42, which keeps inputs),
+        or torchtune (full fine-tuning updates a weight in the backward pass).
     gpu: a card by name ("RTX 4090") or size ("24GB"): `.verdict` says whether the step fits, how
         far it could grow, and what would make it fit.
     objective: one of `base.config.OBJECTIVES`; by default the one that `config` implies.
@@ -297,9 +299,9 @@ def _check(config, gpus, **chosen):
     if zero and (entry.factored or entry.rest):
         raise UserError(f"optim is {config.optim} with zero {zero}, but it needs whole matrices, "
                         "which ZeRO shards; expected adamw_torch, adamw_bnb_8bit or sgd")
-    if chosen["trainer"] == "hf" and not entry.elsewhere:
-        raise UserError(f"optim is {config.optim} with trainer hf, but transformers has no such "
-                        "optimizer. Set trainer to ftkit, or optim to adamw_torch.")
+    if chosen["trainer"] != "ftkit" and not entry.elsewhere:
+        raise UserError(f"optim is {config.optim} with trainer {chosen['trainer']}, which has no "
+                        "such optimizer. Set trainer to ftkit, or optim to adamw_torch.")
 
 
 @contextlib.contextmanager
@@ -357,6 +359,8 @@ def _of_model(config, content, gpus, zero, offload, lengths, *options) -> Footpr
     bits = 8 * step.facts["quantized_bytes"] / quantized if quantized else 0
     states = formula.states(step.parameters, step.trainable, config, gpus, zero, quantized,
                             step.facts["factored"], bits, step.facts["hidden"])
+    if not step.parts["gradients"]:  # each is freed at once
+        states |= {"gradients": 0}
     step = _on_each_gpu(step, gpus, zero, offload, states)
     return _found(config, step, gpus, zero, offload, states, bits=bits, quantized=quantized)
 
@@ -426,7 +430,7 @@ def simulated(model, config, lengths, supervised=1.0, device="cpu", attention=No
                        token_losses)
 
     for unit in _units(content, lengths, config, device, attention, trainer):
-        few = 1 if trainer == "hf" or token_losses else _saturating(
+        few = 1 if trainer in PADDED or token_losses else _saturating(
             content, unit * supervised, logits)
         times = sum(lengths) / unit / few
         if times <= 1 or (times == 2 and unit == lengths[0]):
@@ -443,7 +447,8 @@ def _units(content, lengths, config, device: str, attention, trainer: str) -> li
     if len(set(lengths)) > 1 and sum(lengths) <= TRACED and len(lengths) <= SEQUENCES:
         return []
     length, window = lengths[0], (content.get("text_config") or content).get("sliding_window")
-    divides = device == "cuda" and attention is None and trainer == "ftkit" and length > UNIT and (
+    packed = attention is None and trainer not in PADDED
+    divides = device == "cuda" and packed and length > UNIT and (
         not window or window >= length or config.precision != "fp32")
     return [UNIT, length] if divides else [length]
 

@@ -13,6 +13,7 @@ from ftkit.memory_use import formula, model_shapes, verdict
 NAMES = {"weights": "weights", "gradients": "gradients", "optimizer": "optimizer state",
          "master": "fp32 master copies", "copies": "16-bit copies of weights",
          "activations": "activations", "logits": "logits", "other": "other"}
+PADDED = ("hf", "litgpt")  # trainers whose batches are padded, with all logits at once
 # Largest error of the simulated peak against the measured one: docs/measurements/MEMORY.md and
 # published.json there.
 ERROR = {"cpu": "at most 0.2 % from what torch's allocator recorded (docs/measurements/MEMORY.md)",
@@ -119,7 +120,7 @@ def assumptions(config, shape, lengths, supervised, device, attention, logits, t
     recipe = {"recipe": PAPERS_RECIPE} if formula.recipe(config, zero)["master"] else {}
     if shape is None:
         return {"precision": config.precision, "counts": "weights, gradients, optimizer"} | recipe
-    at_once = logits or (MAX_LOGITS if trainer == "ftkit" else 10**9)
+    at_once = logits or (10**9 if trainer in PADDED else MAX_LOGITS)
     frozen = {} if config.method == "full" else {
         "base_dtype": config.base_dtype or "fp32",
         "adapter_dtype": "bf16" if config.precision == "pure-bf16" else "fp32"}
@@ -129,11 +130,11 @@ def assumptions(config, shape, lengths, supervised, device, attention, logits, t
         "batch_size": config.batch_size, "max_length": config.max_length,
         "tokens": sum(lengths), "supervised_fraction": supervised,
         "gradient_checkpointing": config.gradient_checkpointing,
-        "attention": attention or ("packed" if trainer == "ftkit" else "sdpa on padded batches")
+        "attention": attention or ("sdpa on padded batches" if trainer in PADDED else "packed")
         if shape.num_attention_heads else "none",
         "loss": f"at most {at_once:,} logits at once" if at_once < 10**9 else "all logits at once",
         "optimizer": config.optim + (
-            ", not fused" if config.optim == "adamw_torch" and trainer == "hf" else ""),
+            ", not fused" if config.optim == "adamw_torch" and trainer in PADDED else ""),
         "allocator_slack": model_shapes.SLACK,
     } | ({"not_counted": left_out} if device == "cuda" else {}) | recipe
 

@@ -202,7 +202,8 @@ class Meter(TorchDispatchMode):
     def __enter__(self):
         if not self._depth:  # inside an operation that is looked into it is entered again
             self._hooks = [p.register_post_accumulate_grad_hook(
-                lambda p: self.hold(p.grad, "gradients")) for p in self._trained]
+                lambda p: None if p.grad is None else self.hold(p.grad, "gradients"))
+                for p in self._trained]
             if self._optimizer is not None:
                 self._hooks += [self._optimizer.register_step_pre_hook(self._before_step),
                                 self._optimizer.register_step_post_hook(self._after_step)]

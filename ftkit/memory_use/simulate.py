@@ -46,6 +46,7 @@ from ftkit.engine import (
 )
 from ftkit.memory_use.meter import Meter, is_eight_bit
 from ftkit.memory_use.traced_step import Step
+from ftkit.memory_use.trainers import TRAINERS
 from ftkit.model import loading
 
 NF4_BLOCK, SCALE_BLOCK = 64, 256  # weights that share a scale, scales that share a scale
@@ -85,40 +86,43 @@ def trace(shape, config, batches: list[packed_batch.PackedBatch], device: str = 
     device: cpu, or cuda (blocks of 512 bytes, other attention kernels).
     attn: sdpa or eager: transformers' attention on padded batches instead of packed ones.
     logits: how many logits are held at once (default: MAX_LOGITS).
-    trainer: hf for the step of transformers' Trainer.
+    trainer: a name in `trainers.TRAINERS`.
     whole: the objective needs each token's loss (`Forward.token_losses`), so all logits are kept.
     """
-    attn = attn or ("sdpa" if trainer == "hf" else None)
+    theirs = TRAINERS[trainer]
+    attn = attn or ("sdpa" if theirs.forward else None)
     refused = f"{attn} attention is simulated" if attn else None
     return _with_padding_if_needed(_trace, refused, shape, config, batches, device, attn, logits,
-                                   trainer == "hf", whole)
+                                   theirs, whole)
 
 
 def _trace(refused, shape, config, batches, device, attn, logits, trainer, whole):
     config = config.but(learning_rate=1e-3)
-    model = build(shape, config, attn)
+    model = build(shape, config, attn, trainer.alone)
     base = build(shape, config, attn) if config.kl_coef and config.method == "full" else None
     with FakeTensorMode() as mode, Decisions():
         materialize(model)
         model.train()
         if base is not None:
             materialize(base)
-        plain = {"adamw_torch": functools.partial(_plain_adamw, device == "cuda")}
+        makers = MAKERS | trainer.optimizers(device == "cuda")
         update = loop.Update(
             model, config, clip=_always_clip,
-            forward=(_AsTrainer(model) if trainer and not whole
+            forward=(trainer.forward(model) if trainer.forward and not whole
                      else _forward(model, refused, logits, whole)),
-            make_optimizer=functools.partial(optimizers.make,
-                                             makers=MAKERS | (plain if trainer else {})),
+            make_optimizer=functools.partial(optimizers.make, makers=makers),
             scaler_class=_NoOverflow, copy_model=lambda _: base)
         fill_state(update)
         batches = [fake(batch, mode, device) for batch in batches]
         meter = watch(update, batches, 512 if device == "cuda" else 1)
+        for tensor in (held := trainer.prepare(model, config)):
+            meter.hold(tensor, "other")
         before = meter.total
         _mark_layers(model, meter)
         with meter:
             update(batches, 1e-3)
         meter.mark(("end", 0, 0))
+        del held
         _check_packed(refused, model, batches[0])
     found = facts(model) | {"padded": int(refused is not None),
                             "batch": sum(meter.rounded(t.nbytes) for t in _inputs(batches[0]))}
@@ -182,11 +186,14 @@ def _evaluation(refused, shape, config, examples, device):
     return meter.peak
 
 
-def build(shape, config, attn: str | None = None):
-    """Build the model that `config` would train on the meta device (shapes only)."""
+def build(shape, config, attn: str | None = None, alone: bool = False):
+    """Build the model that `config` would train on the meta device (shapes only). alone: as in
+    `trainers.Trainer`."""
     import transformers
 
     shape = copy.deepcopy(shape)
+    if alone:
+        shape.tie_word_embeddings = False
     options = {"attn_implementation": attn} if attn else {}
     with quiet.LIBRARIES, torch.device("meta"):  # on meta transformers initializes no weights
         # A dtype would become torch's default in all threads while the model is built.
@@ -194,7 +201,7 @@ def build(shape, config, attn: str | None = None):
         model.config.dtype = torch.float32
         model.tie_weights()
         if config.method == "qlora":
-            quantize(model, loading.base_dtype(config), config.load_in_8bit)
+            quantize(model, loading.base_dtype(config), config.load_in_8bit, alone)
         model = loading.trainable(model, config)
     for module in model.modules():
         if getattr(module, "gradient_checkpointing", False):
@@ -202,11 +209,11 @@ def build(shape, config, attn: str | None = None):
     return model
 
 
-def quantize(model, dtype=torch.float32, load_in_8bit: bool = False):
+def quantize(model, dtype=torch.float32, load_in_8bit: bool = False, alone: bool = False):
     """Replace the linear layers of a model on meta by quantized ones, like transformers'
     `replace_with_bnb_linear`. The layout is NF4 with double quantization (4 bits a weight, 8 bits a
     scale of 64 weights, 32 bits per 256 scales) or LLM.int8() (8 bits a weight, 32 bits a row).
-    dtype: the dtype of the stored weights."""
+    dtype: the dtype of the stored weights. alone: as in `trainers.Trainer`."""
     from transformers.pytorch_utils import Conv1D
 
     try:
@@ -217,7 +224,9 @@ def quantize(model, dtype=torch.float32, load_in_8bit: bool = False):
     nn, head = bitsandbytes.nn, model.get_output_embeddings()
     for block in list(model.modules()):
         for name, child in list(block.named_children()):
-            if type(child) not in (torch.nn.Linear, Conv1D) or child is head:
+            is_linear = isinstance(child, torch.nn.Linear) if alone else (
+                type(child) in (torch.nn.Linear, Conv1D) and child is not head)
+            if not is_linear:
                 continue
             sides = child.weight.shape if type(child) is Conv1D else child.weight.shape[::-1]
             options = {"bias": child.bias is not None, "device": "meta"}
@@ -230,8 +239,8 @@ def quantize(model, dtype=torch.float32, load_in_8bit: bool = False):
                                        quant_type="nf4")
                 linear.weight = Params4bit(torch.empty(-(-math.prod(sides) // 2), 1,
                                                        dtype=torch.uint8), requires_grad=False)
-                linear.weight.compress_statistics, linear.weight.quant_type = True, "nf4"
-            _scales(linear, dtype)
+                linear.weight.compress_statistics, linear.weight.quant_type = not alone, "nf4"
+            _scales(linear, dtype, not alone)
             setattr(block, name, linear)
     model.requires_grad_(False)
     setattr(model, f"is_loaded_in_{8 if load_in_8bit else 4}bit", True)
@@ -250,8 +259,9 @@ def facts(model) -> dict:
     eight = [module for module in model.modules() if is_eight_bit(module)]
     quantized = sum(p.quant_state.shape.numel() for p in packed) + sum(
         module.weight.numel() for module in eight)
-    held = sum(p.nbytes + p.quant_state.absmax.nbytes + p.quant_state.state2.absmax.nbytes
-               for p in packed) + sum(
+    scales = [state.absmax for p in packed
+              for state in (p.quant_state, p.quant_state.state2) if state is not None]
+    held = sum(t.nbytes for t in (*packed, *scales)) + sum(
         module.weight.nbytes + module.state.SCB.nbytes for module in eight)
     trained = [p for p in model.parameters() if p.requires_grad]
     hidden = optimizers.hidden_matrices(model)
@@ -312,7 +322,7 @@ def materialize(model):
         if is_eight_bit(module):
             _scales(module)
         elif hasattr(module, "compute_type_is_set"):  # in 4 bits; set by the first input
-            _scales(module, module.quant_state.dtype)
+            _scales(module, module.quant_state.dtype, module.quant_state.nested)
             embedding = packed_attention.base_of(model).get_input_embeddings().weight
             module.compute_dtype, module.compute_type_is_set = embedding.dtype, True
     virtual = getattr(model, "prompt_tokens", {})  # peft's, neither parameter nor buffer
@@ -320,9 +330,10 @@ def materialize(model):
         virtual[name] = torch.empty(places.shape, dtype=places.dtype, device="cpu")
 
 
-def _scales(linear, dtype=torch.float32):
+def _scales(linear, dtype=torch.float32, nested: bool = True):
     """Set the scales of an 8-bit layer's rows where bitsandbytes expects them, or create the
-    QuantState that it would create for a 4-bit layer with weights of `dtype`."""
+    QuantState that it would create for a 4-bit layer with weights of `dtype`. nested: whether the
+    scales are quantized too."""
     from bitsandbytes.functional import QuantState
 
     if is_eight_bit(linear):
@@ -331,12 +342,15 @@ def _scales(linear, dtype=torch.float32):
     weights = linear.in_features * linear.out_features
     scales = -(-weights // NF4_BLOCK)
     fp32 = {"dtype": torch.float32}
-    outer = QuantState(absmax=torch.empty(-(-scales // SCALE_BLOCK), **fp32),
-                       code=torch.empty(256, **fp32), blocksize=SCALE_BLOCK, dtype=torch.float32)
+    outer = {}
+    if nested:
+        outer = {"offset": torch.empty((), **fp32), "state2": QuantState(
+            absmax=torch.empty(-(-scales // SCALE_BLOCK), **fp32),
+            code=torch.empty(256, **fp32), blocksize=SCALE_BLOCK, dtype=torch.float32)}
     linear.weight.quant_state = linear.quant_state = QuantState(
-        absmax=torch.empty(scales, dtype=torch.uint8), code=torch.empty(16, **fp32),
-        shape=torch.Size((linear.out_features, linear.in_features)), blocksize=NF4_BLOCK,
-        quant_type="nf4", dtype=dtype, offset=torch.empty((), **fp32), state2=outer)
+        absmax=torch.empty(scales, dtype=torch.uint8 if nested else torch.float32),
+        code=torch.empty(16, **fp32), shape=torch.Size((linear.out_features, linear.in_features)),
+        blocksize=NF4_BLOCK, quant_type="nf4", dtype=dtype, **outer)
 
 
 def fake(batch, mode, device: str):
@@ -403,30 +417,6 @@ class _EachToken(packed_loss.Forward):
 
     def loss_sum(self, batch):
         return self.token_losses(batch).sum()
-
-
-class _AsTrainer(packed_loss.Forward):
-    """Forward pass of transformers' Trainer: padded rows and the model's own loss, on all logits in
-    fp32. Under autocast, accelerate also converts the returned logits to fp32."""
-
-    def loss_sum(self, batch):
-        device, pad = batch.input_ids.device, torch.nn.utils.rnn.pad_sequence
-        ids, labels = (pad([torch.tensor(e[name], device=device) for e in batch.examples],
-                           batch_first=True) for name in ("input_ids", "labels"))
-        ragged = len({len(e["input_ids"]) for e in batch.examples}) > 1
-        output = self.model(input_ids=ids, labels=labels, use_cache=False,
-                            attention_mask=torch.ones_like(ids) if ragged else None,
-                            num_items_in_batch=batch.supervised_tokens)
-        returned = output.logits.float() if torch.is_autocast_enabled("cpu") else output.logits
-        loss = output.loss
-        del returned, output
-        return loss * batch.supervised_tokens
-
-
-def _plain_adamw(foreach: bool, groups, learning_rate):
-    """Create the Trainer's `adamw_torch`, which is not fused. On CUDA it updates all tensors at
-    once, which needs an additional tensor per weight."""
-    return torch.optim.AdamW(groups, lr=learning_rate, foreach=foreach)
 
 
 class _NoOverflow(torch.amp.GradScaler):

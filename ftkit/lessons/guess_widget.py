@@ -71,8 +71,8 @@ class Controls:
         self.slider.observe(lambda _: self._keep(self.guess), "value")
         self.status = W.HTML()
         self.status.add_class("ftkit-guess-status")
-        title = W.HTML(f"<span class='ftkit-guess-title' style='position:absolute;width:1px;"
-                       f"height:1px;overflow:hidden'>Your guess: {with_code(question)}</span>")
+        self.title = W.HTML(f"<span class='ftkit-guess-title' style='position:absolute;width:1px;"
+                            f"height:1px;overflow:hidden'>Your guess: {with_code(question)}</span>")
         self.buttons = [self._button(option) for option in options]
         self.field = W.Text(placeholder="a number, then Enter", continuous_update=False,
                             description="your guess",
@@ -80,9 +80,9 @@ class Controls:
         if guess is not None and not options:
             self.field.value = str(guess)
         self.field.observe(self._typed, "value")
-        choices = W.Box(self.buttons or [self.field],
-                        layout=W.Layout(flex_flow="row wrap", overflow="visible"))
-        self.box = W.VBox([title, choices, self.slider, self.status],
+        self.choices = W.Box(self.buttons or [self.field],
+                             layout=W.Layout(flex_flow="row wrap", overflow="visible"))
+        self.box = W.VBox([self.title, self.choices, self.slider, self.status],
                           layout=W.Layout(overflow="visible"))
         self.box.add_class("ftkit-guess")
         self.box.add_class(self.name)
@@ -137,5 +137,8 @@ class Controls:
         output, self.output = self.output, None
         if output is not None:
             output.update(bundle, raw=True)
-        for widget in (*self.buttons, self.field, self.slider, self.status, self.box):
+        # A box that was left open would refer to closed widgets: after a reload of the page
+        # ipywidgets then fails for all widgets of the notebook.
+        for widget in (self.box, self.choices, self.title, *self.buttons, self.field, self.slider,
+                       self.status):
             widget.close()

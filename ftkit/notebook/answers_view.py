@@ -36,8 +36,8 @@ class Answers:
     in_background(function, then): calls `function` when no run is training, and `then` after it.
     """
 
-    def __init__(self, picked: ModelAndData, runs: RunCollection, in_background: Callable,
-                 show_error: Callable[[str], None]):
+    def __init__(self, picked: ModelAndData, runs: RunCollection, in_background: Callable):
+        self.error = widgets.ErrorLine()
         self._picked, self._runs, self._in_background = picked, runs, in_background
         self.rows: list[dict] = []
         self._known: dict[tuple[str, str], str] = {}  # (run id or "", prompt) → answer
@@ -48,7 +48,8 @@ class Answers:
                                   layout=W.Layout(width="min(100%, 560px)"))
         self.prompts.add_class("ftkit-prompts")
         self.prompts.tooltip = TIPS["prompts"][1]
-        self.ask_button = widgets.button("Ask", "comments", self.ask, ASK_TIP, show_error)
+        self.ask_button = widgets.button("Ask", "comments", self.error.cleared(self.ask), ASK_TIP,
+                                         self.error.report)
         self.during = W.Checkbox(description="also while it trains", indent=False,
                                  tooltip=TIPS["during"][1], layout=W.Layout(width="180px"))
         self.during.add_class("ftkit-during")
@@ -57,7 +58,7 @@ class Answers:
         self.table.add_class("ftkit-answers")
         self.table.layout.max_width = "100%"
         self.ui = W.VBox([W.HBox([self.prompts, self.ask_button, self.during],
-                                 layout=W.Layout(flex_flow="row wrap")), self.table])
+                                 layout=W.Layout(flex_flow="row wrap")), self.error, self.table])
 
     def forget(self):
         """Drop all answers, because the model or the data has changed."""

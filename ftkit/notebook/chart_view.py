@@ -1,6 +1,7 @@
 """The interactive chart of a panel: drawn once, then updated with new points.
 
-    view = ChartView(); view.begin(live); live.add(row); view.update(live); view.show(picture)
+    view = ChartView(); curves = Growing(view); curves.start(60, before, "B seed=1", 1, drawn)
+    curves.add(row); curves.paint_if_due(); view.show(picture)
 
 The page's script reads two hidden widgets (`ftkit.report.chart.wire`): one holds a whole chart, the
 other the points added since. Updates are small, and a page that is reloaded during a run finds
@@ -10,12 +11,14 @@ everything.
 from __future__ import annotations
 
 import itertools
+from types import SimpleNamespace
 
 import ipywidgets as W
 
+from ftkit.base.formatting import clean
 from ftkit.notebook import widgets
-from ftkit.report import chart
-from ftkit.report.live import Live
+from ftkit.report import chart, run_chart
+from ftkit.report.live import RATE, Live
 from ftkit.report.style import Picture
 
 MANY = 200  # new points to send at most, before the whole chart is sent again
@@ -23,12 +26,34 @@ _numbers = itertools.count(1)
 
 
 class Growing(Live):
-    """A `Live` whose updates go into a ChartView."""
+    """A `Live` whose updates go into a ChartView, among the lines of other runs. It has the panels
+    and colors that the chart keeps when the run has ended (`run_chart`)."""
 
     def __init__(self, view: ChartView):
         self.view: ChartView | None = None  # nothing is shown before the first run
+        self.drawn: list[run_chart.Drawn] = []
+        self.ids: dict[str, str] = {}  # measure of the growing run → id of its line
         super().__init__(show=lambda _: None)
         self.view, self._begun = view, self.number
+
+    def start(self, total: int, before: dict, name: str, index: int,
+              others: list[run_chart.Drawn]):
+        """Start a run with this name and number. others: finished runs to draw with it."""
+        run = SimpleNamespace(rows=[], before=before, after={})
+        self.drawn = [*others, run_chart.Drawn(name, index, [run])]
+        self.begin(total, before)
+
+    def add(self, row: dict):
+        self.drawn[-1].runs[0].rows.append(row)
+        super().add(row)
+
+    def spec(self) -> dict:
+        keys = run_chart.measures([run for one in self.drawn for run in one.runs])
+        name = self.drawn[-1].name
+        self.ids = {key: clean(f"{place}/{name}") for place, key in enumerate([*keys, RATE])}
+        self.ids.setdefault("loss", f"0/{run_chart.TRAINING}")
+        return run_chart.spec(self.drawn, "", training=True) | {
+            "run": self.number, "total": self.total} | self.about()
 
     def _paint(self):
         if self.view is None:
@@ -66,17 +91,17 @@ class ChartView:
         made.add_class(f"ftkit-wire-{self.uid}-{part}")
         return made
 
-    def begin(self, live: Live):
+    def begin(self, live: Growing):
         """Send the whole chart."""
         spec = live.spec()
         self._send(spec)
         self._sent = {line["id"]: len(line["points"]) for line in spec["lines"]}
 
-    def update(self, live: Live):
+    def update(self, live: Growing):
         """Send only new points."""
-        points = {key: [chart.plain_point(p) for p in found[self._sent.get(key, 0):]]
-                  for key, found in live.data.items()}
-        if set(points) - set(self._sent) or sum(map(len, points.values())) > MANY:
+        points = {id: [chart.plain_point(p) for p in live.data.get(key, [])[self._sent[id]:]]
+                  for key, id in live.ids.items()}
+        if sum(map(len, points.values())) > MANY:
             return self.begin(live)
         about = live.about()
         self.shown |= about

@@ -6,6 +6,7 @@
 import math
 import threading
 from collections.abc import Callable
+from typing import NamedTuple
 
 from ftkit.base import significance
 from ftkit.base.config import Config
@@ -13,8 +14,13 @@ from ftkit.base.errors import UserError
 from ftkit.base.formatting import cell, mean_sd, number, to_float
 from ftkit.experiment import annotations, store
 from ftkit.experiment.run import Run
-from ftkit.report import diagnose, plots, series
+from ftkit.report import diagnose, run_chart, series, sweep_picture
+from ftkit.report.run_chart import Drawn
 from ftkit.report.style import Picture
+
+BAND = 3  # from this many seeds on, runs are drawn as one line with a band
+SHOWN = 4  # runs in the chart unless some are chosen, including the baseline
+SWEPT = 3  # from this many values of one field on, runs are a sweep
 
 
 class RunCollection:
@@ -27,6 +33,7 @@ class RunCollection:
     def __init__(self, baseline: Run | None, held: dict, on_change: Callable[[], None]):
         self._held = held
         self.swept: dict[str, str] = {}
+        self._indices: dict[str, int] = {}  # id of a run → number of its letter and color
         self.all: list[Run] = []
         self.baseline, self.on_change = baseline, on_change
         self.chosen: list[Run] = []
@@ -94,14 +101,34 @@ class RunCollection:
             self.baseline = self.baseline or runs[0]
         self.on_change()
 
-    def name_of(self, run: Run) -> str:
-        """The name that the learner gave to a run, or how it differs from the baseline."""
+    def index_of(self, run: Run) -> int:
+        """The number of a run in order of its first appearance: its color, marker and letter."""
+        return self._indices.setdefault(run.id, len(self._indices))
+
+    def name_of(self, run: Run, seeds: int = 1) -> str:
+        """The letter of a run, and the name that the learner gave to it or how it differs from the
+        baseline. A run of a sweep is named by the swept value alone. seeds: how many runs that
+        differ only in their seed have this name together.
+        """
         given = annotations.read().get(run.id, {}).get("name")
-        name = given or plots.name_over_baseline(run, self.baseline or run)
-        field = self.swept.get(run.id)
-        if given or field is None or f"{field}=" in name:
-            return name
-        return f"{series.as_pairs({field: series.settings_of(run)[field]})} ({name})"
+        name = given or self._settings(run, seeds > 1)
+        return f"{letter(self.index_of(run))} {name}" + (f", {seeds} seeds" if seeds > 1 else "")
+
+    def line_of(self, run: Run) -> str:
+        """A run on one line: its name, its final measures, and why it was stopped."""
+        after = ", ".join(f"{key} {number(to_float(value))}" for key, value in run.after.items())
+        return f"{self.name_of(run)}: {after}" + (f" ({run.stopped})" if run.stopped else "")
+
+    def _settings(self, run: Run, any_seed: bool) -> str:
+        baseline, field = self.baseline or run, self.swept.get(run.id)
+        ours, theirs = series.settings_of(run), series.settings_of(baseline)
+        differing = [name for name in ours if ours[name] != theirs.get(name)]
+        names = differing if field is None else [field, *({"seed"} & {*differing})]
+        pairs = series.as_pairs({name: ours[name] for name in names
+                                 if not (any_seed and name == "seed")})
+        if run is baseline:
+            return f"{pairs} (baseline)" if pairs else "baseline"
+        return pairs or ("as the baseline" if any_seed else "the same again")
 
     def comparable(self) -> list[Run]:
         """The ticked runs that can be compared with the last of them; without any, all runs of the
@@ -117,17 +144,65 @@ class RunCollection:
 
     def shown(self) -> list[Run]:
         """The runs in the chart: the chosen ones, or the baseline and the newest."""
-        runs = self.comparable()
-        if self.chosen or not runs:
+        runs, baseline = self.comparable(), self._drawn_baseline()
+        if self.chosen or baseline is None:
             return runs
-        return list(plots.newest_over_baseline(runs, self._drawn_baseline()).values())
+        return [baseline, *[run for run in runs if run is not baseline][1 - SHOWN:]]
+
+    def _groups(self) -> list[tuple[str, list[Run]]]:
+        """Name → runs of the chart that differ only in their seed."""
+        return [(self.name_of(members[0], len(members)), members)
+                for _, members in series.grouped(self.shown())] if self.shown() else []
+
+    def drawn(self) -> list[Drawn]:
+        """The lines of the chart; seeds of a chosen config are one line with a band."""
+        lines = []
+        for name, members in self._groups():
+            seeds = {series.settings_of(run).get("seed") for run in members}
+            together = bool(self.chosen) and len(seeds) >= BAND
+            lines += ([Drawn(name, self.index_of(members[0]), members)] if together else
+                      [Drawn(self.name_of(run), self.index_of(run), [run]) for run in members])
+        return lines
 
     def picture(self) -> Picture | None:
         """The figure of the runs in the chart, with its sentence; None without a run."""
-        runs, baseline = self.comparable(), self._drawn_baseline()
-        if self.chosen:
-            return plots.overlay(runs, self.baseline or runs[0])
-        return plots.over_baseline(runs, baseline)
+        drawn = self.drawn()
+        if not drawn:
+            return None
+        if len(drawn) > 1:
+            text = series.compared([(one.name, one.runs) for one in drawn],
+                                   run_chart.measures(self.shown()))
+        else:
+            text = series.summary(drawn[0].runs[0])
+        picture = run_chart.picture(drawn, text, training=not self.chosen)
+        if not self.chosen:
+            findings = "; ".join(found.text for found in self._diagnosis())
+            whose = f"The newest run ({self.name_of(self.shown()[-1])})"
+            picture.text = f"{text} {whose}: {findings}."
+        return picture
+
+    def swept_field(self) -> str | None:
+        """The only field in which the chosen runs differ, if it has three values or more; seeds
+        do not count."""
+        groups = self._groups() if self.chosen else []
+        if len(groups) < SWEPT:
+            return None
+        asked = {self.swept.get(run.id) for _, members in groups for run in members}
+        settings = [series.settings_of(members[0]) for _, members in groups]
+        differing = {name for name in settings[0]
+                     if name != "seed" and len({str(one.get(name)) for one in settings}) > 1}
+        found = asked if len(asked) == 1 and None not in asked else differing
+        return found.pop() if len(found) == 1 else None
+
+    def sweep(self) -> str:
+        """The sweep as an SVG picture; "" unless the chosen runs are one."""
+        field = self.swept_field()
+        if field is None:
+            return ""
+        groups = self._groups()
+        keys = run_chart.measures([run for _, members in groups for run in members])
+        return sweep_picture.svg(field, [Drawn(name, self.index_of(members[0]), members)
+                                         for name, members in groups], keys[:2])
 
     def title(self, config: Config | None) -> str:
         """Which runs are in the chart, and whether `config` asks for other values."""
@@ -135,43 +210,80 @@ class RunCollection:
         if not runs:
             return ("no run of this model and data yet; the runs listed below are of others"
                     if self.all else "")
-        name = self.name_of(runs[-1])
-        title = f"Newest run: {name}"
+        title, field = f"Newest run: {self.name_of(runs[-1])}", self.swept_field()
+        if field is not None:
+            asked = self.requested.get(runs[0].id, runs[0].config)  # without what "auto" gave
+            common = {name: value for name, value in asked.differs().items()
+                      if name not in (field, "seed")}
+            return f"Sweep of {field}" + (f" at {series.as_pairs(common)}" if common else "")
         if self.chosen:
             title = (f"In the chart: the {len(runs)} chosen runs" if len(runs) > 1
-                     else f"In the chart: the chosen run, {name}")
+                     else f"In the chart: the chosen run, {self.name_of(runs[-1])}")
         if left_out := len(self.chosen) and len(runs) - len(self.comparable()):
             title += (f" without {left_out} of another model or other data, whose losses cannot be "
                       "compared")
-        asked = [self.requested.get(run.id, run.config) for run in runs]
-        return title if config in asked else f"{title} (settings changed since)"
+        wanted = [self.requested.get(run.id, run.config) for run in runs]
+        return title if config in wanted else f"{title} (settings changed since)"
+
+    def _diagnosis(self) -> list[diagnose.Finding]:
+        runs = self.comparable()
+        return diagnose.diagnose(runs[-1], None if self.chosen else self._drawn_baseline())
 
     def verdict(self) -> list[str]:
-        """At most 25 words: what one run shows, or which of the ticked runs is best."""
-        runs = self.comparable()
-        if len(self.chosen) > 1 and len(runs) > 1:
-            groups = series.grouped(runs)
+        """At most 25 words: what one run shows, or which of the chosen runs is best."""
+        if not self.shown():
+            return []
+        groups = self._groups()
+        if self.chosen and len(self.shown()) > 1:
             return [best_of(groups) if len(groups) > 1 else spread_of(groups[0][1])]
-        findings = [finding for run in runs[-1:] for finding in diagnose.diagnose(
-            run, None if self.chosen else self._drawn_baseline())]
-        return [f"{finding.text} → {finding.advice}" for finding in findings[:1]] + [
-            f"also {finding.text.partition(':')[0]}" for finding in findings[1:]]
+        first, *others = self._diagnosis()
+        return [f"{first.text} → {first.advice}", *(
+            f"also {finding.text.partition(':')[0]}" for finding in others)]
+
+    def to_settle(self) -> list[Run]:
+        """A run of each of the two best chosen configs, if more seeds would tell them apart."""
+        groups = self._groups() if self.chosen else []
+        if len(groups) < 2 or not series.on_same_scale(
+                groups[0][1][0].data.get("held_still"), self._held):
+            return []
+        best, following = ranked(groups)[:2]
+        few = min(len(best.runs), len(following.runs)) == 1
+        return [best.runs[0], following.runs[0]] if few else []
+
+
+class Ranked(NamedTuple):
+    """Runs of one config and their final values of the measure they are ranked by."""
+
+    name: str
+    runs: list[Run]
+    key: str
+    ends: list[float]
+
+    @property
+    def mean(self) -> float:
+        return mean_sd(self.ends)[0]
+
+
+def ranked(groups: list[tuple[str, list[Run]]]) -> list[Ranked]:
+    """The groups in order of their mean val_loss, or first measure; diverged ones last."""
+    measured = [run.after for _, members in groups for run in members]
+    key = next((name for name in ("val_loss", *measured[0])
+                if all(name in after for after in measured)), "val_loss")
+    found = [Ranked(name, members, key, [to_float(run.after.get(key)) for run in members])
+             for name, members in groups]
+    return sorted(found, key=lambda one: (math.isnan(one.mean), one.mean))
 
 
 def best_of(groups: list[tuple[str, list[Run]]]) -> str:
-    """Which group of seeds ends with the lowest val_loss, the next one, and whether seeds suffice
-    to tell them apart (Welch's test, 5 %)."""
-    key = "val_loss" if all("val_loss" in group[0].after for _, group in groups) else next(
-        iter(groups[0][1][0].after), "val_loss")
-    ends = {name: [to_float(run.after.get(key)) for run in group] for name, group in groups}
-    best, following = sorted(
-        ends, key=lambda name: (math.isnan(mean := mean_sd(ends[name])[0]), mean))[:2]
-    found = significance.difference(ends[best], ends[following])
-    settled = ("This is more than the noise of the seeds." if found.seen() else
-               "One seed each may be chance; press × 3 seeds." if min(map(len, ends.values())) == 1
-               else "This is within the noise of the seeds.")
-    return (f"Lowest {key}: {number(mean_sd(ends[best])[0])} with {best}; next "
-            f"{number(mean_sd(ends[following])[0])} with {following}. {settled}")
+    """Which config ends with the lowest val_loss, the next one, and whether seeds suffice to tell
+    them apart (Welch's test, 5 %)."""
+    best, following = ranked(groups)[:2]
+    settled = ("More than the noise of the seeds."
+               if significance.difference(best.ends, following.ends).seen() else
+               "One seed each: may be chance." if min(len(best.ends), len(following.ends)) == 1
+               else "Within the noise of the seeds.")
+    return (f"{best.name} ends lowest: {best.key} {number(best.mean)}, next "
+            f"{number(following.mean)} ({following.name}). {settled}")
 
 
 def spread_of(runs: list[Run]) -> str:
@@ -179,3 +291,9 @@ def spread_of(runs: list[Run]) -> str:
     values = ", ".join(f"{key} {cell([to_float(run.after.get(key)) for run in runs])}"
                        for key in runs[0].after)
     return f"{len(runs)} seeds, mean ± sample standard deviation: {values}."
+
+
+def letter(index: int) -> str:
+    """A to Z, then AA, AB, ..."""
+    head, last = divmod(index, 26)
+    return (letter(head - 1) if head else "") + chr(ord("A") + last)

@@ -20,7 +20,8 @@ from ftkit.notebook import widgets
 from ftkit.notebook.presets import PRESETS
 from ftkit.notebook.widgets import FIELDS
 
-BASICS = ("method", "learning_rate", "r", "batch_size", "max_steps", "epochs", "seed")
+BASICS: tuple[str, ...] = (
+    "method", "learning_rate", "r", "batch_size", "max_steps", "epochs", "seed")
 FEW = 8  # up to this many controls are shown without groups, presets and Config line
 TIPS = {
     "line": ("Config", "All changed fields as text: name=value pairs or Config(...); then Enter"),
@@ -154,8 +155,9 @@ class Controls:
 
 def with_basics(groups: dict[str, list[str]]) -> dict[str, list[str]]:
     """The groups of fields after a first one of the BASICS, which the others then lack."""
-    return {"Basics": list(BASICS)} | {
-        title: [name for name in names if name not in BASICS] for title, names in groups.items()}
+    others = {title: [name for name in names if name not in BASICS]
+              for title, names in groups.items()}
+    return {"Basics": [*BASICS], **others}
 
 
 def parse(text: str) -> Config:

@@ -7,7 +7,7 @@ over several values. Runs train one after the other, in the background.
 import dataclasses
 import functools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import ipywidgets as W
 
@@ -21,11 +21,10 @@ from ftkit.notebook.collection import RunCollection
 from ftkit.notebook.controls import Controls
 from ftkit.notebook.forecast_view import ForecastView
 from ftkit.notebook.pickers import ModelAndData
-from ftkit.notebook.results import Results
+from ftkit.notebook.results import SEEDS, Results
 from ftkit.notebook.widgets import FIELDS
-from ftkit.report import plots
 
-SEEDS, VALUES = 3, 5  # numbers of runs of the two buttons
+VALUES = 5  # runs of a sweep
 TIPS = {
     "start": ("start", "Train with these values; while another run is training, join the queue"),
     "stop": ("stop", "End the run after its current step, keep it, and empty the queue"),
@@ -42,8 +41,8 @@ class Batch:
     """Runs that were started together: Configs still to train, and finished runs."""
 
     missing: list[Config]
-    field: str | None = None  # that a sweep varies
-    runs: list[Run] = dataclasses.field(default_factory=list)
+    field: str | None  # that a sweep varies
+    runs: list[Run]
 
 
 class Launcher:
@@ -102,6 +101,13 @@ class Launcher:
         values = neighbors(Config, name, getattr(resolved, name), VALUES)
         self._start_batch([config.but(**{name: value}) for value in values], name)
 
+    def settle(self):
+        """Train the two best of the chosen configs with three seeds each, and add them."""
+        chosen, best = self._runs.chosen, self._runs.to_settle()
+        configs = [self._runs.requested.get(run.id, run.config) for run in best]
+        self._start_batch([config.but(seed=config.seed + n) for config in configs
+                           for n in range(SEEDS)], self._runs.swept_field(), chosen)
+
     def _read_typed(self) -> Config:
         """The Config to train, after reading text that was typed and not confirmed."""
         self._show_error("")
@@ -111,8 +117,11 @@ class Launcher:
         self._controls.read_unread()
         return self._controls.config
 
-    def _start_batch(self, configs: list[Config], field: str | None = None):
-        batch = Batch(list(configs), field)
+    def _start_batch(self, configs: list[Config], field: str | None = None,
+                     runs: Sequence[Run] = ()):
+        """Train configs and choose their runs, with finished `runs`, for the chart. field: the one
+        that a sweep varies."""
+        batch = Batch(list(configs), field, list(runs))
         for config in configs:
             finished = self._forecast.finished_run(config)
             if finished is None:
@@ -122,13 +131,12 @@ class Launcher:
                 self._add_to_batch(batch, config, finished)
 
     def _add_to_batch(self, batch: Batch, config: Config, run: Run):
-        """Note a finished run of a batch; the last one shows all of them in the chart."""
+        """Note a finished run of a batch, and show those so far in the chart."""
         batch.missing.remove(config)
-        batch.runs.append(run)
+        batch.runs = [old for old in batch.runs if old.id != run.id] + [run]
         if batch.field:
             self._runs.swept[run.id] = batch.field
-        if not batch.missing:
-            self._runs.choose(batch.runs)
+        self._runs.choose(batch.runs)
 
     def submit(self, config: Config, batch: Batch | None = None):
         """Put a run of `config` into the queue, unless it is a second click on Start."""
@@ -158,7 +166,7 @@ class Launcher:
             self._runs.add(run, self._runs.requested.get(run.id, config))
         elif status.lines in ([], ["ready"]):
             status.show("already run, from the store: "
-                        + plots.line_over_baseline(run, self._runs.baseline))
+                        + self._runs.line_of(run))
 
     def running(self) -> background.BackgroundTask | None:
         return background.QUEUE.running(self)
@@ -202,7 +210,7 @@ class Launcher:
             if run is not None and task.experiment is forecast.lab:
                 forecast.observe(run)
 
-        self._results.draw_live(task, self._runs.baseline, f"Training now: {task.config}", also)
+        self._results.draw_live(task, also)
         run, batch = task.run, self._batches.pop(task, None)
         if run is None:
             return

@@ -46,6 +46,7 @@ STYLE = """<style>
 .ftkit-what-if .ftkit-groups button {padding: 0 7px; font-size: 12px}
 .ftkit-what-if .ftkit-help .widget-html-content {line-height: 1.35}
 .ftkit-what-if .ftkit-groups button.mod-active {font-weight: bold; text-decoration: underline}
+""" + chart.colors_css() + """
 .ftkit-chart-output:has(.ftkit-chart[data-drawn]) + .ftkit-picture {display: none}
 </style>"""
 
@@ -65,8 +66,10 @@ def arrange(controls: Controls, picked: ModelAndData, forecast: ForecastView, la
         height=None if few else "396px", overflow="hidden auto"))
     left = W.VBox([*([] if few else [controls.group]), boxes, help_line],
                   layout=W.Layout(flex="1 1 330px", max_width="440px", min_width="0"))
-    right = W.VBox([forecast.text, results.owner, results.chart.empty, results.chart.ui,
-                    results.diagnosis],
+    results.sweep.layout.flex, results.chart.ui.layout.flex = "1 1 340px", "1.4 1 380px"
+    verdict = W.HBox([results.diagnosis, results.settle_button], layout=W.Layout(**wrap))
+    pictures = W.HBox([results.sweep, results.chart.ui], layout=W.Layout(flex_flow="row wrap"))
+    right = W.VBox([forecast.text, results.owner, verdict, results.chart.empty, pictures],
                    layout=W.Layout(flex="1.3 1 340px", min_width="0",
                                    min_height=None if few else f"{ROOM}px"))
     css = f"ftkit-panel-{chart.new_id()}"

@@ -25,7 +25,7 @@
       const run = box.parentElement?.querySelector(".ftkit-run-name")?.textContent;
       box.querySelector("input")?.setAttribute("aria-label", `show in the chart: ${run}`);
     }
-    root.querySelector(".ftkit-error")?.setAttribute("role", "alert");
+    for (const line of root.querySelectorAll(".ftkit-error")) line.setAttribute("role", "alert");
     root.querySelector(".ftkit-progress [role=progressbar]")?.setAttribute("aria-label",
       "steps of the run");
     root.setAttribute("role", "group");

@@ -1,7 +1,7 @@
 """What a what-if panel shows of its runs: the chart, which runs it shows, and the verdict; while a
 run trains, its growing curves.
 
-    results = Results(runs); results.show(config); results.draw_live(task, baseline, title)
+    results = Results(runs); results.show(config); results.draw_live(task)
 """
 
 import threading
@@ -18,13 +18,22 @@ from ftkit.notebook.chart_view import ChartView, Growing
 from ftkit.notebook.collection import RunCollection
 from ftkit.report.live import notebook_display
 
+SEEDS = 3  # runs that tell whether a difference is chance
 
 class Results:
-    """`.chart`, `.owner` (which runs are shown), `.diagnosis` (the verdict), `.progress` and
-    `.status` are the widgets; `.curves` the chart of the run that is training."""
+    """`.chart`, `.sweep` (a picture), `.owner` (which runs are shown), `.diagnosis` (the verdict),
+    `.settle_button` (next to a verdict that more seeds would settle), `.progress` and `.status` are
+    the widgets; `.curves` the chart of the run that is training. settle: what the button calls."""
 
-    def __init__(self, runs: RunCollection):
+    def __init__(self, runs: RunCollection, settle: Callable[[], None],
+                 show_error: Callable[[str], None]):
         self._runs = runs
+        self.sweep = W.HTML(layout=W.Layout(display="none"))
+        self.sweep.add_class("ftkit-sweep-picture")
+        self.settle_button = widgets.button(
+            f"× {SEEDS} seeds", "", settle, f"Train the two best with {SEEDS} seeds each",
+            show_error, css="ftkit-settle")
+        self.settle_button.layout.display = "none"
         self.chart = ChartView()
         self.curves = Growing(self.chart)
         self.owner = widgets.TextLines(css="ftkit-owner", bold=True)
@@ -41,6 +50,8 @@ class Results:
         waiting cell."""
         picture = self._runs.picture()
         self.show_title(config)
+        self.sweep.value = self._runs.sweep()
+        self.sweep.layout.display = None if self.sweep.value else "none"
         if picture is None:
             self.chart.clear()
         else:
@@ -53,6 +64,7 @@ class Results:
         None if they contradict each other."""
         self.owner.show(self._runs.title(config))
         self.diagnosis.show(*self._runs.verdict())
+        self.settle_button.layout.display = None if self._runs.to_settle() else "none"
 
     def display_new(self):
         """Put the figure into the running cell, which keeps it when the widgets are gone."""
@@ -60,9 +72,9 @@ class Results:
         if self._display is not None and picture is not None:
             self._display(picture.bundle())
 
-    def draw_live(self, task: TrainingTask, baseline: Run | None, title: str,
+    def draw_live(self, task: TrainingTask,
                   also: Callable[[Run | None], None] = lambda run: None):
-        """Draw the run of a task as it trains, over a pale baseline; returns at its end.
+        """Draw the run of a task as it trains, among the runs of the chart; returns at its end.
 
         also: called with the run now and then. Meant for a thread of its own.
         """
@@ -74,15 +86,21 @@ class Results:
                     self.status.show(f"before the first step: {run.activity}")
                 if not total and run is not None and run.before:
                     self.progress.max = total = run.total_steps
-                    self.owner.show(title)
-                    self.diagnosis.show()
-                    self.curves.begin(total, run.before, baseline and ("baseline", baseline))
+                    self._begin(run)
                 if total:
                     self._draw_rows(task.rows)
                 also(run)
             also(task.run)
             if task.run is not None:
                 self.progress.max, self.progress.value = total or 1, len(task.run.rows)
+
+    def _begin(self, run: Run):
+        name = self._runs.name_of(run)
+        self.owner.show(f"Training now: {name}")
+        self.diagnosis.show()
+        self.settle_button.layout.display = "none"
+        others = [one for one in self._runs.drawn() if run.id not in [r.id for r in one.runs]]
+        self.curves.start(run.total_steps, run.before, name, self._runs.index_of(run), others)
 
     def _draw_rows(self, rows):
         while rows:

@@ -10,12 +10,12 @@ from collections.abc import Callable
 import ipywidgets as W
 
 from ftkit.base.errors import UserError
-from ftkit.base.formatting import cell, clean, duration, number, to_attribute, to_html
+from ftkit.base.formatting import cell, clean, duration, to_attribute, to_html
 from ftkit.experiment import annotations, store_query
 from ftkit.experiment.run import TRAINERS_DATA, Run
 from ftkit.notebook import to_script, widgets
 from ftkit.notebook.collection import RunCollection
-from ftkit.report import series
+from ftkit.report import chart, series
 from ftkit.report.table import Table
 
 PAGE = 8  # rows shown at first, and added by More rows
@@ -47,10 +47,10 @@ class RunTable:
     use_values: called with a run, to set the controls to its Config.
     """
 
-    def __init__(self, collection: RunCollection, use_values: Callable[[Run], None],
-                 show_error: Callable[[str], None]):
+    def __init__(self, collection: RunCollection, use_values: Callable[[Run], None]):
         self._collection, self._use_values = collection, use_values
-        self._show_error = show_error
+        self.error = widgets.ErrorLine()
+        show_error, cleared = self.error.report, self.error.cleared
         self.sorted_by, self.pages = "-id", 1
         self.entries: list[dict] = []
         self._listed: dict[str, Run] = {}
@@ -74,11 +74,11 @@ class RunTable:
                 ("note", self.note, lambda: self._write("note", self.note)),
                 ("reproduce", self.reproduce, self._reproduce)):
             control.tooltip = TIPS[css][1]
-            self._by_learner.watch(control, changed, css)
+            self._by_learner.watch(control, cleared(changed), css)
         actions = {"Use values": self.use_values, "Make baseline": self.make_baseline,
                    "Hide": self.hide, "Delete": self.delete, "Restore": self.restore,
                    "Differences": self.differences, "CSV": self.csv}
-        self.buttons = {name: widgets.button(name, icon, actions[name], tip, show_error)
+        self.buttons = {name: widgets.button(name, icon, cleared(actions[name]), tip, show_error)
                         for name, (icon, tip) in BUTTONS.items()}
         self.more = widgets.button("More rows", "", self._more, "Show more rows", show_error)
         self.clear = widgets.button("Clear filter", "", self._clear, "Show all runs again",
@@ -92,7 +92,7 @@ class RunTable:
             W.HBox([self.filter, self.store, self.hidden], layout=wrap),
             W.VBox([self.header, self.body]), self.more,
             W.HBox([*self.buttons.values(), self.name, self.note, self.reproduce], layout=wrap),
-            self.result, self.code])
+            self.error, self.result, self.code])
         self.body.layout.min_height = f"{ROOM * ROW}px"
         self._draw()
 
@@ -114,7 +114,8 @@ class RunTable:
 
     def _entry(self, run: Run, note: dict | None) -> dict:
         flag = "⚑ " if run is self._collection.baseline else ""
-        return store_query.facts(run, note) | {"run": flag + self._collection.name_of(run)}
+        return store_query.facts(run, note) | {"run": flag + self._collection.name_of(run),
+                                               "index": self._collection.index_of(run)}
 
     def columns(self) -> list[str]:
         measures = dict.fromkeys(
@@ -127,7 +128,7 @@ class RunTable:
         for name in columns:
             arrow = {name: " ▲", "-" + name: " ▼"}.get(self.sorted_by, "")
             head = widgets.button(name + arrow, "", lambda name=name: self.sort(name),
-                                  f"Sort by {name}; again: in reverse", self._show_error,
+                                  f"Sort by {name}; again: in reverse", self.error.report,
                                   css="ftkit-sort")
             head.layout = W.Layout(width="auto", height="26px")
             heads.append(head)
@@ -152,10 +153,13 @@ class RunTable:
         ticked = any(run.id == id for run in self._collection.chosen)
         box = W.Checkbox(value=ticked, indent=False, layout=W.Layout(width="24px"))
         box.add_class("ftkit-choose")
-        self._by_learner.watch(box, lambda: self.choose(id, bool(box.value)))
+        self._by_learner.watch(
+            box, self.error.cleared(lambda: self.choose(id, bool(box.value))))
         details = " · ".join(filter(None, [entry["note"], entry["stopped"],
                                            f"{entry['model']} on {entry['data']}", id]))
+        color = f"ftkit-c{entry['index'] % 7}"
         cells = [f"<span class='ftkit-run-name' title='{to_attribute(details)}'>"
+                 f"<b class='{color}' aria-hidden='true'>{chart.mark(entry['index'])}</b> "
                  f"{to_html(clean(entry['run']))}"
                  f"<small>{self._aside(entry)}</small></span>"]
         for name in columns[1:]:
@@ -177,7 +181,7 @@ class RunTable:
         self.update()
 
     def _clear(self):
-        self.filter.value = ""
+        self.filter.value = ""  # which is watched: the table is drawn again
 
     def _more(self):
         self.pages += 1
@@ -234,10 +238,9 @@ class RunTable:
         runs = self._chosen(2)
         settings = [series.settings_of(run) for run in runs]
         names = [n for n in settings[0] if len({str(s.get(n)) for s in settings}) > 1]
-        labels = {run.id: clean(e["run"]) for run in runs for e in [self._entry(run, None)]}
-        rows = [{"field": name} | {f"{number(i + 1)}: {labels[run.id]}": str(s.get(name))
-                                   for i, (run, s) in enumerate(zip(runs, settings, strict=True))}
-                for name in names]
+        letters = [self._collection.name_of(run).partition(" ")[0] for run in runs]
+        rows = [{"field": name} | {letter: str(one.get(name)) for letter, one
+                                   in zip(letters, settings, strict=True)} for name in names]
         self.result.value = (Table(rows)._repr_html_() if rows  # noqa: SLF001 - draws itself
                              else "These runs have the same settings.")
 
@@ -252,7 +255,8 @@ class RunTable:
         kind = self.reproduce.value
         self.code.show("")
         if kind:
-            self.code.show(reproduced(self._chosen(1, 1)[0], kind))
+            run = self._chosen(1, 1)[0]
+            self.code.show(f"# {clean(self._collection.name_of(run))}\n{reproduced(run, kind)}")
 
 
 def csv_of(entries: list[dict]) -> str:
@@ -260,7 +264,7 @@ def csv_of(entries: list[dict]) -> str:
     import pandas as pd
 
     rows = [{name: f"'{value}" if isinstance(value, str) and value[:1] in "=+-@" else value
-             for name, value in entry.items() if name != "run"} for entry in entries]
+             for name, value in entry.items() if name not in ("run", "index")} for entry in entries]
     return pd.DataFrame(rows, dtype=object).to_csv(index=False, lineterminator="\r\n")
 
 

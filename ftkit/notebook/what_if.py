@@ -81,20 +81,19 @@ class WhatIf:
     def __init__(self, experiment: Experiment, config: Config, baseline: Run | None,
                  names: Sequence[str] | None, with_pickers: bool):
         groups = grouped(Config, names) if names else with_basics(grouped(Config))
-        self.error_line = widgets.TextLines(css="ftkit-error")
+        self.error_line = widgets.ErrorLine()
         self.collection = RunCollection(baseline, experiment.fixed_settings(),
                                         self._runs_changed)
-        self.results = Results(self.collection)
+        self.results = Results(self.collection, lambda: self.launcher.settle(), self.show_error)
         say, show_error = self.results.status.show, self.show_error
         self.controls = Controls(groups, config, self._controls_changed, say, show_error)
         self.forecast_view = ForecastView(experiment, self.collection, self._in_background)
         self.picked = pickers.ModelAndData(experiment, with_pickers, self.forecast_view.clear,
                                            self._experiment_changed, show_error)
-        self.answers = answers_view.Answers(self.picked, self.collection, self._in_background,
-                                            show_error)
+        self.answers = answers_view.Answers(self.picked, self.collection, self._in_background)
         self.launcher = Launcher(self.controls, self.picked, self.forecast_view, self.collection,
                                  self.results, self.answers, self._run_drawn, show_error)
-        self.table = table_view.RunTable(self.collection, self._use_values, show_error)
+        self.table = table_view.RunTable(self.collection, self._use_values)
         self.code = CodeView(self.picked, self.controls, self._in_background, show_error)
         self.ui = layout.arrange(
             self.controls, self.picked, self.forecast_view, self.launcher, self.results,
@@ -179,7 +178,7 @@ class WhatIf:
 
     def show_error(self, text: str):
         """Show an error message; "" removes it."""
-        self.error_line.show(text and f"✗ {text}")
+        self.error_line.report(text)
 
     def _ipython_display_(self):
         widgets.display(self.ui, repr(self))

@@ -134,6 +134,25 @@ class TextLines(W.HTML):
         self.value = f"<b>{text}</b>" if self.bold and text else text
 
 
+class ErrorLine(TextLines):
+    """Where the errors of some controls are shown, next to them. The next action of one of them
+    removes the message."""
+
+    def __init__(self):
+        super().__init__(css="ftkit-error")
+
+    def report(self, text: str):
+        self.show(text and f"✗ {text}")
+
+    def cleared(self, action: Callable[[], object]) -> Callable[[], None]:
+        """`action` that first removes the message."""
+        def call():
+            self.show()
+            action()
+
+        return call
+
+
 class Paragraphs(TextLines):
     """Paragraphs in a narrow column. `**Words**` at the start of one are bold; one that begins with
     ✗, ? or – is indented as in a list."""

@@ -17,6 +17,9 @@ from pathlib import Path
 from ftkit.base.formatting import IGNORED, clean, to_attribute
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E69F00")
+# The same seven on a page, with a contrast of 3 to its background.
+LIGHT = ("#0072B2", "#D55E00", "#009E73", "#B0548C", "#000000", "#2B86BE", "#A66F00")
+DARK = ("#56B4E9", "#FF8A4C", "#3DD6A8", "#E79FC6", "#FFFFFF", "#9AD0F5", "#E69F00")
 DASHES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)))  # 5, 6 and 7: 210 different lines
 SIGNS = {"o": "●", "s": "■", "^": "▲", "D": "◆", "v": "▼", "P": "✚"}  # marker → in a legend
 LOG_FROM = 20  # values whose ratio is at least this are drawn on a log scale
@@ -34,7 +37,7 @@ def script() -> str:
     because each figure of a notebook carries it."""
     folder = Path(__file__).parent / "chart_js"
     given = {"STYLE": (folder / "style.css").read_text("utf-8"), "MARKS": list(SIGNS.values()),
-             "WIDE": LOG_FROM}
+             "WIDE": LOG_FROM, "LIGHT": LIGHT, "DARK": DARK}
     parts = [f"const {name} = {json.dumps(value)};" for name, value in given.items()]
     parts += [path.read_text("utf-8") for path in sorted(folder.glob("*.js"))]
     lines = [line.strip() for line in "\n".join(parts).split("\n")]
@@ -54,15 +57,26 @@ def of_lines(panels, labels: list[str], x: str, text: str) -> dict:
         for label in labels]}
 
 
-def line_spec(id: str, name: str, panel: int, look: dict, points, *, best=False,
-              pale=False) -> dict:
+def mark(index: int) -> str:
+    """The marker of line `index` as a letter."""
+    return list(SIGNS.values())[index % 7 % len(SIGNS)]
+
+
+def colors_css() -> str:
+    """Style rules for the classes ftkit-c0 to ftkit-c6, which have the colors of the runs."""
+    themes = (("", LIGHT), ("[data-jp-theme-light=false] ", DARK))
+    return "".join(f"{theme}.ftkit-c{index} {{color: {color}; fill: {color}}}\n"
+                   for theme, colors in themes for index, color in enumerate(colors))
+
+
+def line_spec(id: str, name: str, panel: int, look: dict, points, *, best=False) -> dict:
     """The spec of one line. look: as in `style.Line`; other colors than Okabe and Ito's, such as
     gray, are "calm". points: (x, value) or (x, value, standard deviation)."""
     color, dash = look["color"], look.get("linestyle", "-")
     return {"id": clean(id), "name": clean(name), "panel": panel,
             "color": COLORS.index(color) if color in COLORS else "calm",
             "dash": DASHES.index(dash) if dash in DASHES else 0,  # solid
-            "best": best, "pale": pale, "points": [plain_point(point) for point in points]}
+            "best": best, "points": [plain_point(point) for point in points]}
 
 
 def plain_point(point) -> list:

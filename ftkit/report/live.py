@@ -28,27 +28,22 @@ class Live:
     An error is printed once and never reaches the training.
 
     before: measures of the untouched model, drawn at step 0. show: called with each MIME bundle,
-    instead of the display. behind: (name, finished run) to draw pale for comparison. keys:
-    measures to draw next to the learning rate; by default all whose names end in loss.
+    instead of the display. keys: measures to draw next to the learning rate; by default all whose
+    names end in loss.
     """
 
     HERTZ, SHARE = 20.0, 0.02
 
     def __init__(self, total_steps: int | None = None, title: str = "", before: dict | None = None,
-                 show: Callable[[dict], None] | None = None, behind: tuple | None = None,
+                 show: Callable[[dict], None] | None = None,
                  keys: tuple[str, ...] | None = None):
         self.keys, self.title, self.show = keys, formatting.clean(title), show or notebook_display()
         self.uid = chart.new_id()
-        self.begin(total_steps, before, behind)
+        self.begin(total_steps, before)
 
-    def begin(self, total_steps: int | None, before: dict | None = None,
-              behind: tuple | None = None):
+    def begin(self, total_steps: int | None, before: dict | None = None):
         """Start a run in this chart and draw its empty axes."""
-        self.total, self.behind, self.number = total_steps, behind, next(_runs)
-        self.pale = [] if behind is None else [
-            (key, [p for p in series.points(behind[1], key)  # up to the last step of this run
-                   if not total_steps or p[0] <= total_steps])
-            for key in series.loss_keys([behind[1]])]
+        self.total, self.number = total_steps, next(_runs)
         self.data: dict[str, list[tuple[float, float]]] = {
             key: [(0.0, formatting.to_float(v))] for key, v in (before or {}).items()
             if self._drawn(key)}
@@ -128,9 +123,6 @@ class Live:
         """The spec of the chart with all points so far, for `chart.page`."""
         keys = [key for key in self.data if key != RATE]
         lines = [self._line(key, points, keys) for key, points in self.data.items()]
-        if self.behind:
-            lines += [self._line(key, points, keys, pale=fig.short(self.behind[0], 24))
-                      for key, points in self.pale if points]
         # Lines without points are listed, too, because their points may be sent alone later.
         lines += [self._line(key, [], keys) for key in ((RATE,) if self.keys else ("loss", RATE))
                   if key not in self.data]
@@ -142,13 +134,11 @@ class Live:
     def about(self) -> dict:
         return {"text": self.progress(), "say": self.spoken()}
 
-    def _line(self, key, points, keys, pale="") -> dict:
+    def _line(self, key, points, keys) -> dict:
         look = RATE_LOOK if key == RATE else fig.look(
             fig.color_index(key, keys), 3, key == "loss")
         name = RATE_PANEL if key == RATE else fig.short(key, 24)
-        return chart.line_spec(
-            f"{pale} {key}".strip(), f"{pale} {name}".strip(), int(key == RATE), look, points,
-            best=key == "val_loss" and not pale, pale=bool(pale))
+        return chart.line_spec(key, name, int(key == RATE), look, points, best=key == "val_loss")
 
     def safely(self, work):
         try:

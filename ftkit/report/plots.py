@@ -1,7 +1,6 @@
-"""Pictures of Runs: `curves`, `scatter`, and `over_baseline` for the runs of the what-if lab.
+"""Pictures of Runs: `curves` and `scatter`.
 
     curves(runs, "general_loss"); scatter(runs, x="val_loss", y="general_loss")
-    over_baseline(runs, baseline)   # with the diagnosis of the newest run in its sentence
 """
 
 import math
@@ -9,13 +8,11 @@ import math
 from ftkit.base import formatting
 from ftkit.base.errors import UserError
 from ftkit.base.formatting import clean, number
-from ftkit.report import chart, diagnose, live, series
+from ftkit.report import chart, series
 from ftkit.report import style as fig
 from ftkit.report.style import Picture
 
 __all__ = ["curves", "scatter"]
-BAND = 3  # from this many seeds on, runs are drawn as one line with a band
-SHOWN = 4  # runs in one picture, including the baseline
 AXES = {"step": "step", "epoch": "epoch", "tokens": "training tokens",
         "seconds": "seconds of training", "learning_rate": "learning rate"}
 
@@ -171,83 +168,3 @@ def measure_label(keys) -> str:
     losses = all(key.endswith("loss") for key in keys)
     name = keys[0] if len(keys) == 1 else "loss" if losses else "value"
     return name + (" (nats per token)" if losses else "")
-
-
-def over_baseline(runs: list, baseline) -> Picture | None:
-    """Draw the baseline and the newest runs, with a diagnosis. Returns None without runs."""
-    if not runs:
-        return None
-    shown, newest = newest_over_baseline(runs, baseline), runs[-1]
-    sentence = "; ".join(finding.text for finding in diagnose.diagnose(newest, baseline))
-    if len(shown) == 1:
-        picture = live.final_picture(newest, f"{newest.model_name} on {newest.data.get('name')}")
-        sentence = f"{sentence[:1].upper()}{sentence[1:]}"
-    else:
-        picture = _stacked(shown)
-        sentence = f"The newest run ({name_over_baseline(newest, baseline)}): {sentence}"
-    picture.text = f"{picture.text.rstrip('.')}. {sentence}."
-    return picture
-
-
-def name_over_baseline(run, baseline) -> str:
-    """A name for a run: the settings in which it differs from the baseline."""
-    if run is baseline:
-        return "baseline"
-    ours, theirs = series.settings_of(run), series.settings_of(baseline)
-    return series.as_pairs({name: value for name, value in ours.items()
-                            if value != theirs.get(name)}) or "the same again"
-
-
-def line_over_baseline(run, baseline) -> str:
-    """A run on one line: its name, its final measures, and why it was stopped."""
-    after = ", ".join(f"{key} {number(formatting.to_float(v))}" for key, v in run.after.items())
-    return (f"{name_over_baseline(run, baseline)}: {after}"
-            + (f" ({run.stopped})" if run.stopped else ""))
-
-
-def newest_over_baseline(runs: list, baseline) -> dict:
-    """Label → Run, for the baseline and the newest other runs."""
-    others = [run for run in runs if run is not baseline]
-    by_label = {}
-    for run in [baseline, *others[1 - SHOWN:]]:
-        label = name_over_baseline(run, baseline)
-        by_label[label if label not in by_label else f"{label} ({run.id[-4:]})"] = run
-    return by_label
-
-
-def overlay(runs: list, baseline) -> Picture:
-    """A figure of these runs; three or more seeds of one config are a line with a band."""
-    alone = over_baseline(runs, runs[0]) if len(runs) == 1 else None
-    if alone is not None:
-        return alone
-    groups: dict[str, list] = {}
-    found = series.grouped(runs)
-    for name, group in found:
-        banded = len({series.settings_of(run).get("seed") for run in group}) >= BAND
-        for part in [group] if banded else [[run] for run in group]:
-            label = name if len(found) > 1 else _group_name(part, baseline)
-            label += f", {len(part)} seeds" if len(found) > 1 and banded else ""
-            groups[label if label not in groups else f"{label} ({part[0].id[-4:]})"] = part
-    return _stacked(groups)
-
-
-def _group_name(runs: list, baseline) -> str:
-    """A name for runs: the settings in which they differ from the baseline, except the seed."""
-    if len(runs) == 1:
-        return name_over_baseline(runs[0], baseline)
-    ours, theirs = (series.settings_of(run) for run in (runs[0], baseline))
-    pairs = {name: value for name, value in ours.items()
-             if value != theirs.get(name) and name != "seed"}
-    return f"{series.as_pairs(pairs) or 'as the baseline'}, {len(runs)} seeds"
-
-
-def _stacked(runs: dict) -> Picture:
-    """val_loss and the probes in panels above each other, to fit next to the controls. The training
-    loss is left out: it is too noisy to compare runs."""
-    groups = series.grouped(runs)
-    keys = [key for key in series.loss_keys([run for _, group in groups for run in group])
-            if key != "loss"][:3] or ["loss"]
-    lines = [fig.lines_of(groups, [key], "step") for key in keys]
-    figure = draw_panels(lines, "step", keys, columns=1, high=1.8, width=8.2)
-    text = series.compared(groups, keys)
-    return Picture(figure, text, chart.of_lines(lines, keys, "step", text))

@@ -138,11 +138,7 @@ def lines_of(groups, keys, x: str) -> list[Line]:
     lines = []
     for position, (name, members) in enumerate(groups):
         for key in keys:
-            values_at = {}
-            for run in members:
-                for where, y in series.points(run, key, x):
-                    values_at.setdefault(where, []).append(y)
-            points = [(where, *mean_sd(ys)) for where, ys in sorted(values_at.items())]
+            points = mean_points(members, key, x)
             if not points:
                 continue
             alone = len(groups) == 1
@@ -151,6 +147,16 @@ def lines_of(groups, keys, x: str) -> list[Line]:
             lines.append(Line(label, points, look(index, len(points), alone and key == "loss"),
                               key == "val_loss"))
     return lines
+
+
+def mean_points(runs, key: str, x: str) -> list[tuple[float, float, float]]:
+    """(x, mean, sample standard deviation) of a measure over runs, at each x that one of them has.
+    """
+    values_at = {}
+    for run in runs:
+        for where, y in series.points(run, key, x):
+            values_at.setdefault(where, []).append(y)
+    return [(where, *mean_sd(ys)) for where, ys in sorted(values_at.items())]
 
 
 def color_index(key, keys) -> int:

@@ -6,6 +6,7 @@ import pytest
 from playwright.sync_api import expect
 
 from ftkit.report import chart, plots, series
+from ftkit.report.live import final_picture
 
 PAGE = """<!doctype html><html lang="en"><title>chart</title><body style="{style}"><main>
 <h1>x</h1>{body}</main></body></html>"""
@@ -56,7 +57,7 @@ def hover(page, part: float):
 
 def test_hover_shows_the_values_of_the_row_under_the_pointer(shown):
     run = a_run()
-    page = shown(html_of(plots.live.final_picture(run, "")))
+    page = shown(html_of(final_picture(run, "")))
     hover(page, 0.5)
     row = run.rows[19]
     assert page.locator(".fc-tip > b").inner_text() == "step 20"
@@ -67,7 +68,7 @@ def test_hover_shows_the_values_of_the_row_under_the_pointer(shown):
 
 
 def test_a_drag_zooms_shift_pans_and_a_double_click_shows_all_again(shown):
-    page = shown(html_of(plots.live.final_picture(a_run(), "")))
+    page = shown(html_of(final_picture(a_run(), "")))
 
     def ticks():
         return [float(t) for t in page.locator("svg text[text-anchor=middle]").all_text_contents()
@@ -91,7 +92,7 @@ def test_a_drag_zooms_shift_pans_and_a_double_click_shows_all_again(shown):
 
 
 def test_the_legend_hides_a_curve_and_smoothing_keeps_the_measured_one_pale(shown):
-    page = shown(html_of(plots.live.final_picture(a_run(), "")))
+    page = shown(html_of(final_picture(a_run(), "")))
     lines = page.locator("path[data-line]")
     assert lines.count() == 4
     button = page.get_by_role("button", name="general_loss")
@@ -115,7 +116,7 @@ def test_the_axis_is_logarithmic_from_a_ratio_of_20_live_and_afterwards(shown, r
         live.add(row)
     run = SimpleNamespace(**vars(a_run()) | {"rows": rows, "before": {"val_loss": 9.0},
                                              "after": {}})
-    for page in (shown(chart.page(live.spec())), shown(html_of(plots.live.final_picture(run, "")))):
+    for page in (shown(chart.page(live.spec())), shown(html_of(final_picture(run, "")))):
         expect(page.locator(".ftkit-chart svg")).to_have_attribute("data-scale", scale)
         page.locator(".fc-scale").select_option("linear")
         expect(page.locator(".ftkit-chart svg")).to_have_attribute("data-scale", "linear")
@@ -123,7 +124,7 @@ def test_the_axis_is_logarithmic_from_a_ratio_of_20_live_and_afterwards(shown, r
 
 def test_keys_alone_read_zoom_and_leave(shown):
     run = a_run()
-    page = shown(html_of(plots.live.final_picture(run, "")))
+    page = shown(html_of(final_picture(run, "")))
     page.locator(".ftkit-chart svg").focus()
     for key in ("Home", "ArrowRight", "ArrowRight"):
         page.keyboard.press(key)
@@ -164,7 +165,7 @@ def test_curves_are_told_apart_without_color(shown):
 
 
 def test_no_curve_crosses_the_name_of_its_panel(shown):
-    page = shown(html_of(plots.live.final_picture(a_run(), "")))
+    page = shown(html_of(final_picture(a_run(), "")))
     boxes = "found => found.map(e => e.getBoundingClientRect().toJSON())"
     names, curves = (page.locator(css).evaluate_all(boxes)
                      for css in (".fc-name", "path[data-line]"))
@@ -176,13 +177,13 @@ def test_no_curve_crosses_the_name_of_its_panel(shown):
 
 def test_a_narrow_chart_has_more_than_one_number_along_its_steps(shown):
     for steps in (20, 60, 100, 200):
-        page = shown(html_of(plots.live.final_picture(a_run(steps), "")), width=280)
+        page = shown(html_of(final_picture(a_run(steps), "")), width=280)
         along = page.locator("svg text[text-anchor=middle]").all_text_contents()
         assert len(along) > 1, along
 
 
 def test_no_half_step_is_numbered_however_far_it_is_zoomed(shown):
-    page = shown(html_of(plots.live.final_picture(a_run(), "")))
+    page = shown(html_of(final_picture(a_run(), "")))
     page.locator("svg").focus()
     for _ in range(6):
         page.keyboard.press("+")
@@ -234,7 +235,7 @@ def test_a_live_chart_that_is_drawn_anew_keeps_what_was_hidden_and_zoomed(shown)
                          ids=["light", "dark"])
 def test_axe_finds_nothing_serious(shown, style):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright")
-    page = shown(html_of(plots.live.final_picture(a_run(), "tiny on tasks")), style)
+    page = shown(html_of(final_picture(a_run(), "tiny on tasks")), style)
     hover(page, 0.4)
     found = axe.Axe().run(page)
     bad = [v["id"] for v in found.response["violations"] if v["impact"] in ("critical", "serious")]

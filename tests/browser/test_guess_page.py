@@ -66,6 +66,18 @@ def test_a_guess_by_keyboard_alone(page):
     assert (last["guess"], last["confidence"]) == ("stays where it is", 0.35)
 
 
+def test_a_scored_guess_leaves_the_other_widgets_alive_after_a_reload(page):
+    page.locator(".ftkit-guess").first.get_by_role("button", name="falls").click()
+    expect(page.locator(STATUS).first).to_contain_text("Recorded: falls")
+    page.run_cells(CELLS[3])
+    page.save()
+    page.open()
+    field = page.locator(".ftkit-guess input[type=text], .ftkit-guess input:not([type])").first
+    field.fill("1050")
+    page.page.keyboard.press("Enter")
+    expect(page.locator(STATUS)).to_contain_text("Recorded: 1,050")
+
+
 def test_a_page_without_a_kernel_shows_question_and_options(page):
     page.reopen()
     expect(page.locator(".ftkit-options").first).to_be_visible()

@@ -161,8 +161,8 @@ def test_controls_and_chart_fit_a_laptop_and_the_chart_shows_the_rows(page):
         ".textContent]))")
     step = int(page.locator(".fc-tip > b").inner_text().removeprefix("step "))
     row = eval(in_kernel(page, f"panel.runs[-1].rows[{step - 1}]"))
-    assert shown["loss"] == pytest.approx(row["loss"], rel=1e-3)
-    assert shown["learning rate"] == pytest.approx(row["learning_rate"], rel=1e-3)
+    assert shown["training loss"] == pytest.approx(row["loss"], rel=1e-3)
+    assert shown["A baseline · learning rate"] == pytest.approx(row["learning_rate"], rel=1e-3)
 
 
 def test_after_a_reload_with_a_living_kernel_everything_still_works(page):
@@ -205,7 +205,7 @@ def test_a_reopened_notebook_has_its_chart_without_a_kernel(page):
     below.scroll_into_view_if_needed()
     box = below.bounding_box()
     page.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 60)
-    expect(page.locator(".fc-row[data-name=val_loss] b").last).to_have_text(re.compile(r"^0\.\d"))
+    expect(page.locator(".fc-row[data-name$=val_loss] b").last).to_have_text(re.compile(r"^0\.\d"))
 
 
 @pytest.mark.parametrize("page", [{"dark": True}, {"width": 390, "height": 844}],

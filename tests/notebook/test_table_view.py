@@ -87,7 +87,9 @@ def test_the_filter_leaves_the_runs_for_which_it_holds_and_says_what_it_cannot_r
     press(line.children[1])
     assert len(shown(panel)) == 3
     panel.table.filter.value = "val_loss<x"
-    assert "expected a number" in panel.error_line.lines[0]
+    assert "expected a number" in panel.table.error.lines[0], "next to the filter"
+    panel.table.filter.value = ""
+    assert panel.table.error.lines == [] == panel.error_line.lines, "it is mended"
 
 
 def test_runs_of_other_sessions_are_listed_when_asked_for(panel, lab):
@@ -103,10 +105,10 @@ def test_ticked_runs_are_the_ones_in_the_chart_with_a_verdict_on_their_differenc
     first, second, third = (add(panel, n, seed=7, learning_rate=1e-3 * (n + 1)) for n in range(3))
     tick(panel, first, third)
     names = {line["name"] for line in panel.results.chart.shown["lines"]}
-    assert names == {"learning_rate=0.001", "learning_rate=0.003"}
+    assert names == {"A baseline", "C learning_rate=0.003"}
     assert panel.results.owner.lines[0].startswith("In the chart: the 2 chosen runs")
     assert panel.results.diagnosis.lines[0].startswith(
-        "Lowest val_loss: 1.00 with learning_rate=0.003; next 3.00 with learning_rate=0.001.")
+        "C learning_rate=0.003 ends lowest: val_loss 1.00, next 3.00 (A baseline).")
     assert panel.picture().text.startswith("val_loss ended lowest at 1.00")
     panel.table.choose(third.id, False)
     assert panel.collection.shown() == [first] and second not in panel.collection.shown()
@@ -121,7 +123,7 @@ def test_a_name_and_a_note_are_kept_and_shown_without_being_html(panel):
     row = panel.table.body.children[0].children[1].value
     assert html.escape(EVIL) in row and "<img" not in row and "try r=16" in row
     panel.table.name.value = "x" * 300
-    assert "at most 200" in panel.error_line.lines[0]
+    assert "at most 200" in panel.table.error.lines[0]
 
 
 def test_hidden_runs_leave_the_table_and_come_back(panel):
@@ -152,12 +154,13 @@ def test_the_values_of_a_run_can_be_used_again_and_it_can_be_the_baseline(panel)
     add(panel, 0)
     run = add(panel, 1, seed=3)
     press(panel.table.buttons["Use values"])
-    assert "0 runs are chosen; expected one run" in panel.error_line.lines[0]
+    assert "0 runs are chosen; expected one run" in panel.table.error.lines[0]
     tick(panel, run)
     press(panel.table.buttons["Use values"])
     assert panel.config.seed == 3
     press(panel.table.buttons["Make baseline"])
-    assert panel.baseline is run and "⚑ baseline" in panel.table.body.children[0].children[1].value
+    row = panel.table.body.children[0].children[1].value
+    assert panel.baseline is run and "⚑ B baseline" in row
 
 
 def test_the_fields_that_differ_are_listed(panel):
@@ -222,11 +225,11 @@ def test_prompts_are_answered_before_and_after_and_the_difference_is_marked(pane
     background.QUEUE.join()
     rows = panel.answers.rows
     assert len(rows) == 3 and rows[0].keys() == {
-        "prompt", "expected", "before training", "baseline"}
+        "prompt", "expected", "before training", "A baseline"}
     records = panel.answers.records()
     tuned = ft.answers(run.model, run.tokenizer, records, max_new_tokens=inputs.LONGEST)
     base = ft.answers(*ft.load("tiny"), records, max_new_tokens=inputs.LONGEST)
-    assert [row["baseline"] for row in rows] == tuned
+    assert [row["A baseline"] for row in rows] == tuned
     assert [row["before training"] for row in rows] == base != tuned
     assert "<mark>" in panel.answers.table.value
 
@@ -242,7 +245,7 @@ def test_prompts_of_ones_own_are_asked_and_a_run_without_weights_says_so(panel):
     assert "scope='col' style" in page and ">expected<" not in page, "nothing is expected of them"
     panel.answers.prompts.value = "a\n" * 6
     press(panel.answers.ask_button)
-    assert "6 prompts were given; expected at most 5" in panel.error_line.lines[0]
+    assert "6 prompts were given; expected at most 5" in panel.answers.error.lines[0]
 
 
 def test_prompts_are_answered_at_each_evaluation_of_a_run_where_that_is_asked_for(panel):
@@ -281,6 +284,6 @@ def test_a_run_of_a_trainer_is_listed_like_others_and_made_again_by_its_script(p
     assert [entry["steps"] for entry in panel.table.entries] == [100, 1]
     tick(panel, other)
     names = {line["name"] for line in panel.results.chart.shown["lines"]}
-    assert "val_loss" in names
+    assert "B the same again" not in names and any(name.startswith("B ") for name in names)
     panel.table.reproduce.value = "Python"
-    assert "Start that script again" in panel.error_line.lines[0]
+    assert "Start that script again" in panel.table.error.lines[0]

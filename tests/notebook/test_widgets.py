@@ -17,7 +17,6 @@ from ftkit.base.formatting import gb
 from ftkit.experiment import forecast, store
 from ftkit.notebook import background, kernel, what_if, widgets
 from ftkit.notebook.presets import PRESETS
-from ftkit.report import plots
 
 RECORDS = numbers(40)
 SMALL = ft.Config(max_steps=1, batch_size=4, eval_steps=1)
@@ -126,7 +125,8 @@ def test_every_control_of_the_panel_is_driven_in_this_file(panel):
     controls, launch = panel.controls, panel.launcher
     driven = [*controls.fields.values(), controls.line, controls.group, controls.undo_button,
               controls.reset_button, controls.preset, launch.start_button, launch.stop_button,
-              launch.seeds_button, launch.knob, launch.sweep_button, panel.code.kind]
+              launch.seeds_button, launch.knob, launch.sweep_button, panel.code.kind,
+              panel.results.settle_button]
     elsewhere = {*controls_in(panel.table.ui), *controls_in(panel.answers.ui)}  # test_run_table.py
     assert set(controls_in(panel.ui)) == {*driven, *elsewhere}
     assert set(controls.fields) == set(FIELDS), "a field of Config has no control"
@@ -240,9 +240,8 @@ def test_queued_runs_follow_one_another(panel):
         press(panel.launcher.start_button)
     assert [made.config.seed for made in panel.wait()] == [0, 1, 2]
     assert panel.baseline.config.seed == 0
-    shown = plots.newest_over_baseline(panel.runs, panel.baseline)
-    assert list(shown) == ["baseline", "seed=1", "seed=2"]
-    assert "The newest run (seed=2): " in panel.picture().text
+    assert [one.name for one in panel.collection.drawn()] == ["A baseline", "B seed=1", "C seed=2"]
+    assert "The newest run (C seed=2): " in panel.picture().text
 
 
 def test_a_run_goes_before_what_is_only_looked_up():
@@ -396,7 +395,7 @@ def test_three_seeds_are_three_runs_and_one_line_with_a_band(panel):
     assert [made.config.seed for made in runs] == [0, 1, 2]
     assert panel.collection.chosen == runs
     lines = panel.results.chart.shown["lines"]
-    assert [line["name"] for line in lines] == ["val_loss", "again_loss"]
+    assert {line["name"] for line in lines} == {"A baseline, 3 seeds"}
     values = [made.after["val_loss"] for made in runs]
     mean = next(line for line in lines if line["panel"] == 0)["points"][-1]
     assert mean[1] == pytest.approx(sum(values) / 3)
@@ -412,22 +411,60 @@ def test_one_knob_over_five_values_is_five_runs_that_differ_in_it_alone(panel):
     assert [made.config.learning_rate for made in runs] == [2e-4, 5e-4, 1e-3, 2e-3, 5e-3]
     assert len({made.config.but(learning_rate=1.0) for made in runs}) == 1
     (verdict,) = panel.results.diagnosis.lines
-    assert verdict.startswith("Lowest val_loss: ") and "with learning_rate=" in verdict
-    assert "may be chance; press × 3 seeds" in verdict and len(verdict.split()) <= 25
+    assert " ends lowest: val_loss " in verdict and "(" in verdict
+    assert "One seed each: may be chance." in verdict and len(verdict.split()) <= 25
     values = {f"learning_rate={value:g}" for value in (2e-4, 5e-4, 1e-3, 2e-3, 5e-3)}
-    assert {line["name"] for line in panel.results.chart.shown["lines"]} == values
-    named = [entry["run"] for entry in panel.table.entries]
-    assert all(any(value in name for name in named) for value in values), "also the default"
+    legend = {line["name"] for line in panel.results.chart.shown["lines"]}
+    assert {name.split()[1] for name in legend} == values, "also the default"
+    assert {entry["run"].removeprefix("⚑ ") for entry in panel.table.entries} == legend
+    assert panel.results.owner.lines == ["Sweep of learning_rate at batch_size=4, max_steps=1, "
+                                         "eval_steps=1"]
+
+
+def test_a_sweep_is_a_picture_of_losses_over_its_values_and_seeds_can_settle_it(panel):
+    panel.launcher.knob.value = "learning_rate"
+    press(panel.launcher.sweep_button)
+    runs = panel.wait()
+    drawn = panel.results.sweep.value
+    assert "val_loss against learning_rate: 0.0002 ends at" in drawn and "again_loss" in drawn
+    assert drawn.count("<circle") == 2, "the best value of each measure has a ring"
+    by_loss = sorted(runs, key=lambda made: made.after["val_loss"])
+    assert panel.collection.to_settle() == by_loss[:2]
+    press(panel.results.settle_button)
+    assert len(panel.wait()) == 5 + 4, "one seed of each of the two is there"
+    assert len(panel.collection.chosen) == 9
+    assert panel.results.sweep.value.count("dominant-baseline") == 2 * 9, "each seed is a point"
+    assert "3 seeds" in panel.results.diagnosis.lines[0]
+    panel.collection.choose([])
+    assert panel.results.sweep.layout.display == "none"
+
+
+def test_a_run_keeps_its_color_and_the_chart_its_panels_when_it_ends(panel):
+    panel.config = SMALL.but(max_steps=60, eval_steps=20)
+    run(panel)
+    widgets.write(panel.controls.fields["seed"], 1)
+    shown, show = [], panel.results.chart._send
+    panel.results.chart._send = lambda spec: (shown.append(spec), show(spec))
+    press(panel.launcher.start_button)
+    panel.wait()
+
+    def look(spec):
+        return (spec["panels"], [(line["id"], line["name"], line["color"], line["dash"])
+                                 for line in spec["lines"]])
+
+    growing, final = shown[0], shown[-1]
+    assert growing["total"] and "total" not in final and look(growing) == look(final)
+    assert {line["name"] for line in final["lines"]} == {"A baseline", "B seed=1", "training loss"}
 
 
 def test_chart_and_verdict_say_whose_they_are(panel):
     run(panel, seed=1)
-    assert panel.results.owner.lines == ["Newest run: baseline"]
+    assert panel.results.owner.lines == ["Newest run: A baseline"]
     widgets.write(panel.controls.fields["batch_size"], 2)
-    assert panel.results.owner.lines == ["Newest run: baseline (settings changed since)"]
+    assert panel.results.owner.lines == ["Newest run: A baseline (settings changed since)"]
     assert panel.results.status.lines == ["ready"]
     widgets.write(panel.controls.fields["batch_size"], 4)
-    assert panel.results.owner.lines == ["Newest run: baseline"]
+    assert panel.results.owner.lines == ["Newest run: A baseline"]
 
 
 def test_wrong_data_and_back_keep_the_baseline(tmp_path):
@@ -595,7 +632,7 @@ def test_what_is_measured_before_the_first_step_is_said(panel, lab):
     task = types.SimpleNamespace(
         done=threading.Event(), rows=[], run=None,
         started_run=types.SimpleNamespace(before={}, activity=said[0], samples=[]))
-    drawing = threading.Thread(target=panel.results.draw_live, args=(task, None, ""))
+    drawing = threading.Thread(target=panel.results.draw_live, args=(task,))
     drawing.start()
     while panel.results.status.lines != [f"before the first step: {said[0]}"]:
         time.sleep(0.01)
@@ -624,7 +661,7 @@ def test_seconds_are_those_of_runs_like_it_on_this_machine(panel):
 def test_the_picture_has_the_diagnosis_in_its_sentence(panel):
     happened = run(panel)
     text = panel.picture().text
-    assert "Underfitting" in text or "Fine" in text
+    assert "underfitting" in text or "fine" in text
     assert panel.results.diagnosis.lines and text.startswith(
         panel.results.chart.shown["text"].rstrip("."))
     assert "data:image/png" in panel.results.chart.static.value

@@ -14,9 +14,9 @@ import pytest
 
 from ftkit.base import formatting
 from ftkit.base.run_end import End
-from ftkit.report import plots, series
+from ftkit.report import plots, run_chart, series
 from ftkit.report import style as fig
-from ftkit.report.live import Live
+from ftkit.report.live import Live, final_picture
 from ftkit.report.table import table
 
 pytestmark = pytest.mark.quick
@@ -206,7 +206,8 @@ def test_long_names_of_lines_end_inside_the_figure():
     from matplotlib.text import Text
 
     bad = make_run(losses=(4.0, NAN), val=(2.0,))
-    made = plots._stacked({"learning_rate=1e+09, max_steps=500": bad, "short": make_run()})
+    made = run_chart.picture([run_chart.Drawn("A learning_rate=1e+09, max_steps=500", 0, [bad]),
+                              run_chart.Drawn("short", 1, [make_run()])], "")
     made.png(dpi=100)
     names = [text for text in made.axes[0].texts if "diverged at step 2" in text.get_text()]
     assert names and all(Text.get_window_extent(t).x1 <= made.figure.bbox.x1 for t in names)
@@ -514,10 +515,10 @@ def test_drawing_costs_at_most_a_fiftieth_of_the_time(monkeypatch):
 
 def test_a_chart_is_used_again_and_keeps_nothing_of_the_run_before():
     old, other = make_run(losses=(900.0, 4.0, 1.0)), make_run(general=1.4)
-    again = Live(show=lambda _: None, behind=("old", old))
+    again = Live(show=lambda _: None, before=old.before)
     again({"step": 1, "loss": 900.0, "late_loss": 0.01})
-    again.begin(3, other.before, ("other", other))
-    fresh = Live(3, before=other.before, show=lambda _: None, behind=("other", other))
+    again.begin(3, other.before)
+    fresh = Live(3, before=other.before, show=lambda _: None)
     for live in (again, fresh):
         live(other.rows[0])
     assert again.spec()["run"] != fresh.spec()["run"]
@@ -529,7 +530,7 @@ def test_the_live_chart_and_the_final_one_have_the_same_points_colors_and_panels
     live = Live(20, before=run.before, show=shown.append)
     for row in run.rows:
         live.add(row)
-    growing, final = live.spec(), plots.live.final_picture(run, "").chart
+    growing, final = live.spec(), final_picture(run, "").chart
     assert growing["panels"] == final["panels"]
 
     def lines(spec):
@@ -549,23 +550,6 @@ def test_a_drawing_error_is_reported_once_and_never_reaches_the_training(capsys)
     live.finish(make_run())
     errors = capsys.readouterr().err.splitlines()
     assert len(errors) == 1 and "RuntimeError: no canvas" in errors[0]
-
-
-# --------------------------------------------------------------------- a run behind the live one
-
-
-def test_a_run_behind_is_drawn_pale_and_named_without_being_read_as_maths():
-    before = SimpleNamespace(rows=[{"step": n, "loss": 3.0 / n} for n in range(1, 90)],
-                             before={"val_loss": 9.0}, after={"val_loss": 1.0})
-    shown = []
-    live = Live(total_steps=10, before={"val_loss": 2.0}, show=shown.append,
-                      behind=("$\\base$ <b>", before))
-    live({"step": 1, "loss": 2.0, "learning_rate": 1e-3})
-    pale = {line["name"]: line["points"] for line in live.spec()["lines"] if line["pale"]}
-    assert set(pale) == {"$\\base$ <b> loss", "$\\base$ <b> val_loss"}
-    assert max(x for x, _ in pale["$\\base$ <b> loss"]) <= 10
-    assert pale["$\\base$ <b> val_loss"][0] == [0.0, 9.0]
-    assert len(shown) == 2 and "<b>" not in shown[-1]["text/html"]
 
 
 def test_rows_can_be_added_without_a_picture_each():

@@ -2,17 +2,15 @@
 //
 // The files of this folder are joined by chart.py into one function (uid, first) of a page. It turns
 // the element #ftkit-chart-<uid> into a chart of the spec `first`: {x, run, total, text, panels:
-// [{label, log, small}], lines}; a line has {id, name, panel, color, dash, pale, best, points:
+// [{label, log, small}], quiet, lines}; a line has {id, name, panel, color, dash, best, points:
 // [[x, y, sd]]}, with null for a value that is not finite. Without a spec the chart follows two
 // hidden elements that the kernel writes: .ftkit-wire-<uid>-base holds a spec, .ftkit-wire-<uid>-more
 // the points that came after it. Nothing is fetched.
 
-const LIGHT = ["#0072B2", "#D55E00", "#009E73", "#B0548C", "#000000", "#2B86BE", "#A66F00"];
-const DARK = ["#56B4E9", "#FF8A4C", "#3DD6A8", "#E79FC6", "#FFFFFF", "#9AD0F5", "#E69F00"];
 const DASHES = ["", "7 4", "9 3 2 3", "2 3", "9 3 2 3 2 3"];
 // Lines differ in their marks, too, for readers who cannot tell the colors apart. STYLE, MARKS (signs
-// in the legend, in the order of SHAPES) and WIDE (ratio from which an axis is logarithmic) are
-// constants that chart.py writes.
+// in the legend, in the order of SHAPES), WIDE (ratio from which an axis is logarithmic), LIGHT and
+// DARK (colors) are constants that chart.py writes.
 const SHAPES = ["M-2.6 0a2.6 2.6 0 1 0 5.2 0a2.6 2.6 0 1 0 -5.2 0", "M-2.5 -2.5h5v5h-5z",
   "M0 -3.4L3.3 2.6H-3.3z", "M0 -3.7L3.4 0L0 3.7L-3.4 0z", "M0 3.4L3.3 -2.6H-3.3z",
   "M-1.1 -3.3h2.2v2.2h2.2v2.2h-2.2v2.2h-2.2v-2.2h-2.2v-2.2h2.2z"];
@@ -56,7 +54,7 @@ function ticks(low, high, log, count) {
   }
   const raw = (high - low) / count || 1;
   const power = 10 ** Math.floor(Math.log10(raw));
-  const step = power * [1, 2, 5, 10].find((m) => m * power >= raw * 0.999);
+  const step = power * [1, 2, 2.5, 5, 10].find((m) => m * power >= raw * 0.999);
   const found = [];
   for (let v = Math.ceil(low / step) * step; v <= high + step * 1e-6; v += step) {
     found.push(+v.toPrecision(10));

@@ -2,9 +2,7 @@
 
 class Drawing {
   whole() {
-    const own = this.spec.lines.filter((line) => !line.pale);
-    const lines = own.some((line) => line.points.length) ? own : this.spec.lines;
-    const xs = lines.flatMap((line) => line.points.map((p) => p[0]));
+    const xs = this.spec.lines.flatMap((line) => line.points.map((p) => p[0]));
     const low = xs.reduce((a, b) => Math.min(a, b), Infinity);
     const high = Math.max(xs.reduce((a, b) => Math.max(a, b), -Infinity), this.spec.total ?? 0);
     return Number.isFinite(low) && high > low ? [low, high] : [0, Math.max(1, high)];
@@ -38,13 +36,13 @@ class Drawing {
   }
 
   markOf(line) {
-    const none = line.pale || line.color === "calm" || this.spec.panels[line.panel].small;
+    const none = line.color === "calm" || this.spec.panels[line.panel].small;
     return none ? "" : MARKS[line.color % 7 % 6];
   }
 
-  nameOf(line) { // with its panel, where several are drawn
-    const several = this.spec.panels.filter((panel) => !panel.small).length > 1;
-    return several ? `${line.name} · ${this.spec.panels[line.panel].label}` : line.name;
+  nameOf(line) { // with its panel, where several have a line of this name
+    const again = this.spec.lines.some((l) => l !== line && l.name === line.name);
+    return again ? `${line.name} · ${this.spec.panels[line.panel].label}` : line.name;
   }
 
   later() {
@@ -94,7 +92,6 @@ class Drawing {
       key.firstChild.style.background = stripes(DASHES[line.dash % 5], color);
       key.lastChild.textContent = this.markOf(line);
       key.lastChild.style.color = color;
-      key.style.opacity = line.pale ? 0.5 : 1;
     }
   }
 
@@ -127,13 +124,14 @@ class Drawing {
       .filter((v) => !whole || Number.isInteger(v));
     for (const v of along) {
       make("line", {class: "fc-grid", x1: x(v), x2: x(v), y1: frame.top, y2: bottom}, svg);
-      if (last && x(v) < this.left + this.inner - 46) {
-        make("text", {x: x(v), y: bottom + 15, "text-anchor": "middle"}, svg, number(v));
+      if (last) { // the last number ends inside the picture
+        const text = number(v), edge = this.left + this.inner + 10 - 3.4 * text.length;
+        make("text", {x: Math.min(x(v), edge), y: bottom + 15, "text-anchor": "middle"}, svg, text);
       }
     }
     if (last) {
-      make("text", {x: this.left + this.inner, y: bottom + 15, "text-anchor": "end",
-        class: "fc-name"}, svg, this.spec.x);
+      make("text", {x: this.left - 10, y: bottom + 15, "text-anchor": "end", class: "fc-name"}, svg,
+        this.spec.x);
     }
     const part = make("g", {}, svg);
     if (this.zoom) {
@@ -151,7 +149,7 @@ class Drawing {
 
   drawLine(part, line, {x, y, log}) {
     const good = ([, v]) => finite(v) && (!log || v > 0);
-    const points = this.smooth && !line.pale ? smoothed(line.points, this.smooth) : line.points;
+    const points = this.smooth ? smoothed(line.points, this.smooth) : line.points;
     const color = this.colorOf(line);
     const path = (list) => {
       let text = "", pen = "M";
@@ -174,8 +172,8 @@ class Drawing {
     if (points !== line.points) {
       make("path", {...look, d: path(line.points), opacity: 0.25, "stroke-width": 1}, part);
     }
-    make("path", {...look, d: path(points), opacity: line.pale ? 0.45 : 1, "data-line": line.id,
-      "stroke-width": line.color === "calm" || line.pale ? 1.1 : 1.9}, part);
+    make("path", {...look, d: path(points), "data-line": line.id,
+      "stroke-width": line.color === "calm" ? 1.1 : 1.9}, part);
     if (this.markOf(line)) { // of many points about eight, at other ones per line
       const every = shown.length <= 40 ? 1 : Math.floor(shown.length / 8);
       const first = Math.floor(line.color * every / 4) % every;

@@ -171,7 +171,8 @@ class Chart extends Drawing {
     if (this.spec && spec.run !== this.spec.run) this.zoom = null;
     this.spec = spec;
     const text = spec.text ?? "";
-    if (this.text.textContent !== text) this.text.textContent = text;
+    const seen = spec.quiet ? "" : text;
+    if (this.text.textContent !== seen) this.text.textContent = seen;
     this.svg.setAttribute("aria-label",
       `${text} Arrow keys read the values, plus and minus zoom.`.trim());
     if (spec.say && spec.say !== this.said) this.spoken.textContent = this.said = spec.say;

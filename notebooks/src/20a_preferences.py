@@ -18,7 +18,7 @@
 #
 # *About 45 minutes. The code needs one to two minutes on two CPU cores. You need lessons
 # [04](04_instruction_tuning.ipynb) and [16](16_catastrophic_forgetting.ipynb). Directions in the text held
-# on seeds 0 and up and on seeds 200 to 204; your decimals differ.*
+# on seeds 0 and up and again on seeds 200 and up; your decimals differ.*
 
 # %%
 import ftkit as ft

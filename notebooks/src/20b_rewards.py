@@ -17,7 +17,7 @@
 # - spend compute on choosing among answers instead, and see where that stops helping.
 #
 # *About 45 minutes. The code needs about two minutes on two CPU cores. You need
-# [20a](20a_preferences.ipynb). Directions in the text held on seeds 0 and up and on seeds 200 to 204; your
+# [20a](20a_preferences.ipynb). Directions in the text held on seeds 0 to 2 and again on 200 to 202; your
 # decimals differ.*
 
 # %%

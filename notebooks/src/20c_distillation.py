@@ -17,7 +17,7 @@
 # - compare three ways to distill at an equal target, with the control that has no teacher.
 #
 # *About 45 minutes. The code needs about one minute on two CPU cores. You need
-# [20b](20b_rewards.ipynb). Directions in the text held on seeds 0 and up and on seeds 200 to 204; your decimals
+# [20b](20b_rewards.ipynb). Directions in the text held on seeds 0 to 2 and, in a longer form, on 200 to 204; your decimals
 # differ.*
 
 # %%

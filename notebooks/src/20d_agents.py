@@ -16,7 +16,7 @@
 # - name the cause of a bad RL run from its log.
 #
 # *About 45 minutes. The code needs one to two minutes on two CPU cores. You need
-# [20b](20b_rewards.ipynb). Directions in the text held on seeds 0 and up and on seeds 200 to 204; your decimals
+# [20b](20b_rewards.ipynb). Directions in the text held on seeds 0 to 2; your decimals
 # differ.*
 
 # %%

@@ -11,8 +11,6 @@ near the first layers are matched by distance from the first layer, others by di
 last. The peak is the maximum. Models with few layers or without a period are traced completely.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Iterator
 

@@ -1,7 +1,5 @@
 """Charts of footprints: stacked bars of the parts, next to the memory of GPUs."""
 
-from __future__ import annotations
-
 from ftkit.base.formatting import gb
 from ftkit.memory_use import model_shapes
 from ftkit.memory_use.footprint_text import NAMES

@@ -3,8 +3,6 @@
     summary(footprint), table(footprint), text(footprint)     footprint: what `ft.memory` returns
 """
 
-from __future__ import annotations
-
 from ftkit.base.config import MAX_LOGITS, DistillConfig, DPOConfig, GRPOConfig
 from ftkit.base.formatting import gb
 from ftkit.memory_use import formula, model_shapes, verdict

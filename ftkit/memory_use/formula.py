@@ -4,8 +4,6 @@
     zero_states(7.5e9, ranks=64, stage=3)         as in the paper's figure 1
 """
 
-from __future__ import annotations
-
 from ftkit.base.optimizers import OPTIMIZERS
 
 FP32, HALF = 4, 2

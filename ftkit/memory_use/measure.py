@@ -5,8 +5,6 @@
 On CPU the meter counts the storages; on CUDA the allocator's own peak is read.
 """
 
-from __future__ import annotations
-
 import copy
 
 import torch

@@ -16,8 +16,6 @@ It consists of a torch mode and hooks on the model and optimizer, so it applies 
 
 # ruff: noqa: SLF001  (torch gives storages and the running node of autograd by private names only)
 
-from __future__ import annotations
-
 import weakref
 
 import torch

@@ -18,8 +18,6 @@ mode, which applies to one thread. Therefore a run may train in another thread.
 
 # ruff: noqa: SLF001  (fake tensors replace the private dicts of modules; torch's autograd node)
 
-from __future__ import annotations
-
 import collections
 import copy
 import dataclasses

@@ -6,8 +6,6 @@
 This module does not import torch, so that cached answers are fast.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import functools

@@ -323,8 +323,11 @@ COMMANDS = {
         _flag("--clinic", "diagnose runs that went wrong from what a colleague would send"),
         _option("--rounds", "NAME", "rounds of the interview: concept, coding, design, story "
                 "(default: all); several: concept,coding"),
-        _option("--minutes", "N", "length of the drill (default: no limit) or of the interview "
-                "(default: the clocks of its questions)", type=whole_number(1, 1440)),
+        _option("--minutes", "N", "length of the drill (default: no limit), of the interview "
+                "(default: the clocks of its questions), or of a day of the plan (default: 45)",
+                type=whole_number(1, 1440)),
+        _option("--plan", "DAYS", "what to do on each day until an interview in so many days",
+                type=whole_number(1, 365)),
         _option("--questions", "N", "concept questions in the interview (default: 6)", default=6,
                 type=whole_number(1, 100)),
         _option("--grader", "URL", "a model at an OpenAI-compatible endpoint reads what you type, "

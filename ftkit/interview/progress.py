@@ -1,5 +1,5 @@
 """How far the learner is: `ft.progress()` for the course, `ft.progress("02")` for one lesson,
-`ft.progress("ship")` for a path.
+`ft.progress("ship")` for a path, `ft.progress("interview", days=14, minutes=45)` for a plan.
 
 Everything is read from the learner's own logs: exercises and guesses from `progress.jsonl`, cards
 that are due from `drill.jsonl`.
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from ftkit.base.errors import UserError
 from ftkit.base.formatting import to_html
-from ftkit.interview import cards, paths, placement
+from ftkit.interview import cards, paths, placement, study_plan
 from ftkit.lessons import checks, predictions, progress_log
 from ftkit.lessons.notebooks import notebooks, number_of
 
@@ -112,20 +112,26 @@ def calibration(of: str, at_least: int = 1) -> list[str]:
     return [f"{count} {of}: {sure:.0%} sure on average, {right:.0%} right."]
 
 
-def progress(lesson: str | int | None = None) -> Progress | paths.View:
+def progress(lesson: str | int | None = None, days: int | None = None,
+             minutes: int = 45) -> Progress | paths.View | study_plan.Plan:
     """Solved exercises, guesses and what to do next, for the course, for one lesson ("02") or for
     a path: "tour", "interview", "ship" or "everything".
 
-    Raises UserError for a lesson that does not exist.
+    days, minutes: a study plan for that many days, with so many minutes a day, for a path (default:
+    "interview"). Raises UserError for a lesson that does not exist, or days that cannot be planned.
     """
     names = _lessons()
+    if days is not None and lesson is None:
+        lesson = "interview"
     shown = None if lesson is None else str(lesson).zfill(2)
     if shown is not None and shown not in [*names, *paths.paths()]:
         raise UserError(f"no lesson is called {lesson!r}; expected a number from 00 to "
                         f"{max(names, default='00')}, or a path: {', '.join(paths.paths())}")
-    now = datetime.now(UTC)
-    due = sum(card.due <= now for card in cards.Store().due().values())
+    store, now = cards.Store(), datetime.now(UTC)
+    due = sum(card.due <= now for card in store.due().values())
     found = Progress(_read(names), due, shown)
+    if days is not None:
+        return study_plan.Plan(found.on_path(str(shown)), store, days, minutes, now)
     return found.on_path(shown) if shown in paths.paths() else found
 
 

@@ -214,6 +214,8 @@ def main(args) -> int:
         list_questions(args.level, args.topic)
     elif args.prove:
         return 0 if prove(bank.find(args.prove)) else 1
+    elif args.plan:
+        print(progress.progress("interview", args.plan, args.minutes or 45))
     elif args.suspended:
         list_suspended()
     elif args.resume:

@@ -383,6 +383,9 @@ ft.drill(interview=True, questions=6)
 # takes it from the environment variable `FTKIT_GRADER_KEY`; ftkit keeps none. A friend judges better:
 # `ftkit drill --interview --partner` writes the rubric for a second person.
 #
+# How many days are left? `ft.progress("interview", days=14, minutes=45)`, or `ftkit drill --plan 14`, shows what to
+# do on each of them: due cards first, then the lessons that you lack, with a mock interview every week.
+#
 # ## Story and design questions
 #
 # "Tell me about a fine-tune that failed." Prepare two true stories of two minutes each:

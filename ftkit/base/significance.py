@@ -64,19 +64,20 @@ class Difference(NamedTuple):
 
 
 def difference(a, b, paired: bool = False) -> Difference:
-    """Compare two conditions by Welch's t test (1947), or by a paired t test.
+    """Compare two conditions by Welch's t test (1947), or by a paired t test: mean(a) - mean(b),
+    its standard error and its degrees of freedom.
 
     a, b: a list with one value per seed, or a plain number, which counts as exact. paired: values
     at the same index share a seed (or a record), so the seed's effect cancels. Raises UserError if
     paired lists differ in length. A list of one value has no spread, so the error is nan.
 
-    The degrees of freedom are Welch's, rounded down, at most those of two groups of the smaller
-    size, and 1 where a group has two values. Without this limit, the false-claim rate of normal
+    The degrees of freedom are Welch's, rounded down, and at most 2 (n - 1), where n is the size of
+    the smaller group; with n = 2 there is 1. Without this limit, the false-positive rate of normal
     values is 5.8 % at sizes 3 and 20; with it, at most 5 % from 2 seeds on, whatever the two
-    spreads are (20,000 simulated experiments). The price is power at unequal sizes: the rate falls
-    to 2.4 % if the larger group also spreads more. Heavy tails lower it. Skewed values of very
-    unequal spread raise it (to 16 % for exponential values whose spreads differ by a factor of 10),
-    so look at such values first.
+    variances are (20,000 simulated experiments). The price is power: at unequal sizes the rate
+    falls to 2.4 % if the larger group also has the larger variance. Heavy tails lower it. Skewed
+    values of very unequal spread raise it (to 16 % for exponential values whose standard deviations
+    differ by a factor of 10), so look at such values first.
     """
     if paired and isinstance(a, list | tuple) and isinstance(b, list | tuple):
         if len(a) != len(b):

@@ -111,7 +111,8 @@ def serve():
         from mcp.server import MCPServer
         from mcp.server.mcpserver.exceptions import ToolError
     except ImportError:
-        raise UserError("this needs the package mcp: pip install 'ftkit[mcp]'") from None
+        raise UserError("`ftkit mcp` needs the package mcp, version 2.3 or newer. Run "
+                        "`pip install 'ftkit[mcp]'`.") from None
     def readable(tool):
         @functools.wraps(tool)
         def call(*args, **options):

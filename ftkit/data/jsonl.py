@@ -151,7 +151,7 @@ def not_text(head: bytes) -> str | None:
 def lines(file, digest=None) -> Iterator[tuple[int, dict | None, Problem | None]]:
     """Yield (line, record, problem) for every non-blank line of an open, buffered file.
 
-    If the file is empty or not text, yields one problem with line 0. digest: a hashlib object that
+    If the file is empty or not text, yields line 0 with one problem. digest: a hashlib object that
     is updated with every byte.
     """
     not_jsonl = not_text(file.peek(4)[:4])

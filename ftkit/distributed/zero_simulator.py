@@ -127,8 +127,9 @@ class World:
                     total * self.width)
 
     def backward(self, layer: int):
-        """Compute each rank's gradient of W on its batch. This needs W, the layer's input and the
-        gradient of its output."""
+        """Compute the gradient of the layer's weights W on the batch of each rank, after `forward`,
+        from the last layer down. Raises IllegalMove if a rank lacks the whole, current W or the
+        gradient of the layer's output."""
         for rank in self.ranks:
             W = self._whole(rank, layer, "backward")
             if (rank, layer) not in self.upstream:

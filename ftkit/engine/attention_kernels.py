@@ -51,7 +51,7 @@ class Layout:
         return groups
 
     def remember(self, key, make):
-        """Return `make()`, cached for all layers."""
+        """Return the value of `key`; the first layer that asks computes it by `make()`."""
         if key not in self.cache:
             self.cache[key] = make()
         return self.cache[key]

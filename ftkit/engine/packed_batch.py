@@ -94,9 +94,9 @@ class PackedBatch:
 def pack(examples: Sequence[dict], device=None, share: bool | None = None) -> PackedBatch:
     """Pack examples into one row, longest first.
 
-    share: see `pack_sequences`; loss and gradients do not change. By default only on CPU, since on
-    a GPU the sum of the gradients would depend on the order of threads. The label of a first token
-    is ignored, since it has no prediction.
+    share: whether to store common prefixes once (`pack_sequences`); loss and gradients stay the
+    same. None: only on a CPU, since a GPU would sum the gradients in a varying order. The label of
+    an example's first token is ignored, since no token before it predicts it.
     """
     share = torch.device(device or "cpu").type == "cpu" if share is None else share
     examples = sorted(examples, key=lambda e: -len(e["input_ids"]))

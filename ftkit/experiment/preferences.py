@@ -154,9 +154,11 @@ class DPO(Objective):
 
     def __init__(self, model="tiny", data="preferences", **options):
         super().__init__(model, data, **options)
-        if {self.train.kind, self.val.kind} != {"preference"}:
-            raise UserError(f"DPO needs preference records, but {self.train.name} has "
-                            f"{self.train.kind} records; expected instruction, chosen and rejected")
+        for given in (self.train, self.val):
+            if given.kind != "preference":
+                raise UserError(f"DPO needs preference records, but {given.name} has {given.kind} "
+                                "records. Pass records with instruction, chosen and rejected, such "
+                                "as the sample preferences.")
 
     def encode(self, tokenizer, config):
         prepared = super().encode(tokenizer, config)

@@ -57,11 +57,12 @@ def named(name: str) -> Callable[[str, dict], float]:
         module = importlib.import_module(module_name)
     except Exception as error:  # noqa: BLE001  the module may raise anything
         raise UserError(f"reward is {show(name)}, and importing {module_name} raised "
-                        f"{_told(error)}; {accepted}") from None
+                        f"{_told(error)}. Correct the module, or take one of "
+                        f"{', '.join(BUILT_IN)}.") from None
     made = getattr(module, function, None)
     if not callable(made):
-        raise UserError(f"reward is {show(name)}, and {module_name} has no function {function}; "
-                        f"{accepted}")
+        raise UserError(f"reward is {show(name)}, and {module_name} has no function {function}. "
+                        f"Define it there, or take one of {', '.join(BUILT_IN)}.")
     return cast("Callable[[str, dict], float]", made)
 
 

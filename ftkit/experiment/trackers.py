@@ -45,7 +45,8 @@ def check(tool: str, find: Callable[[str], Any] = importlib.util.find_spec):
 
 
 def write(run: Run, tool: str):
-    """Write a whole run into the log of a tool. Raises UserError like `check`."""
+    """Write a whole run into the log of a tool. Raises UserError if it is unknown or
+    not installed."""
     log = RunLog(tool)
     log.begin(run)
     log.finish()
@@ -135,8 +136,8 @@ class TensorBoard:
 
 
 class Project:
-    """A run of the project "ftkit" of trackio or W&B, local or on the server that the variables of
-    the tool name, without the load of this machine, its code and its output."""
+    """A run in the project "ftkit" of trackio or W&B: local, or on the server that the tool's
+    environment variables name. System metrics, code and console output are not recorded."""
 
     def __init__(self, run: Run, tool: str):
         module = importlib.import_module(tool)

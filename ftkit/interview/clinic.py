@@ -246,7 +246,8 @@ class Case(shared.Case):
         return "\n".join([*self._lines(), repr(self.log())])
 
     def against(self, named: Cause) -> str:
-        """Describe what the log would show for this cause, or say that the category is wrong."""
+        """Explain why `named` is not the cause: it is of another category, or the log would show
+        something else."""
         if _category(named) != self.category:
             return f"not {named.title!r}: this case is one of {self.category}"
         return super().against(named)

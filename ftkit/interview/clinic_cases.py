@@ -67,7 +67,7 @@ def _cause(name: str, title: str, sign: str, remedy: str, lesson: str, **also: s
 
 
 def make(name: str, seed: int) -> Sent:
-    """A case of this cause; the same seed gives the same case."""
+    """A new case of the cause `name`; the same seed gives the same case."""
     cause, rng = find(name, CAUSES), random.Random(f"{name}/{seed}")
     if isinstance(cause, clinic.Setting):
         return _setting(cause, rng)

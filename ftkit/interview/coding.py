@@ -53,7 +53,8 @@ def of_level(level: bank.Names = None) -> list[str]:
 
 @functools.cache
 def tasks() -> dict[str, CodingTask]:
-    """Map names to tasks, with the stub from a notebook or of an interview's task."""
+    """Map the name of each coding task to the task. The stub of a lesson's exercise is read from
+    its notebook; a task written for interviews has its own."""
     asked, solutions = statements(), hints.read_all()
     found = {name: CodingTask(name, "21", task.prompt, task.stub, solutions[name].code)
              for name, task in interview.tasks().items()}

@@ -35,7 +35,7 @@ STYLE = """<style>
 
 
 class Ticks(W.VBox):
-    """Points of a rubric to tick. Those that were heard in a typed answer are ticked at first."""
+    """Checkboxes for the points of a rubric. Those found in the typed answer start ticked."""
 
     def show(self, heard: Heard, keys: str = "123456789", changed=None):
         """Show a box for each point. changed: called when one is ticked."""
@@ -345,7 +345,7 @@ class Drill(W.VBox):
 
 
 def set_visible(visible: bool, *controls: W.DOMWidget):
-    """Show these controls, or hide them with their space."""
+    """Show these controls, or hide them so that they take up no space."""
     for control in controls:
         control.layout.display = "" if visible else "none"
 

@@ -128,7 +128,8 @@ def judge(runs) -> Judgment | None:
 def _state(found, op: str, within: float | None) -> str:
     if op == "==":
         if within is None:
-            raise UserError("a recorded claim of equality needs a margin")
+            raise UserError("the claim of a recorded experiment is '==', but `within` is missing; "
+                            "expected the largest difference that counts as equal")
         apart = found.above(within, significance.LEVEL) or found.below(within, significance.LEVEL)
         return "same" if found.within(within) else "different" if apart else "not settled"
     seen = found.direction()

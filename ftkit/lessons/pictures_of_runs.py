@@ -202,7 +202,7 @@ class Frontier:
         if len(seeds) > 1:
             raise UserError("a gain compares runs of the same seed, but the conditions have "
                             f"{' and '.join(map(str, sorted(seeds)))} runs; expected the same "
-                            "seeds in every condition")
+                            "seeds in every condition. Run the seeds that are missing.")
         lines = zip(*(zip(self.values(name, self.x), self.values(name, self.y), strict=True)
                       for name in names), strict=True)
         pairs = zip(self.values(condition, self.x), self.values(condition, self.y), strict=True)

@@ -440,11 +440,12 @@ GROUPED_MATMULS = [function for function in (
 
 
 class Decisions(TorchFunctionMode):
-    """Makes two decisions that depend on values, which fake tensors lack, in the current thread.
+    """Replaces, in the current thread, two operations that fail on fake tensors, which have no
+    values.
 
-    transformers searches the rows of a padded batch for several sequences
-    (`masking_utils.find_packed_sequence_indices`); here each row has one. torch traces the grouped
-    matmul of experts only in bf16; here it is replaced.
+    transformers looks for several sequences in each row of a padded batch
+    (`masking_utils.find_packed_sequence_indices`): here it finds one. torch traces the grouped
+    matmul of experts only in bf16: here an empty result of its shape is returned in any dtype.
     """
 
     def __torch_function__(self, func, types, args=(), kwargs=None):

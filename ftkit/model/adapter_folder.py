@@ -95,7 +95,8 @@ def weights_in(folder: str | Path) -> dict[str, soundness.Tensor]:
 
 
 def replaced(folder: str | Path) -> list[str]:
-    """Names of weights of the base that an adapter's file replaces, as an enlarged embedding."""
+    """Names of base weights that an adapter's file has whole and replaces, such as an enlarged
+    embedding."""
     from peft.mapping import PEFT_TYPE_TO_PREFIX_MAPPING
 
     prefix = PEFT_TYPE_TO_PREFIX_MAPPING.get(read_config(folder)["peft_type"], "prompt_")

@@ -84,7 +84,11 @@ def template_of(recipe: dict) -> str | None:
 
 
 def questions(source: str | Path, given: str):
-    """Records to compare an export on: those given; for "auto" the run's sample, else tasks."""
+    """Records to compare an export on, of the test split where there is one.
+
+    given: a sample or a file. "auto" takes the sample that the run was trained on, or `tasks` if
+    it was trained on other data.
+    """
     name = given if given != "auto" else _recipe(at_home(source)).get("data", {}).get("name")
     if given == "auto" and name not in schema.sample_names():
         name = "tasks"

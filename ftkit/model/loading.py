@@ -367,7 +367,7 @@ def cast_base(model, dtype):
 
 
 def count(model) -> tuple[int, int]:
-    """Count (trainable, total) parameters; a 4-bit weight counts with its original elements."""
+    """Count (trainable, total) parameters; of a 4-bit weight the elements before quantization."""
     trainable = total = 0
     for p in model.parameters():
         quantized = getattr(p, "quant_state", None)

@@ -63,7 +63,7 @@ class RandomState(TorchFunctionMode):
         self.seed(seed)
 
     def seed(self, seed: int):
-        """Start again with the numbers of `seed`; not inside the block."""
+        """Restart the random numbers from `seed`. Call this outside the `with` block."""
         self.generator.manual_seed(seed)
         if machine.device() == "cuda":
             self.cuda = torch.Generator("cuda").manual_seed(seed).get_state()

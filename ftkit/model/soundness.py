@@ -189,7 +189,8 @@ def _check_is_decoder(content: dict, kind: str, where: str):
 
     wanted = "expected a decoder, such as LlamaForCausalLM"
     if content.get("is_encoder_decoder") is True:
-        raise UserError(f"{where} describes an encoder-decoder ({kind}); {wanted}")
+        raise UserError(f"{where} describes an encoder-decoder ({kind}); {wanted}. Choose another "
+                        "model.")
     decoders = auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
     name = _architecture(content)
     known = {n for value in decoders.values() for n in ([value] if isinstance(value, str)

@@ -73,7 +73,9 @@ class Answers:
         return lines
 
     def sample(self) -> int | list[str]:
-        """The prompts to answer at evaluations: the `sample` argument of `Experiment.run`."""
+        """The `sample` argument of `Experiment.run`: the typed prompts, the number of validation
+        records to answer if none are typed, or 0 if answers are off. Raises UserError if there is
+        nothing to answer."""
         if not self.during.value:
             return 0
         self.records()  # raises for data without questions

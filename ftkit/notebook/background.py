@@ -19,11 +19,11 @@ STOPPED, FAILED, CANCELED = "stopped", "failed", "canceled"
 
 
 class BackgroundTask:
-    """A function to call when no run is waiting; Stop does not end it.
+    """A function to call when no run is waiting. The Stop button does not end it.
 
-    `.state` is one of the constants above, `.error` the exception of the function, `.seconds` the
-    time from start to end, `.done` an Event. owner: the object that submits it. on_change: called
-    with the task, in the queue's thread, when its state changes.
+    `.state` is WAITING, RUNNING, FINISHED, STOPPED, FAILED or CANCELED, `.error` the exception of
+    the function, `.seconds` the time from start to end, `.done` an Event. owner: the object that
+    submits it. on_change: called with the task, in the queue's thread, when its state changes.
     """
 
     can_wait = True  # training goes first

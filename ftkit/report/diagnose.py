@@ -20,8 +20,9 @@ FEW = 4  # with fewer validation records, val_loss is mostly the luck of their d
 
 
 class Finding(NamedTuple):
-    """kind: diverged, underfitting, overfitting, forgetting, fine, or "too few" validation records.
-    text: the finding in words. advice: what to try next. evidence: the numbers behind it."""
+    """kind: diverged, underfitting, overfitting, forgetting, fine, or "too few" (validation records
+    to tell). text: the finding in words. advice: what to try next. evidence: the numbers behind
+    it."""
 
     kind: str
     text: str

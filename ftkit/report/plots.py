@@ -18,7 +18,8 @@ AXES = {"step": "step", "epoch": "epoch", "tokens": "training tokens",
 
 
 def curves(runs, *keys: str, ax=None, x: str = "step") -> Picture:
-    """Curves of measures over training: one panel for one run, a panel for each key for several.
+    """Curves of measures over training. For one run, or with `ax`, all keys share a panel; for
+    several runs each key has its own.
 
     runs: a Run, a list of them, or a dict label → Run or list. keys: default to loss, val_loss
     and every `<probe>_loss`. x: step, epoch, tokens or seconds. ax: axes to draw in. Runs that

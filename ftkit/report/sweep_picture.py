@@ -118,6 +118,6 @@ def _point(index: int, x: float, y: float | None) -> str:
 
 
 def _ring(index: int, x: float, y: float, text: str) -> str:
-    return (f'<circle class="ftkit-c{index % 7}" cx="{x:.1f}" cy="{y:.1f}" r="9" fill="none" '
+    return (f'<circle class="ftkit-c{index % 7}" cx="{x:.1f}" cy="{y:.1f}" r="9" style="fill:none" '
             f'stroke="currentColor" stroke-width="1.6"/>'
             + _text(x, y - 13, text, "middle", "bold"))

@@ -57,8 +57,8 @@ def scroll(page, stem):
             return
 
 
-def test_pictures_of_the_readme(lesson):
-    """`lesson.png` and `what-if.png`: lesson 00 after its first run, and its panel after three."""
+def test_picture_of_a_lesson(lesson):
+    """`lesson.png`: lesson 00 after its first run."""
     OUT.mkdir(parents=True, exist_ok=True)
     page = lesson("00_start_here", width=1100, height=860)
     page.run_all()
@@ -70,11 +70,23 @@ def test_pictures_of_the_readme(lesson):
     page.page.mouse.wheel(0, 80)
     page.page.wait_for_timeout(2000)
     page.look(OUT / "lesson.png")
-    panel = page.locator(".ftkit-what-if").last
-    panel.locator(".ftkit-learning_rate .noUi-handle").press("End")
-    panel.locator(".ftkit-start").click()
-    expect(panel.locator(".ftkit-status")).to_contain_text("finished", timeout=240_000)
-    page.page.set_viewport_size({"width": 1100, "height": 1100})  # the whole panel
-    panel.scroll_into_view_if_needed()
+
+
+def test_picture_of_a_sweep(page_of):
+    """`what-if.png`: a panel after a run and a sweep of its learning rate."""
+    OUT.mkdir(parents=True, exist_ok=True)
+    cells = ("import ftkit as ft", "panel = ft.what_if(data='translation', config=ft.Config("
+             "max_steps=40, eval_steps=5))\npanel")
+    page = page_of("sweep", list(cells), width=1280, height=1500)
+    page.run_cells(*cells)
+    page.command("application:toggle-left-area")
+    for css, said in ((".ftkit-start", "Newest run"),
+                      (".ftkit-what-if button:has-text('over 5 values')", "E learning_rate")):
+        page.locator(css).click()
+        expect(page.locator(".ftkit-what-if")).to_contain_text(said, timeout=240_000)
+    expect(page.locator(".ftkit-choose")).to_have_count(5, timeout=240_000)
+    page.page.wait_for_timeout(10_000)
+    page.page.set_viewport_size({"width": 1010, "height": 1500})
+    page.page.mouse.move(5, 5)
     page.page.wait_for_timeout(2000)
-    panel.screenshot(path=str(OUT / "what-if.png"))
+    page.locator(".ftkit-what-if").screenshot(path=str(OUT / "what-if.png"))

@@ -7,7 +7,8 @@ from ftkit.interview.proofs.registry import Evidence, proof, register
 
 
 def four_bit(matrix, kind="nf4", block=64):
-    """The matrix after a round trip through 4 bits."""
+    """The matrix, quantized to 4 bits by bitsandbytes and back. kind: nf4 or fp4. block: the number
+    of weights that share a scale."""
     from bitsandbytes import functional as bnb
 
     packed, state = bnb.quantize_4bit(matrix.contiguous(), blocksize=block, quant_type=kind)

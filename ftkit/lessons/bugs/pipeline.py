@@ -128,7 +128,8 @@ class Trained:
 
 
 def encode(stages: dict, record: dict, tokenizer) -> dict:
-    """Encode one record as an example, with these stages."""
+    """Encode one record as {input_ids, labels}. stages: the functions render, tokenize, label and
+    truncate by name."""
     prompt, answer = stages["tokenize"](*stages["render"](record, tokenizer), tokenizer)
     labels = stages["label"](prompt, answer, tokenizer)
     return stages["truncate"]({"input_ids": prompt + answer, "labels": labels})

@@ -3,7 +3,7 @@
 import { Config, DEFAULT, LEARNING_RATES } from "./config.ts";
 import type { PageRun } from "./page.ts";
 import { digits } from "./charts.ts";
-import { last, NAMES, rates } from "./verdict.ts";
+import { KEPT, last, NAMES, rates } from "./verdict.ts";
 
 export interface Challenge {
   /** short: the name on its button. guess: asked before the run; right is an index of options, and
@@ -24,7 +24,8 @@ const alike = (a: PageRun, b: PageRun, ...but: (keyof Config)[]) => (Object.keys
   .every((key) => but.includes(key) || a.config[key] === b.config[key]) && sameTable(a, b) && !a.changes.length && !b.changes.length;
 const sameTable = (a: PageRun, b: PageRun) => a.config.data !== "own" || JSON.stringify(a.own) === JSON.stringify(b.own);
 /** A number with enough digits to see on which side of a limit it is. */
-const against = (x: number, limit: number) => digits(x) === digits(limit) ? x.toFixed(4) : digits(x);
+const against = (x: number, limit: number) => digits(x) === digits(limit) ? fine(x) : digits(x);
+const fine = (x: number) => String(+x.toPrecision(4));
 const ended = (run: PageRun) => `run ${run.id} (${NAMES[run.config.method]}, learning rate ${rates(run)}) ended at val_loss ${digits(val(run))}`;
 /** The outcome with the first partner that solves it, else with the newest one. */
 function withPartner(partners: PageRun[], none: string, judge: (other: PageRun) => Outcome): Outcome {
@@ -36,7 +37,7 @@ export const CHALLENGES: Challenge[] = [
   {
     title: "Make it forget everything", short: "Forget everything",
     guess: { question: "What will do it, from Full with 0.001 and 30 steps?", options: ["Ten times the learning rate", "Ten times the steps", "Four times the batch"], right: 0, tries: [{ learning_rate: 1e-2 }, { max_steps: 300 }, { batch_size: 64 }] },
-    goal: "Bring general_loss above 8, where the model expects no everyday word any more.",
+    goal: "Bring general_loss above 8, where it is about as bad at everyday English as guessing evenly, or worse.",
     hint: "With one method, a higher learning rate means more forgetting. How far the weights moved does not decide alone: here LoRA at 0.005 and Full at 0.002 both moved them by about 4 percent, and general_loss ended at 0.97 and 1.75.",
     why: "The learning rate scales each step, and steps that are too large leave the region where pretraining made sense. "
       + "Nothing in the training data asks the model to keep its English, so nothing pulls the weights back. "
@@ -49,7 +50,7 @@ export const CHALLENGES: Challenge[] = [
   {
     title: "Learn the task and keep the English", short: "Keep the English",
     guess: { question: "Full with 0.005 ends at a general_loss of 6.4. What keeps the English?", options: ["Twice the steps", "A tenth of the learning rate", "Four times the batch"], right: 1, tries: [{ max_steps: 60 }, { learning_rate: 5e-4 }, { batch_size: 64 }] },
-    goal: "Reach a val_loss below 0.1 while general_loss stays below 0.86. It starts at 0.82.",
+    goal: "Reach a val_loss below 0.1 while general_loss rises by less than 5 percent: it starts at 0.82 and may reach 0.86.",
     hint: "Try a smaller learning rate, or open More and mix in general text with Replay.",
     why: "A smaller learning rate learns this task with less damage to what the weights did before. "
       + "Replay mixes general text into the batches, so the loss itself asks the model to keep its English. "
@@ -57,8 +58,11 @@ export const CHALLENGES: Challenge[] = [
       + "In “Learning or forgetting?” such runs are in the lower left corner. "
       + "Watching a loss that is not the task's, as general_loss here, is the only way to notice forgetting in time.",
     lesson: "16_catastrophic_forgetting", start: { method: "full", learning_rate: 5e-3 },
-    judge: (run) => ({ solved: val(run) < 0.1 && general(run) < 0.86,
-      words: `run ${run.id} ended at val_loss ${against(val(run), 0.1)}, wanted: below 0.1, and general_loss ${against(general(run), 0.86)}, wanted: below 0.86` }),
+    judge: (run) => {
+      const most = KEPT * run.before.general_loss;
+      return { solved: val(run) < 0.1 && general(run) < most,
+        words: `run ${run.id} ended at val_loss ${against(val(run), 0.1)}, wanted: below 0.1, and general_loss ${against(general(run), most)}, wanted: below ${against(most, general(run))}` };
+    },
   },
   {
     title: "Overfit eight records", short: "Overfit",
@@ -74,8 +78,9 @@ export const CHALLENGES: Challenge[] = [
     judge: (run) => {
       const low = Math.min(...run.rows.flatMap((row) => row.val_loss ?? [])), loss = run.rows[run.rows.length - 1].loss, records = run.config.train_records;
       const few = records > 0 && records <= 8;
-      return { solved: few && loss < 0.01 && val(run) >= 1.2 * low,
-        words: `run ${run.id} trained on ${records || "all"} records; the training loss of its last step was ${against(loss, 0.01)}, wanted: below 0.01; val_loss ended at ${digits(val(run))} from a lowest of ${digits(low)}, wanted: at least ${digits(1.2 * low)}` };
+      if (!few) return { solved: false, words: `run ${run.id} trained on ${records || "all"} records; wanted: at most 8` };
+      return { solved: loss < 0.01 && val(run) >= 1.2 * low,
+        words: `run ${run.id} trained on ${records} records; the training loss of its last step was ${against(loss, 0.01)}, wanted: below 0.01; val_loss ended at ${fine(val(run))} from a lowest of ${fine(low)}, wanted: at least ${fine(1.2 * low)}` };
     },
   },
   {
@@ -137,6 +142,11 @@ export const CHALLENGES: Challenge[] = [
 export function begun({ start }: Challenge): Config {
   const config = { ...DEFAULT, ...start };
   return { ...config, learning_rate: start.learning_rate ?? LEARNING_RATES[config.method] };
+}
+
+/** Whether the kept runs solve a challenge: the newest that does says how. */
+export function solvedBy(challenge: Challenge, runs: PageRun[]): string | undefined {
+  return [...runs].reverse().map((run) => judged(challenge, run, runs)).find((outcome) => outcome.solved)?.words;
 }
 
 /** What a run that has ended means for a challenge; an unlucky guess that it tried is named. */

@@ -39,21 +39,21 @@ function ticks(low: number, high: number, count: number): number[] {
 export interface Curves { series: Series[]; steps: number; floor: number; guessing: number; log: boolean; changes: [number, string][]; description: string; title: string }
 /** Losses above are marked at the upper edge. */
 const HIGHEST = 12;
-/** Losses below lie on the lower edge of a logarithmic axis. */
+/** Losses below are marked at the lower edge of a logarithmic axis. */
 const LOWEST = 0.001;
 const MARGIN = { left: 44, right: 100, top: 8, bottom: 22 };
 
 /** Draw curves into a host; returns the scale for the pointer. */
 export function drawCurves(host: HTMLElement, { series, steps, floor, guessing, log, changes, description, title }: Curves) {
   const width = Math.max(260, host.clientWidth), height = Math.max(110, host.clientHeight);
-  // The axes fit the run that is shown; earlier ones are cut where they leave them.
+  // The axes fit the run that is shown; a curve is cut where it leaves them, not drawn along the edge.
   const old = series.filter((s) => s.className === "old"), fitted = old.length < series.length ? series.filter((s) => !old.includes(s)) : series;
   const values = fitted.flatMap((s) => s.points.map((p) => p[1])).filter(Number.isFinite);
   const top = Math.max(floor, ...values.map((v) => Math.min(v, HIGHEST))) * 1.04;
   const x = (step: number) => MARGIN.left + (width - MARGIN.left - MARGIN.right) * step / Math.max(1, steps);
   const bottom = log ? Math.max(LOWEST, Math.min(0.1, ...values.map((v) => v * 0.8))) : 0;
-  const part = (v: number) => log ? Math.log(Math.max(v, bottom) / bottom) / Math.log(top / bottom) : Math.max(v, 0) / top;
-  const y = (v: number) => MARGIN.top + (height - MARGIN.top - MARGIN.bottom) * (1 - Math.min(part(v), 1));
+  const part = (v: number) => log ? Math.log(Math.max(v, 1e-12) / bottom) / Math.log(top / bottom) : v / top;
+  const y = (v: number) => MARGIN.top + (height - MARGIN.top - MARGIN.bottom) * (1 - part(v));
   const root = svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": `${title}. ${description}` });
   const marks = log ? decades(bottom, top, top / bottom > 50 ? [1] : [1, 2, 5]) : ticks(0, top, height < 150 ? 3 : 4);
   for (const v of marks) {
@@ -70,17 +70,20 @@ export function drawCurves(host: HTMLElement, { series, steps, floor, guessing, 
   }
   for (const [step, words] of changes) root.append(svg("line", { x1: x(step - 0.5), x2: x(step - 0.5), y1: MARGIN.top, y2: height - MARGIN.bottom, class: "change" }),
     svg("text", { x: x(step - 0.5) + 4, y: height - MARGIN.bottom - 5, class: "tick" }, [words]));
-  const inner = svg("svg", { x: MARGIN.left, width: width - MARGIN.left - MARGIN.right, height, viewBox: `${MARGIN.left} 0 ${width - MARGIN.left - MARGIN.right} ${height}` });
+  const plot = [MARGIN.left - 3, MARGIN.top - 2, width - MARGIN.left - MARGIN.right + 6, height - MARGIN.top - MARGIN.bottom + 4];
+  const inner = svg("svg", { x: plot[0], y: plot[1], width: plot[2], height: plot[3], viewBox: plot.join(" "), class: "plot" });
   root.append(inner);
-  const labels: { y: number; name: string; value: string; className: string; off: boolean }[] = [];
+  const labels: { y: number; name: string; value: string; className: string }[] = [];
   for (const { points, className, label, dots } of series) {
     const kept = points.filter(([, v]) => Number.isFinite(v));
     if (!kept.length) continue;
-    if (kept.length > 1) (className === "old" ? inner : root).append(svg("polyline", { points: kept.map(([s, v]) => `${x(s).toFixed(1)},${y(v).toFixed(1)}`).join(" "), class: `line ${className}` }));
-    if (dots) for (const [s, v] of kept) root.append(svg("circle", { cx: x(s), cy: y(v), r: 2.6, class: `dot ${className}` }));
-    if (className !== "old") for (const [s, v] of kept) if (v > top) root.append(svg("path", { d: `M${x(s)} 1l5 7h-10z`, class: `dot off-scale ${className}` }, [svg("title", {}, [`step ${s}: ${digits(v)}, above the scale`])]));
+    if (kept.length > 1) inner.append(svg("polyline", { points: kept.map(([s, v]) => `${x(s).toFixed(1)},${y(v).toFixed(1)}`).join(" "), class: `line ${className}` }));
+    if (dots) for (const [s, v] of kept) if (v <= top && v >= bottom) root.append(svg("circle", { cx: x(s), cy: y(v), r: 2.6, class: `dot ${className}` }));
+    // An earlier run has one mark, where it ends.
+    for (const [s, v] of className === "old" ? kept.filter(([s]) => s <= steps).slice(-1) : kept) if (v > top || v < bottom) root.append(
+      svg("path", { d: v > top ? `M${x(s)} 1l5 7h-10z` : `M${x(s)} ${height - MARGIN.bottom + 2}l5 -7h-10z`, class: `dot off-scale ${className}` }, [svg("title", {}, [`step ${s}: ${digits(v)}, ${v > top ? "above" : "below"} the scale`])]));
     const [, v] = kept[kept.length - 1];
-    if (label) labels.push({ y: y(v), name: label, value: digits(v), className, off: v > top });
+    if (label) labels.push({ y: Math.min(height - MARGIN.bottom, Math.max(MARGIN.top, y(v))), name: label, value: `${digits(v)}${v > top ? " ▲" : v < bottom ? " ▼" : ""}`, className });
   }
   // Labels share the right margin, at the height of the ends of their lines, without overlapping.
   labels.sort((a, b) => a.y - b.y);
@@ -88,7 +91,7 @@ export function drawCurves(host: HTMLElement, { series, steps, floor, guessing, 
   const over = labels.length ? Math.max(0, labels[labels.length - 1].y + 14 - (height - MARGIN.bottom)) : 0;
   for (const l of labels) {
     const x = width - MARGIN.right + 7, y = Math.max(14, l.y - over);
-    root.append(svg("text", { class: `end ${l.className}` }, [svg("tspan", { x, y: y - 3 }, [l.name]), svg("tspan", { x, y: y + 13 }, [l.off ? `${l.value} ▲` : l.value])]));
+    root.append(svg("text", { class: `end ${l.className}` }, [svg("tspan", { x, y: y - 3 }, [l.name]), svg("tspan", { x, y: y + 13 }, [l.value])]));
   }
   host.replaceChildren(root);
   return { step: (pixel: number) => Math.round((pixel - MARGIN.left) / (width - MARGIN.left - MARGIN.right) * steps), x, root, height };

@@ -1,13 +1,13 @@
 // The page: settings, the worker that trains, and what is shown of each run.
 
-import { begun, CHALLENGES, judged, lessonLink } from "./challenges.ts";
+import { begun, CHALLENGES, judged, lessonLink, solvedBy } from "./challenges.ts";
 import { digits, drawCurves, drawFrontier, Series, svg } from "./charts.ts";
 import { Config, DEFAULT, LEARNING_RATES, METHODS, Method, OPENING, SCHEDULES } from "./config.ts";
-import { InputError, MOST_BYTES, Pair, parsePairs, split } from "./data.ts";
+import { InputError, MOST_BYTES, Pair, parsePairs } from "./data.ts";
 import { exported, pythonLine } from "./export.ts";
 import { Tokenizer } from "./tokenizer.ts";
 import type { Look, Measures, Question, Row } from "./trainer.ts";
-import { compared, differences, GUESSING, isRight, last, nameOf, NAMES, Part, rateText, verdict, WORDS } from "./verdict.ts";
+import { compared, differences, GUESSING, isRight, last, MORE, nameOf, NAMES, Part, rateText, underMore, usedPairs, verdict, WORDS } from "./verdict.ts";
 import type { FromWorker, Loaded, ToWorker } from "./worker.ts";
 
 const $ = <T extends HTMLElement>(id: string) => document.getElementById(id) as T;
@@ -38,6 +38,8 @@ let own: Pair[] = [], runs: PageRun[] = [], current: PageRun | undefined, previe
 let waiting: ToWorker | undefined, challenge = 0, justSolved: number[] = [], tokenizer: Tokenizer, rateNote = "", limitNote = "";
 /** The text of the box that the pairs in use were read from, and one that could not be read. */
 let readText = "", refused: string | undefined;
+/** What the last reading of the box said before the number of pairs: a file's name, and the columns that it left out. */
+let readFrom = "", unusedColumns: string[] = [];
 /** A learning rate that was set while a run trains and that no step has used yet. */
 let movedRate: number | undefined;
 /** The step that the pointer reads. */
@@ -90,9 +92,7 @@ worker.onmessage = ({ data: message }: MessageEvent<FromWorker>) => {
     memory = message.memory;
     current.status = message.stopped ? "diverged" : "finished";
     movedRate = pointed = undefined;
-    const outcome = judged(CHALLENGES[challenge], current, runs);
-    justSolved = outcome.solved && !solved.has(challenge) ? [challenge] : [];
-    if (justSolved.length) solved.set(challenge, outcome.words);
+    justSolved = settle() ? [challenge] : [];
     remember();
     showAll();
   }
@@ -224,6 +224,7 @@ function showForm() {
   form.querySelectorAll<HTMLElement>(".lora").forEach((field) => { field.hidden = config.method !== "lora"; field.style.display = config.method === "lora" ? "" : "none"; });
   $("own").hidden = config.data !== "own";
   if (config.data !== "own" || own.length) look();
+  if (config.data === "own" && own.length && box.value === readText) say(pairsInUse());
   showAbout();
   writeHash();
   showControls();
@@ -233,6 +234,8 @@ function showForm() {
 const SHAPES: Record<Config["lr_scheduler_type"], string> = { cosine: "falls to near 0 on a cosine", linear: "falls to near 0 on a line", constant: "stays there", warmup_stable_decay: "falls only at the end" };
 function showAbout() {
   $("about").textContent = `${ABOUT[config.method]} The learning rate starts small, peaks at ${rateText(config.learning_rate)} and ${SHAPES[config.lr_scheduler_type]}. ${limitNote}${rateNote}`;
+  const more = underMore(config);
+  $("more-set").textContent = more && `Set under More: ${more}.`; $("more-usual").hidden = !more;
   $("usual").hidden = !rateNote.includes("stays");
   $("usual").textContent = `Use ${rateText(LEARNING_RATES[config.method])}`;
 }
@@ -407,8 +410,16 @@ function pausedWords({ rows, config }: PageRun): string {
   return `Paused after ${row.step} of ${config.max_steps} steps. The loss of this batch was ${digits(row.loss)}; the answers and val_loss are those of step ${measured}.`;
 }
 
+/** Whether the kept runs solve the open challenge, which was open until now. */
+function settle(): boolean {
+  const words = solved.has(challenge) ? undefined : solvedBy(CHALLENGES[challenge], runs);
+  if (words !== undefined) { solved.set(challenge, words); remember(); }
+  return words !== undefined;
+}
+
 let setUp = "", cardShown = "";
 function showChallenges() {
+  settle();
   $("challenge-numbers").replaceChildren(...CHALLENGES.map((c, i) => {
     const button = element("button", solved.has(i) ? "solved" : "", [`${solved.has(i) ? "✓ " : ""}${i + 1}. ${c.short}`]) as HTMLButtonElement;
     button.type = "button"; button.setAttribute("aria-pressed", String(i === challenge));
@@ -468,22 +479,26 @@ function showAll() { showWhose(); showCurves(); showLook(); showRuns(); showChal
 
 function say(message: string, problem = false) {
   const p = $("own-message"), unused = own.length > 0 && box.value !== readText;
-  p.textContent = message; p.className = problem ? "problem" : "";
+  if (p.textContent !== message) p.textContent = message; // else a screen reader repeats it
+  p.className = problem ? "problem" : "";
   box.classList.toggle("unused", unused); $("back").hidden = !unused;
 }
 /** Show the pairs in use in the box. */
 function fillBox() {
   box.value = own.map(({ instruction, input, output }) => JSON.stringify(input ? { instruction, input, output } : { question: instruction, answer: output })).join("\n");
-  readText = box.value; refused = undefined;
+  readText = box.value; refused = undefined; readFrom = ""; unusedColumns = [];
+}
+/** What is in use of the reader's pairs, with the settings as they are. */
+function pairsInUse(): string {
+  const short = (words: string) => `“${words.length > 40 ? `${words.slice(0, 40)}…` : words}”`;
+  return `${readFrom}${own.length} pairs. The first: ${short(own[0].instruction)} → ${short(own[0].output)}. ${usedPairs(own, config)}${unusedColumns.length ? ` Not used: ${unusedColumns.join(", ")}.` : ""} Press Train.`;
 }
 /** Use what is in the box; says why not, and gives false, where it cannot be read. */
 async function usePairs(title = ""): Promise<boolean> {
   const raw = box.value;
   try {
-    const { pairs, unused } = parsePairs(raw, await loadTokenizer()), { train, validation } = split(pairs), [first] = pairs;
-    own = pairs; readText = raw; refused = undefined; config.data = "own";
-    const short = (words: string) => `“${words.length > 40 ? `${words.slice(0, 40)}…` : words}”`;
-    say(`${title}${pairs.length} pairs. The first: ${short(first.instruction)} → ${short(first.output)}. ${train.length} are taught; ${validation.length} ${validation.length > 1 ? "are" : "is"} kept back and only asked, such as ${short(validation[0].instruction)}.${unused.length ? ` Not used: ${unused.join(", ")}.` : ""} Press Train.`);
+    const { pairs, unused } = parsePairs(raw, await loadTokenizer());
+    own = pairs; readText = raw; readFrom = title; unusedColumns = unused; refused = undefined; config.data = "own";
   } catch (error) {
     if (!(error instanceof InputError)) throw error;
     refused = raw;
@@ -581,6 +596,7 @@ $("theme").onclick = () => { setTheme(document.documentElement.dataset.theme ===
 $("dialog-close").onclick = () => $<HTMLDialogElement>("dialog").close();
 $("start-over").onclick = (event) => { event.preventDefault(); runs = []; solved.clear(); for (const n in guesses) delete guesses[n]; nextId = 1; reset(); };
 $("pause").onclick = () => { pauseOrResume(); showControls(); showVerdict(); };
+$("more-usual").onclick = () => { for (const [key] of MORE) (config as any)[key] = DEFAULT[key]; limitNote = ""; showForm(); showCurves(); $("train").focus(); };
 $("usual").onclick = () => { config.learning_rate = LEARNING_RATES[config.method]; rateNote = limitNote = ""; showForm(); document.querySelector<HTMLElement>("[name=learning_rate]")!.focus(); };
 box.oninput = boxEdited;
 $("use").onclick = () => usePairs();

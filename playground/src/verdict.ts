@@ -1,13 +1,17 @@
 // What a run did, in words, judged against the model before training. No DOM: Node tests it.
 
 import { digits } from "./charts.ts";
-import { Config, DEFAULT, Method, OPENING } from "./config.ts";
+import { Config, DEFAULT, Method } from "./config.ts";
+import { Pair, split } from "./data.ts";
 import type { PageRun } from "./page.ts";
 
 /** The loss of guessing evenly among the 3,072 tokens. */
 export const GUESSING = Math.log(3072);
 export const NAMES: Record<Method, string> = { full: "Full", lora: "LoRA", ia3: "IA3", head: "Head only" };
 const DATA = { translation: "English to French", tasks: "31 tasks", own: "own pairs" };
+
+/** general_loss may rise by this factor where a run is said to have kept its English. */
+export const KEPT = 1.05;
 
 /** A piece of a sentence: its CSS class ("" for none) and its text. */
 export type Part = [string, string];
@@ -65,17 +69,16 @@ export function verdict(run: PageRun): Part[] {
     : val < 0.15 * before.val_loss && 2 * is > asked ? "It learned the task: "
     : val < 0.75 * before.val_loss || is > was ? "It learned part of the task: " : "It hardly learned: ";
   const end = mean(rows.slice(-3).map((row) => row.loss));
-  const rise = general / before.general_loss - 1, kept = rise <= 0.15;
-  const forgot = rise > 1.2 ? " It forgot much of its English: " : kept ? " It kept its English: " : " It forgot some of its English: ";
-  const limits = rise > 1.2 ? "“much” is a rise of more than 120 percent" : kept ? "“kept” is a rise of at most 15 percent" : "“some” is a rise of 15 to 120 percent";
-  const story = run.questions.length, same = run.start.answers[story] === run.now.answers[story];
+  const times = general / before.general_loss, kept = times < KEPT, least = Math.round(100 * (KEPT - 1));
+  const forgot = times > 2.2 ? " It forgot much of its English: " : kept ? " It kept its English: " : " It forgot some of its English: ";
+  const limits = kept ? `“kept” is a rise of less than ${least} percent` : `a rise of ${Math.round(100 * (times - 1))} percent; ${times > 2.2 ? "“much” is more than 120" : `“some” is from ${least} to 120`}`;
   return [
     ["b", learned], ["", byHeart
       ? `${taughtIs} of the ${taught} shown are right, ${taughtWas} before. Of the ${asked} that it never saw, ${is || "none"} ${is > 1 ? "are" : "is"}: it can know such an answer only where the taught pairs show how`
       : `${was} of ${asked} questions right before, ${is} of ${asked} after${taught ? ` (of ${taught} taught pairs: ${taughtWas}, then ${taughtIs})` : ""}`],
     ["", `; val_loss${byHeart ? ", on questions that it never saw," : ""} `], arrow(before.val_loss, val), ["", ", training loss "], arrow(rows[0].loss, end), ["", `${rows.length > 3 ? " (mean of the last three steps)" : ""}.`],
     ...overfitting(run),
-    ["b", forgot], ["", "general_loss "], arrow(before.general_loss, general), ["", ` (${limits}), ${kept === same ? "and" : "though"} it continues “${OPENING}” ${same ? "as before, word for word" : "differently"}.`],
+    ["b", forgot], ["", "general_loss "], arrow(before.general_loss, general), ["", ` (${limits}).`],
   ];
 }
 
@@ -109,10 +112,22 @@ export function compared(run: PageRun, runs: PageRun[]): string {
     + (differ.length > 1 ? ` ${differ.length} settings differ, so no single one explains the difference.` : "");
 }
 
+/** The settings under More, and how a value other than the usual one is said. */
+export const MORE: [keyof Config, (v: any) => string][] = [["batch_size", (v) => `batch ${v}`], ["lr_scheduler_type", (v) => v.replaceAll("_", " ")], ["loss_on", () => "loss on question too"], ["weight_decay", (v) => `weight decay ${v}`],
+  ["replay", (v) => `replay ${v}`], ["train_records", (v) => `${v} records`], ["seed", (v) => `seed ${v}`], ["eval_records", (v) => `evaluated on ${v}`]];
+const unusual = (config: Config, words: typeof MORE) => words.filter(([key]) => config[key] !== DEFAULT[key]).map(([key, word]) => word(config[key]));
+export const underMore = (config: Config) => unusual(config, MORE).join(", ");
+
+/** How many of the reader's pairs a run trains on and how many it only asks. */
+export function usedPairs(pairs: Pair[], { train_records }: Config): string {
+  const { train, validation } = split(pairs), taught = train_records ? Math.min(train_records, train.length) : train.length;
+  const short = `“${validation[0].instruction.slice(0, 40)}${validation[0].instruction.length > 40 ? "…" : ""}”`, are = (n: number) => n === 1 ? "is" : "are";
+  return `${taught < train.length ? `Only ${taught} of ${train.length} ${are(taught)} taught, as set under More` : `${taught} ${are(taught)} taught`}; ${validation.length} ${are(validation.length)} kept back and only asked, such as ${short}.`;
+}
+
 export function nameOf(run: Setting): string {
   const c = run.config, parts = [c.method === "lora" ? `LoRA, rank ${c.r}` : NAMES[c.method], `learning rate ${rates(run)}`, `${c.max_steps} steps`];
-  const words: [keyof Config, (v: any) => string][] = [["data", (v) => v === "own" && run.own.length ? `${run.own.length} own pairs` : DATA[v as Config["data"]]], ["lora_alpha", (v) => `alpha ${v}`], ["batch_size", (v) => `batch ${v}`],
-    ["lr_scheduler_type", (v) => v.replaceAll("_", " ")], ["loss_on", () => "loss on question too"], ["weight_decay", (v) => `weight decay ${v}`], ["replay", (v) => `replay ${v}`], ["train_records", (v) => `${v} records`], ["seed", (v) => `seed ${v}`], ["eval_records", (v) => `evaluated on ${v}`]];
-  for (const [key, word] of words) if (c[key] !== DEFAULT[key] && (key !== "lora_alpha" || c.method === "lora")) parts.push(word(c[key]));
+  const words: typeof MORE = [["data", (v) => v === "own" && run.own.length ? `${run.own.length} own pairs` : DATA[v as Config["data"]]], ["lora_alpha", (v) => `alpha ${v}`], ...MORE];
+  parts.push(...unusual(c, words.filter(([key]) => key !== "lora_alpha" || c.method === "lora")));
   return parts.join(", ");
 }

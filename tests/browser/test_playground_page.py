@@ -227,12 +227,26 @@ def test_a_challenge_asks_for_a_guess_and_says_when_it_is_solved(playground):
     assert "You guessed right" in shown.text("#challenge")
 
 
+def test_a_challenge_is_solved_by_a_run_from_before_it_was_opened(playground):
+    shown = playground("learning_rate=0.002")
+    shown.train()
+    shown.page.click("text=2. Keep the English")
+    assert "Solved: run 1 ended at val_loss" in shown.text("#challenge")
+
+
 def test_train_reads_what_is_in_the_box(playground):
     shown = playground("data=own&max_steps=2")
     page = shown.page
     shown.paste(PAIRS)
     assert "36 are taught; 4 are kept back and only asked, such as “Add one to" in shown.text(
         "#own-message")
+    page.click(".more summary")
+    page.fill("[name=train_records]", "8")
+    page.press("[name=train_records]", "Tab")
+    assert "Only 8 of 36 are taught" in shown.text("#own-message")
+    assert "8 records" in shown.text("#more-set")
+    page.click("#more-usual")
+    assert "36 are taught" in shown.text("#own-message") and not shown.text("#more-set")
     shown.train()
     page.fill("#pairs", "question,answer\n" + "Who?,Tom\nWhere?,Here\nWhen?,Now\n")
     assert "Not in use yet" in shown.text("#own-message") and "pairs" in shown.text("#verdict")
@@ -289,6 +303,8 @@ def test_the_axes_fit_the_shown_run_and_other_data_are_not_drawn(playground):
     marks = "[...document.querySelectorAll('#general-chart .tick')].map(t => t.textContent)"
     assert not {"10", "12", "20"} & set(shown.page.evaluate(marks))
     assert shown.page.locator("#task-chart .line.old").count() == 1
+    assert shown.page.locator("#general-chart .plot .line.old").count() == 1
+    assert shown.page.locator("#general-chart .off-scale.old").count() == 1
     shown.page.select_option("[name=data]", "tasks")
     shown.train()
     assert shown.page.locator("#task-chart .line.old").count() == 0

@@ -23,12 +23,17 @@ const table = (text) => { try { return JSON.stringify(ft.parsePairs(text, tokeni
 const judged = (number, one, others = [], guessed) => { const { solved, words } = ft.judged(ft.CHALLENGES[number - 1], one, [...others, one], guessed); return `${solved ? "Solved" : "Not yet"}: ${words}`; };
 const guess = run(7, { val: [3.2, 0.1], general: [0.82, 1.54], method: "full", learning_rate: 1e-3, max_steps: 300 });
 const small = run(8, { val: [3.2, 0.1], trainable: 90 }), large = run(9, { val: [3.2, 0.093], method: "full", learning_rate: 1e-3 });
+const pairs = Array.from({ length: 20 }, (_, i) => ({ instruction: `q${i}`, output: `a${i}` }));
 console.log(JSON.stringify({
   "taught pairs": text({ ...run(1, { val: [5, 6], data: "own" }), ...own }),
   "half taught": text({ ...run(1, { val: [5, 6], data: "own" }), ...own, now: { answers: ["no", "b", "x"] } }),
   unchanged: text(run(1, { val: [3.2, 0.1], right: [2, 2] })),
   "wrong guess": judged(1, guess, [], 1),
-  "close to the limit": judged(2, run(1, { val: [3.2, 0.05], general: [0.82, 0.8604] })),
+  "close to the limit": judged(2, run(1, { val: [3.2, 0.05], general: [0.82, 0.8612] })),
+  "forgot some": text(run(1, { val: [3.2, 0.01], general: [0.82, 0.92] })),
+  "a small rise": judged(3, run(1, { val: [3.2, 0.002, 0.0021], train_records: 8 })),
+  "kept runs": ft.solvedBy(ft.CHALLENGES[3], [small, large, run(10, { val: [3.2, 3], max_steps: 5 })]),
+  "few pairs": ft.usedPairs(pairs, { ...ft.DEFAULT, train_records: 8 }), "all pairs": ft.usedPairs(pairs, ft.DEFAULT), "under More": ft.underMore(ft.begun(ft.CHALLENGES[2])),
   "too many records": judged(3, run(1, { val: [3.2, 0.05] })),
   "a tenth": judged(4, small, [large]), "other steps": judged(4, { ...small, config: { ...small.config, max_steps: 60 } }, [large]),
   "start of 3": ft.nameOf({ config: ft.begun(ft.CHALLENGES[2]), own: [], changes: [] }),

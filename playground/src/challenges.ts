@@ -43,7 +43,7 @@ export const CHALLENGES: Challenge[] = [
       + "Nothing in the training data asks the model to keep its English, so nothing pulls the weights back. "
       + "A loss of 8.03 is what you get by guessing evenly among all 3,072 tokens. "
       + "The task suffers as well, because it builds on the same weights. "
-      + "Here ten times the usual rate brought general_loss from 0.82 to 10.8, ten times the steps only to 1.5.",
+      + "With Full, ten times the usual rate brought general_loss from 0.82 to 10.8, ten times the steps only to 1.5.",
     lesson: "16_catastrophic_forgetting", start: { method: "full" },
     judge: (run) => ({ solved: general(run) > 8, words: `run ${run.id} ended at general_loss ${against(general(run), 8)}; wanted: above 8` }),
   },
@@ -71,7 +71,7 @@ export const CHALLENGES: Challenge[] = [
     hint: "The button limits the training to eight records. If the training loss is still too high, take more steps.",
     why: "Eight pairs are quickly memorized by 2.4 million weights: the training loss goes to zero. "
       + "val_loss is measured on other questions, and there the model first gains and then loses. "
-      + "From the lowest point on, each step improves the memory of eight sentences at the cost of all others. "
+      + "After its lowest point val_loss does not come back to it, though it may fall a part of the way, while the training loss goes on falling: only the memory of eight sentences still improves. "
       + "Early stopping would have kept the model of the lowest point. "
       + "More data, fewer trained parameters or a smaller learning rate move that point further to the right.",
     lesson: "17_overfitting", start: { train_records: 8, method: "full", batch_size: 8 },
@@ -85,12 +85,12 @@ export const CHALLENGES: Challenge[] = [
   },
   {
     title: "The same val_loss with a tenth of the parameters", short: "A tenth of the parameters",
-    guess: { question: "At a learning rate of 0.005 for LoRA and 0.1 for IA3, which ends within 0.02 of Full?", options: ["LoRA of rank 8", "LoRA of rank 1", "IA3"], right: 0 },
+    guess: { question: "With 30 steps on English to French, at a learning rate of 0.001 for Full, 0.005 for LoRA and 0.1 for IA3, which ends within 0.02 of Full?", options: ["LoRA of rank 8", "LoRA of rank 1", "IA3"], right: 0 },
     goal: "Make two runs on the same data: one whose val_loss is at most 0.02 above the other's, with at most a tenth of its trained parameters.",
     hint: "Train with Full once, then compare. The table of runs shows how many parameters each one trained.",
     why: "LoRA freezes the weights and adds to each matrix the product of two thin ones, of which only these are trained. "
       + "At rank 8 that is a twentieth of the model, and on this task it reaches the same val_loss. "
-      + "The change that a fine-tuning needs has a low rank, so few parameters are enough to describe it. "
+      + "The change that this easy task needs has a low rank, so few parameters are enough to describe it; a harder task can need more. "
       + "Gradients and the optimizer's memory shrink with the trained parameters, which is why LoRA fits on small GPUs. "
       + "Try rank 1, and IA3 with 3,584 parameters, to see where capacity runs out.",
     lesson: "02_lora", start: { method: "full" },
@@ -113,7 +113,7 @@ export const CHALLENGES: Challenge[] = [
       + "Compare methods at the best learning rate of each.",
     lesson: "07_learning_rate", start: { method: "full", learning_rate: 5e-5 },
     judge: (run, others) => withPartner(others.filter((other) => alike(run, other, "method", "learning_rate", "r", "lora_alpha") && [run, other].some((r) => r.config.method === "full") && [run, other].some((r) => r.config.method === "lora")),
-      `run ${run.id} has no partner yet: train one with ${run.config.method === "full" ? "LoRA" : "Full"} and the other settings unchanged`, (other) => {
+      /full|lora/.test(run.config.method) ? `run ${run.id} has no partner yet: train one with ${run.config.method === "full" ? "LoRA" : "Full at 5e-5"} and the other settings unchanged` : `run ${run.id} trained with ${NAMES[run.config.method]}; wanted: one run with Full at 5e-5 and one with LoRA`, (other) => {
         const full = run.config.method === "full" ? run : other, apart = Math.abs(val(run) - val(other));
         return { solved: val(full) > 0.05 && val(full) < 2 && apart <= 0.1,
           words: `${ended(run)}, ${ended(other)}: ${against(apart, 0.1)} apart; wanted: at most 0.1, with Full between 0.05 and 2` };

@@ -63,10 +63,11 @@ export function drawCurves(host: HTMLElement, { series, steps, floor, guessing, 
   for (const step of ticks(0, steps, Math.min(6, width / 80))) if (Number.isInteger(step)) {
     root.append(svg("text", { x: x(step), y: height - 6, class: "tick", "text-anchor": "middle" }, [step ? String(step) : "step 0"]));
   }
+  const late: SVGElement[] = []; // over the curves
   if (top > 0.6 * guessing) {
     const above = Math.min(y(guessing), height);
-    if (guessing < top) root.append(svg("line", { x1: MARGIN.left, x2: width - MARGIN.right, y1: above, y2: above, class: "guessing" }),
-      svg("text", { x: width - MARGIN.right - 4, y: above - 4, class: "tick", "text-anchor": "end" }, [`guessing evenly: ${guessing.toFixed(2)}`]));
+    if (guessing < top) root.append(svg("line", { x1: MARGIN.left, x2: width - MARGIN.right, y1: above, y2: above, class: "guessing" }));
+    if (guessing < top) late.push(svg("text", { x: width - MARGIN.right - 4, y: above + 15, class: "tick on-line", "text-anchor": "end" }, [`guessing evenly: ${guessing.toFixed(2)}`]));
   }
   for (const [step, words] of changes) root.append(svg("line", { x1: x(step - 0.5), x2: x(step - 0.5), y1: MARGIN.top, y2: height - MARGIN.bottom, class: "change" }),
     svg("text", { x: x(step - 0.5) + 4, y: height - MARGIN.bottom - 5, class: "tick" }, [words]));
@@ -93,6 +94,7 @@ export function drawCurves(host: HTMLElement, { series, steps, floor, guessing, 
     const x = width - MARGIN.right + 7, y = Math.max(14, l.y - over);
     root.append(svg("text", { class: `end ${l.className}` }, [svg("tspan", { x, y: y - 3 }, [l.name]), svg("tspan", { x, y: y + 13 }, [l.value])]));
   }
+  root.append(...late);
   host.replaceChildren(root);
   return { step: (pixel: number) => Math.round((pixel - MARGIN.left) / (width - MARGIN.left - MARGIN.right) * steps), x, root, height };
 }

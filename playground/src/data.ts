@@ -120,7 +120,7 @@ function fromTable(text: string): Table {
   const named = question >= 0 && answer >= 0 && question !== answer, columns = named ? head.length : 2;
   const [q, a] = named ? [question, answer] : [0, 1], extra = named && head[q] === "instruction" ? head.indexOf("input") : -1;
   const pairs = (named ? table.slice(1) : table).map((row, i): Pair => {
-    const which = `Row ${i + 1 + +named} ("${row.join(`${mark} `).slice(0, 40)}")`, quote = `put a text that has ${MARKS[mark]} in quotation marks.`;
+    const which = `Row ${i + 1 + +named} ("${row.join(`${mark} `).slice(0, 40)}")`, quote = `put a text that has ${MARKS[mark]} in quotation marks, as in "one${mark} two${mark} three"${mark}four.`;
     if (!row[q] || !row[a]) throw new InputError(`${which} has no ${row[q] ? "answer" : "question"}. Write a question, a comma, its answer; ${quote}`);
     if (row.length > columns) throw new InputError(`${which} has ${row.length} columns and ${named ? "the header" : "a pair"} has ${columns}. If a text goes on after one of its ${MARKS[mark]}, ${quote}`);
     return { instruction: row[q], input: row[extra] ?? "", output: row[a] };

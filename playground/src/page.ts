@@ -42,6 +42,7 @@ let readText = "", refused: string | undefined;
 let readFrom = "", unusedColumns: string[] = [];
 /** A learning rate that was set while a run trains and that no step has used yet. */
 let movedRate: number | undefined;
+let wasReset = false;
 /** The step that the pointer reads. */
 let pointed: number | undefined;
 /** The solved challenges: number -> the numbers that solved it. */
@@ -123,7 +124,7 @@ const edited = () => config.data === "own" && box.value !== readText && (box.val
 
 function start(steps: number) {
   if (edited()) { usePairs().then((isRead) => { if (isRead) start(steps); }); return; }
-  if (config.data === "own" && !own.length) { say("Give your pairs first, then press Train.", true); box.focus(); return; }
+  if (config.data === "own" && !own.length) { say("Give your pairs first, then press Train.", true); box.focus(); $("own-message").scrollIntoView({ block: "nearest" }); return; }
   if (current && ["running", "paused"].includes(current.status)) current.status = "ended";
   if (current && !current.rows.length) runs = runs.filter((run) => run !== current);
   movedRate = pointed = undefined; rateNote = limitNote = ""; setUp = ""; justSolved = [];
@@ -162,6 +163,7 @@ function oneStep() {
   showControls();
 }
 function reset() {
+  wasReset = true;
   if (isOpen()) { send({ type: "pause" }); current!.status = "ended"; }
   if (current && !current.rows.length) runs = runs.filter((run) => run !== current);
   current = movedRate = pointed = undefined;
@@ -229,11 +231,13 @@ function showForm() {
   writeHash();
   showControls();
   showCount(); showVerdict(); showWhose();
+  if (setUp) showChallenges();
 }
 
 const SHAPES: Record<Config["lr_scheduler_type"], string> = { cosine: "falls to near 0 on a cosine", linear: "falls to near 0 on a line", constant: "stays there", warmup_stable_decay: "falls only at the end" };
 function showAbout() {
-  $("about").textContent = `${ABOUT[config.method]} The learning rate starts small, peaks at ${rateText(config.learning_rate)} and ${SHAPES[config.lr_scheduler_type]}. ${limitNote}${rateNote}`;
+  const moved = isOpen() && fits() && (movedRate !== undefined || current!.changes.length > 0), rate = rateText(config.learning_rate);
+  $("about").textContent = `${ABOUT[config.method]} ${moved ? `You moved the learning rate of this run: the schedule goes on as if ${rate} were its peak, and gives a part of it to each step.` : `The learning rate starts small, peaks at ${rate} and ${SHAPES[config.lr_scheduler_type]}.`} ${limitNote}${rateNote}`;
   const more = underMore(config);
   $("more-set").textContent = more && `Set under More: ${more}.`; $("more-usual").hidden = !more;
   $("usual").hidden = !rateNote.includes("stays");
@@ -331,7 +335,7 @@ function showLook() {
     return element("td", className, [right ? element("span", "right", [`✓ “${shown}”`]) : element("span", "", [element("span", "wrong", ["✗ "]), shown ? `“${shown}”` : "(nothing)"])]);
   };
   const heading = (words: string) => { const th = element("th", "group", [words]) as HTMLTableCellElement; th.colSpan = 2; return th; };
-  $("known").textContent = shown?.config.data === "translation" ? "Pretraining taught it this French already: before, the right words are often there and it goes on talking. Training teaches it to give the answer alone and stop. “31 small tasks” is harder." : shown ? "Before training it has never been asked such questions: odd or broken words are normal there." : "";
+  $("known").textContent = shown?.config.data === "translation" ? "Pretraining taught it this French already: before, the right words are often there and it goes on talking. Training teaches it to give the answer alone and stop. “31 small tasks” is harder." : !shown ? "" : shown.config.data === "tasks" ? "Before, a right word can be there already, from pretraining; it counts as right only if the answer is given alone." : "Before training, odd or broken words are normal: pretraining may have had nothing like these questions.";
   $("answers").replaceChildren(...questions.flatMap(({ question, reference, taught }, i) => {
     const head = element("th", "", [question, " ", element("span", "wanted", [`(answer: ${reference})`])]) as HTMLTableCellElement;
     head.colSpan = 2; head.scope = "rowgroup";
@@ -354,7 +358,7 @@ const COLUMNS = ["q", "k", "v", "o", "gate", "up", "down"];
 function showMap(movement: Record<string, number>) {
   const at = (layer: number, m: string) => movement[`model.layers.${layer}.${/gate|up|down/.test(m) ? "mlp" : "self_attn"}.${m}_proj.weight`] ?? 0;
   const embedding = movement["model.embed_tokens.weight"] ?? 0, head = movement.head;
-  const percent = (v: number) => v === 0 ? "0" : v < 0.001 ? "<0.1" : v < 0.1 ? (v * 100).toFixed(1) : Number.isFinite(v) ? COMPACT.format(v * 100) : "nan";
+  const percent = (v: number) => v > 10 ? ">999" : v === 0 ? "0" : v < 0.001 ? "<0.1" : v < 0.1 ? (v * 100).toFixed(1) : Number.isFinite(v) ? COMPACT.format(v * 100) : "nan";
   const cell = (v: number, span = 1) => { const td = element("td", "", [percent(v)]) as HTMLTableCellElement; td.colSpan = span; td.style.setProperty("--heat", String(Math.min(1, Math.max(0, Math.log(v / FAINT) / Math.log(STRONG / FAINT))))); return td; };
   const table = element("table", "", [element("caption", "hidden", ["Change of each matrix in percent of its start"])]);
   table.append(element("colgroup", "", [element("col"), ...COLUMNS.map(() => element("col"))]), element("thead", "", [element("tr", "", [element("td"), ...COLUMNS.map((m) => { const th = element("th", "", [m]); th.setAttribute("scope", "col"); return th; })])]));
@@ -364,7 +368,7 @@ function showMap(movement: Record<string, number>) {
     ...[3, 2, 1, 0].map((l) => row(`layer ${l + 1}`, COLUMNS.map((m) => cell(at(l, m))))), row("embedding", [cell(embedding, 7)])]));
   const key = element("span", "key", []);
   key.setAttribute("aria-hidden", "true");
-  $("map").replaceChildren(table, element("p", "legend", [`${percent(FAINT)} `, key, ` ${percent(STRONG)} percent of the size at the start, in every run. The usual rate of Full moves them by about 2 percent; ten times that rate, which breaks the model, by up to 44. The text enters at the bottom. Attention: q asks what a token looks for, k what it offers, v what it passes on, o writes that back. MLP: gate and up compute features of each token, down writes them back.`]));
+  $("map").replaceChildren(table, element("p", "legend", [`${percent(FAINT)} `, key, ` ${percent(STRONG)} percent of the size at the start and more, in every run. The usual rate of Full moves them by about 2 percent; ten times that rate, which breaks the English, by 16 to 35. Between methods this does not compare: LoRA moves them more than Full and forgets no more. The text enters at the bottom. Attention: q asks what a token looks for, k what it offers, v what it passes on, o writes that back. MLP: gate and up compute features of each token, down writes them back.`]));
 }
 
 function showRuns() {
@@ -389,7 +393,7 @@ function showRuns() {
 /** What happened in a run, in two sentences that use the words of the course. */
 function showVerdict() {
   const host = $("verdict"), run = current;
-  if (!run) { host.textContent = `${runs.length ? "Back to the untrained model. Change something and train again" : `Press Train to teach this small language model ${TASKS[config.data]}`}. Watch two things: does it learn the task, and does it forget its English?`; return; }
+  if (!run) { host.textContent = `${runs.length ? `${wasReset ? "Back to the untrained model" : "The runs from before are in the table below"}. Change something and train again` : `Press Train to teach this small language model ${TASKS[config.data]}`}. Watch two things: does it learn the task, and does it forget its English?`; return; }
   if (run.status === "running" && run.rows.length && !changed().length) {
     const words = "Training… You can move the learning rate while it runs.";
     if (host.textContent !== words) host.textContent = words; // else a screen reader repeats it
@@ -417,9 +421,11 @@ function settle(): boolean {
   return words !== undefined;
 }
 
-let setUp = "", cardShown = "";
+/** What Set it up has said, and the settings for which that holds. */
+let setUp = "", setUpFor = "", cardShown = "";
 function showChallenges() {
   settle();
+  if (setUpFor !== JSON.stringify(config)) setUp = "";
   $("challenge-numbers").replaceChildren(...CHALLENGES.map((c, i) => {
     const button = element("button", solved.has(i) ? "solved" : "", [`${solved.has(i) ? "✓ " : ""}${i + 1}. ${c.short}`]) as HTMLButtonElement;
     button.type = "button"; button.setAttribute("aria-pressed", String(i === challenge));
@@ -452,7 +458,7 @@ function showChallenges() {
     set.onclick = () => {
       config = begun(c);
       rateNote = limitNote = "";
-      setUp = `Set: ${nameOf({ config, own: [], changes: [] })}. Your guess is not set: change what it says, then press Train.`;
+      setUp = `Set: ${nameOf({ config, own: [], changes: [] })}. To try your guess, change that setting too. Then press Train.`; setUpFor = JSON.stringify(config);
       showForm(); showCurves(); showChallenges(); $("train").focus();
     };
     const hint = element("details", "", [element("summary", "", ["Hint"]), element("p", "", [c.hint])]);
@@ -502,6 +508,7 @@ async function usePairs(title = ""): Promise<boolean> {
   } catch (error) {
     if (!(error instanceof InputError)) throw error;
     refused = raw;
+    $("own-message").scrollIntoView({ block: "nearest" });
     say(`${title}${error.message}${own.length ? ` The ${own.length} pairs from before are still in use: Train trains on those.` : ""}`, true);
   }
   showForm();
@@ -569,10 +576,12 @@ function recall() {
   } catch { /* kept by an older page */ }
 }
 
-function setTheme(theme: string) { document.documentElement.dataset.theme = theme; try { localStorage.setItem(`${KEPT}-theme`, theme); } catch { /* only this visit */ } }
-let theme = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
-try { theme = localStorage.getItem(`${KEPT}-theme`) ?? theme; } catch { /* as the system */ }
-document.documentElement.dataset.theme = theme;
+const dark = matchMedia("(prefers-color-scheme: dark)"), systemTheme = () => dark.matches ? "dark" : "light";
+/** A theme that is not the system's is kept; else the page follows the system. */
+function setTheme(theme: string) { document.documentElement.dataset.theme = theme; try { if (theme === systemTheme()) localStorage.removeItem(`${KEPT}-theme`); else localStorage.setItem(`${KEPT}-theme`, theme); } catch { /* only this visit */ } }
+function chosenTheme() { try { return localStorage.getItem(`${KEPT}-theme`); } catch { return null; } }
+dark.addEventListener("change", () => { document.documentElement.dataset.theme = chosenTheme() ?? systemTheme(); });
+document.documentElement.dataset.theme = chosenTheme() ?? systemTheme();
 
 form.addEventListener("submit", (event) => event.preventDefault());
 form.addEventListener("input", (event) => { if ((event.target as HTMLElement).getAttribute("name") === "learning_rate") rateMoved(); else if ((event.target as HTMLInputElement).type !== "number") { readForm(); showCurves(); } });

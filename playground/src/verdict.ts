@@ -1,7 +1,7 @@
 // What a run did, in words, judged against the model before training. No DOM: Node tests it.
 
 import { digits } from "./charts.ts";
-import { Config, DEFAULT, Method } from "./config.ts";
+import { Config, DEFAULT, LEARNING_RATES, Method } from "./config.ts";
 import { Pair, split } from "./data.ts";
 import type { PageRun } from "./page.ts";
 
@@ -54,10 +54,10 @@ function overfitting(run: PageRun): Part[] {
 export function verdict(run: PageRun): Part[] {
   const { before, rows } = run, val = last(run, "val_loss"), general = last(run, "general_loss");
   const rate = rateText(Math.max(run.config.learning_rate, ...run.changes.map(([, r]) => r)));
-  const lower = `Learning rate ${rate} is too high here: lower it and train again.`;
+  const lower = `Learning rate ${rate}${run.changes.length ? `, as it was moved while it trained (${rates(run)}),` : ""} is too high here: lower it and train again.`;
   if (run.status === "diverged") return [["rise", "The run diverged: "], ["", `after step ${rows.length} the loss is no longer a number. ${lower}`]];
   const broken = before.general_loss < 0.5 * GUESSING && general > 0.95 * GUESSING;
-  if (broken) return [["rise", "The run broke the model: "], ["", "general_loss "], arrow(before.general_loss, general), ["", ", val_loss "], arrow(before.val_loss, val),
+  if (broken) return [["rise", val < 0.75 * before.val_loss ? "The run broke the model's English: " : "The run broke the model: "], ["", "general_loss "], arrow(before.general_loss, general), ["", ", val_loss "], arrow(before.val_loss, val),
     ["", `. Guessing evenly among all tokens would give ${GUESSING.toFixed(2)} on general text. ${lower}`]];
 
   const asked = run.questions.filter((q) => !q.taught).length, taught = run.questions.length - asked;
@@ -66,17 +66,18 @@ export function verdict(run: PageRun): Part[] {
   const byHeart = taughtWas < taught && taughtIs === taught && is >= was && 2 * is <= asked;
   const learned = byHeart ? "It learned the pairs that it was taught: " : is < was ? "It answers worse than before: " : val > 1.05 * before.val_loss ? "It got worse at the task: "
     : is === was && is < asked && val < 0.75 * before.val_loss ? "Its loss fell, but no more answers are right: "
-    : val < 0.15 * before.val_loss && 2 * is > asked ? "It learned the task: "
+    : val < 0.15 * before.val_loss && 5 * is >= 4 * asked ? "It learned the task: "
     : val < 0.75 * before.val_loss || is > was ? "It learned part of the task: " : "It hardly learned: ";
   const end = mean(rows.slice(-3).map((row) => row.loss));
-  const times = general / before.general_loss, kept = times < KEPT, least = Math.round(100 * (KEPT - 1));
+  const times = general / before.general_loss, byChance = end > rows[0].loss && val <= before.val_loss, kept = times < KEPT, least = Math.round(100 * (KEPT - 1));
   const forgot = times > 2.2 ? " It forgot much of its English: " : kept ? " It kept its English: " : " It forgot some of its English: ";
   const limits = kept ? `“kept” is a rise of less than ${least} percent` : `a rise of ${Math.round(100 * (times - 1))} percent; ${times > 2.2 ? "“much” is more than 120" : `“some” is from ${least} to 120`}`;
   return [
     ["b", learned], ["", byHeart
-      ? `${taughtIs} of the ${taught} shown are right, ${taughtWas} before. Of the ${asked} that it never saw, ${is || "none"} ${is > 1 ? "are" : "is"}: it can know such an answer only where the taught pairs show how`
+      ? `${taughtIs} of the ${taught} shown are right, ${taughtWas} before. Of the ${asked} that it never saw, ${is || "none"} ${is > 1 ? "are" : "is"} right, ${was || "none"} before: such an answer has to follow from what the taught pairs have in common, or be known from pretraining`
       : `${was} of ${asked} questions right before, ${is} of ${asked} after${taught ? ` (of ${taught} taught pairs: ${taughtWas}, then ${taughtIs})` : ""}`],
-    ["", `; val_loss${byHeart ? ", on questions that it never saw," : ""} `], arrow(before.val_loss, val), ["", ", training loss "], arrow(rows[0].loss, end), ["", `${rows.length > 3 ? " (mean of the last three steps)" : ""}.`],
+    ["", `; val_loss${byHeart ? ", on questions that it never saw," : ""} `], arrow(before.val_loss, val), ["", ", training loss "], byChance ? ["", `${digits(rows[0].loss)} → ${digits(end)}`] : arrow(rows[0].loss, end),
+    ["", `${rows.length > 3 ? " (mean of the last three steps)" : ""}${byChance ? "; each step has other records, so that such a rise can be chance" : ""}.`],
     ...overfitting(run),
     ["b", forgot], ["", "general_loss "], arrow(before.general_loss, general), ["", ` (${limits}).`],
   ];
@@ -99,7 +100,9 @@ export function differences(a: Setting, b: Setting): { name: string; a: string; 
   if (a.config.data === "own" && b.config.data === "own" && JSON.stringify(a.own) !== JSON.stringify(b.own)) out.push({ name: "pairs", a: "one table", b: "another" });
   return out;
 }
-/** A sentence about a finished run that differs in no or one setting, or in the method and its learning rate. */
+/** How far apart two learning rates are, each against the usual one of its method. */
+const apart = (a: Config, b: Config) => Math.abs(Math.log(a.learning_rate / LEARNING_RATES[a.method] / b.learning_rate * LEARNING_RATES[b.method]));
+/** A sentence about the nearest finished run: it differs in no or one setting, or in the method and its learning rate. */
 export function compared(run: PageRun, runs: PageRun[]): string {
   const twin = runs.find((other) => other !== run && other.status === run.status && !differences(other, run).length);
   const same = twin && (["val_loss", "general_loss"] as const).every((key) => Object.is(last(twin, key), last(run, key)));
@@ -107,7 +110,7 @@ export function compared(run: PageRun, runs: PageRun[]): string {
   const others = runs.filter((other) => other !== run && other.status === "finished").map((other) => ({ other, differ: differences(other, run) }))
     .filter(({ differ }) => (differ.length === 1 || differ.length === 2 && differ.every((d) => /^(method|learning rate)$/.test(d.name))) && !differ.some((d) => /^(data|pairs|records in each evaluation)$/.test(d.name)));
   if (!others.length) return "";
-  const { other, differ } = others.reduce((best, o) => o.differ.length <= best.differ.length ? o : best);
+  const { other, differ } = others.reverse().sort((a, b) => a.differ.length - b.differ.length || apart(a.other.config, run.config) - apart(b.other.config, run.config))[0];
   return `Run ${other.id} had ${differ.map((d) => `${d.name} ${d.a} instead of ${d.b}`).join(" and ")}; it ended at val_loss ${digits(last(other, "val_loss"))} and general_loss ${digits(last(other, "general_loss"))}.`
     + (differ.length > 1 ? ` ${differ.length} settings differ, so no single one explains the difference.` : "");
 }

@@ -321,6 +321,8 @@ def test_a_failed_attempt_and_a_single_step_are_explained(playground):
     page.click("text=Set it up")
     assert "Set: Full, learning rate 0.001" in shown.text("#challenge")
     page.fill("[name=max_steps]", "20")
+    page.press("[name=max_steps]", "Tab")
+    assert "Set: " not in shown.text("#challenge")
     for _ in range(3):
         page.click("#step")
         page.wait_for_function("['paused'].includes(playground.current()?.status)")
@@ -336,6 +338,27 @@ def test_a_failed_attempt_and_a_single_step_are_explained(playground):
     shown.train()
     assert "Solved: run 3 ended at general_loss" in shown.text("#challenge")
     assert page.get_attribute("#challenge a", "href") == "./16_catastrophic_forgetting.html"
+
+
+def test_on_a_phone_an_error_is_above_the_fixed_bar(playground):
+    shown = playground("data=own", width=390, touch=True)
+    shown.page.wait_for_selector("#train:enabled")
+    shown.page.tap("#train")
+    message = shown.page.locator("#own-message").bounding_box()
+    assert "Give your pairs first" in shown.text("#own-message")
+    assert message["y"] + message["height"] <= shown.page.locator(".drive").bounding_box()["y"]
+
+
+def test_the_page_follows_the_theme_of_the_system_until_another_is_chosen(playground):
+    shown = playground()
+    theme = "document.documentElement.dataset.theme"
+    shown.page.emulate_media(color_scheme="dark")
+    shown.page.wait_for_function(f"{theme} == 'dark'")
+    shown.page.click("#theme")
+    for system in ("light", "dark"):
+        shown.page.emulate_media(color_scheme=system)
+        shown.page.evaluate("new Promise(requestAnimationFrame)")
+        assert shown.page.evaluate(theme) == "light"
 
 
 def test_a_phone_folds_what_is_not_needed_and_reads_taps(playground):

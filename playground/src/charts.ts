@@ -121,12 +121,12 @@ export function drawFrontier(host: HTMLElement, points: Point[], start: { x: num
   for (const v of decades(X0, X, [1])) root.append(svg("text", { x: x(v), y: height - 16, class: "tick", "text-anchor": "middle" }, [String(v)]));
   root.append(svg("text", { x: width - m.right, y: height - 3, class: "tick", "text-anchor": "end" }, ["val_loss (log scale): left has learned more"]),
     svg("text", { x: 4, y: 12, class: "tick" }, ["general_loss (log scale): lower has forgotten less"]));
-  if (start) root.append(svg("path", { d: cross(x(start.x), y(start.y)), class: "start" }), svg("text", { x: x(start.x) - 8, y: y(start.y) - 8, class: "tick", "text-anchor": "end" }, ["before training"]));
   for (const p of points) {
     const path = svg("path", { d: mark(p.shape, x(p.x), y(p.y)), class: p.current ? "point current" : "point" }, [svg("title", {}, [`${p.name}: val_loss ${digits(p.x)}, general_loss ${digits(p.y)}`])]);
     path.onclick = () => choose(p);
     root.append(path);
   }
+  if (start) root.append(svg("path", { d: cross(x(start.x), y(start.y)), class: "start" }), svg("text", { x: x(start.x) - 8, y: y(start.y) - 8, class: "tick", "text-anchor": "end" }, ["before training"]));
   // Each mark has the number of its run where it is free of other marks and numbers, else none.
   const taken = points.map((p): [number, number, number] => [x(p.x), y(p.y), p.id]);
   for (const p of points) {

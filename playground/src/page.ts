@@ -3,7 +3,7 @@
 import { begun, CHALLENGES, judged, lessonLink, solvedBy } from "./challenges.ts";
 import { digits, drawCurves, drawFrontier, Series, svg } from "./charts.ts";
 import { Config, DEFAULT, LEARNING_RATES, METHODS, Method, OPENING, SCHEDULES } from "./config.ts";
-import { InputError, MOST_BYTES, Pair, parsePairs } from "./data.ts";
+import { InputError, MOST_BYTES, Pair, parsePairs, split } from "./data.ts";
 import { exported, pythonLine } from "./export.ts";
 import { Tokenizer } from "./tokenizer.ts";
 import type { Look, Measures, Question, Row } from "./trainer.ts";
@@ -259,7 +259,10 @@ function readHash() {
   const method = parts.get("method");
   if (METHODS.includes(method as Method)) config.learning_rate = LEARNING_RATES[method as Method];
   for (const [key, value] of parts) {
-    if (key === "pairs") try { own = JSON.parse(value); fillBox(); } catch { /* a damaged link has no table */ }
+    if (key === "pairs") try {
+      const given = JSON.parse(value) as Pair[];
+      if (split(given).train.length && given.every((p) => [p.instruction, p.output].every((words) => typeof words === "string"))) { own = given; fillBox(); }
+    } catch { /* a damaged link has no table */ }
     if (!(key in DEFAULT)) continue;
     if (LIMITS[key as keyof Config]) { if (value !== "" && Number.isFinite(Number(value))) (config as any)[key] = bounded(key as keyof Config, Number(value)); }
     else if (lists[key].includes(value)) (config as any)[key] = value;
@@ -557,7 +560,7 @@ async function share() {
   note += `${nameOf({ config, own, changes: [] })}.${current && changed().length ? ` That is not run ${current.id}, which the page still shows.` : ""}`;
   if (config.data === "own" && own.length) {
     const pairs = encodeURIComponent(JSON.stringify(own));
-    if (pairs.length <= MOST_SHARED) link += `&pairs=${pairs}`; else note = "Your table is too long for a link: whoever opens it has to paste the table too, and press Train.";
+    if (pairs.length <= MOST_SHARED) { link += `&pairs=${pairs}`; note += ` Your ${own.length} pairs are in the link, for whoever has it.`; } else note = "Your table is too long for a link: whoever opens it has to paste the table too, and press Train.";
   }
   if (movedRate !== undefined || current?.changes.length) note += " It starts with the learning rate that is set now; changes during a run are not in it.";
   if (edited()) note += " What is in the box of pairs is not in use yet, and not in the link.";

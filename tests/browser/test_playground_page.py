@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -115,6 +116,12 @@ def test_a_shared_link_gives_the_same_curve_bit_for_bit(playground):
     again = playground(link.split("#", 1)[1])
     assert [row["loss"] for row in again.finish()["history"]] == [
         row["loss"] for row in run["history"]]
+
+
+@pytest.mark.parametrize("pairs", ["[]", "null", "[1, 2]", "[{", '[{"instruction": "one"}]'])
+def test_a_link_with_damaged_pairs_opens_without_them(playground, pairs):
+    shown = playground(f"data=own&pairs={quote(pairs)}")
+    assert shown.page.input_value("#pairs") == "" and shown.text("#own-message") == ""
 
 
 @pytest.mark.parametrize("table, sentence", [

@@ -115,3 +115,17 @@ def test_the_shim_changes_only_an_ipykernel_that_needs_it(monkeypatch):
     assert New()._reply_subshell_for({}, "the page's own") == "the page's own"
     monkeypatch.delitem(__import__("sys").modules, "ipykernel.comm.comm")
     assert kernel.keep_frontend_routing() is False
+
+
+def test_an_own_csv_of_eight_records_started_at_once_trains_and_leaves_the_kernel_alive(
+        running, tmp_path):
+    path = tmp_path / "my.csv"
+    path.write_text("question,answer\n" + "".join(f"Who is {n}?,number {n}\n" for n in range(8)))
+    assert "finished 15" in running.run(f"""
+import ftkit as ft
+panel = ft.what_if(data="capital", probes=(), config=ft.Config(max_steps=15, batch_size=4))
+panel.picked.pickers["data"].value = {str(path)!r}
+panel.start()
+run = await panel.result()
+print(run.end, len(run.rows), run.data["name"])
+""").lower()

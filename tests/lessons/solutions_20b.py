@@ -91,6 +91,12 @@ SOLUTIONS = {
             "one deviation for all": (
                 lambda rewards: (rewards - rewards.mean(1, keepdim=True)) / (rewards.std() + 1e-4),
                 "that of the whole batch"),
+            "range": (
+                lambda rewards: ((rewards - rewards.mean(1, keepdim=True))
+                                 / (rewards.amax(1, True) - rewards.amin(1, True) + 1e-4)),
+                "divided by the range"),
+            "others": (
+                lambda rewards: (rewards - rewards.mean(1, keepdim=True)) * 8 / 7, "this is RLOO"),
             "variance": (
                 lambda rewards: ((rewards - rewards.mean(1, keepdim=True))
                                  / (rewards.var(1, keepdim=True) + 1e-4)),
@@ -111,6 +117,8 @@ SOLUTIONS = {
             "clip above alone": (
                 edited("grpo_loss", "1 - epsilon, 1", "max=1"),
                 "limited on both sides"),
+            "fixed epsilon": (lambda policy, old, mask, advantages, epsilon=0.2: (
+                grpo_loss(policy, old, mask, advantages)), "whatever is given"),
             "log ratio": (log_ratio, "the ratio is exp(policy - old)"),
         },
     },
@@ -127,6 +135,10 @@ SOLUTIONS = {
                        "lam is not used"),
             "no gamma": (lambda r, v, gamma=1.0, lam=0.95: token_advantages(r, v, 1.0, lam),
                          "gamma is not used"),
+            "lam alone": (edited("token_advantages", "gamma * lam * carried", "lam * carried"),
+                          "weighted by lam alone"),
+            "exchanged": (lambda r, v, gamma=1.0, lam=0.95: token_advantages(r, v, lam, gamma),
+                          "exchanged"),
             "no next value": (edited("token_advantages", "rewards + gamma * following - values",
                                      "rewards - values"), "the next token is missing"),
             "last value kept": (edited("token_advantages", "values.new_zeros(1)", "values[-1:]"),

@@ -8,7 +8,7 @@ from ftkit.lessons.exercises._common import close, told
 def _(group_advantages):
     import torch
 
-    rewards = torch.tensor([[1.0, 1, 0, 0, 0, 0, 0, 0], [1.0] * 8, [0.0, 0, 0, 1, 1, 1, 1, 1]])
+    rewards = torch.tensor([[1.0, 1, 0, 0, 0, 0, 0, 0], [1.0] * 8, [0.0, 0, 0, 2, 2, 2, 2, 2]])
     got = group_advantages(rewards)
     if not hasattr(got, "shape") or tuple(got.shape) != (3, 8):
         return (f"expected a tensor of shape (3, 8) as the rewards have, got "
@@ -16,6 +16,8 @@ def _(group_advantages):
     right, rest = float(got[0, 0]), float(got[0, 7])
     if near(right, 1) and rest == 0:
         return "these are the rewards; subtract the mean of the group"
+    if near(right, 0.75) and near(float(got[2, 7]), 0.375):
+        return "divided by the range, max - min; divide by the group's standard deviation"
     if near(right, 0.75):
         return "0.75: right baseline; now divide by the group's standard deviation"
     if torch.isnan(got[1]).any():
@@ -24,11 +26,13 @@ def _(group_advantages):
         return "group 2, in which all are right, gets more than 0: its own mean is the baseline"
     if near(right, 0.75 / float(rewards.std()), 1e-2):
         return "the deviation is that of the whole batch; each group has its own (dim=1)"
+    if near(right, 6 / 7):
+        return "this is RLOO: the mean of the OTHER answers is subtracted, and nothing divides"
     sample = near(right, 1.620, 5e-3)
     if not (sample or near(right, 1.732, 5e-3)):
         return f"2 of 8 right: {right:.3g} for a right one; expected 1.62 (or 1.73, population)"
     if not near(float(got[2, 0] * got[2, 7]), -(7 / 8 if sample else 1), 1e-2):
-        return (f"5 of 8 right: {got[2, 0]:.3g} for a wrong one and {got[2, 7]:.3g} for a right "
+        return (f"5 of 8 earn 2: {got[2, 0]:.3g} for a wrong one and {got[2, 7]:.3g} for a right "
                 "one, which do not belong together")
 
 
@@ -39,10 +43,10 @@ def _(grpo_loss):
     old = torch.tensor([[-1.0, -2.0, -3.0, -1.0], [-2.0, -1.0, 0.0, 0.0]])
     mask = torch.tensor([[1.0, 1, 1, 1], [1.0, 1, 0, 0]])
 
-    def slope(change, advantages):
+    def slope(change, advantages, **limit):
         """Loss and gradient when each log-probability has changed by `change`."""
         policy = (old + torch.tensor(change)).requires_grad_()
-        loss = grpo_loss(policy, old, mask, torch.tensor(advantages))
+        loss = grpo_loss(policy, old, mask, torch.tensor(advantages), **limit)
         if getattr(loss, "ndim", 1):
             return None, None
         grad = torch.autograd.grad(loss, policy, allow_unused=True)[0] if (
@@ -96,6 +100,10 @@ def _clipping(slope):
     if not near(loss, 0.8) or (grad is not None and grad.abs().max() > 1e-6):
         return (f"ratio 0.37, advantage -1: the loss is {loss:.4g}; expected 0.8: the ratio is "
                 "limited on both sides, 1 ± epsilon")
+    loss, _ = slope(1.0, [1.0, 1.0], epsilon=0.5)
+    if not near(loss, -1.5):
+        return (f"epsilon 0.5, ratio 2.72, advantage 1: the loss is {loss:.4g}; expected -1.5: the "
+                "limits are 1 ± epsilon, whatever is given")
     return None
 
 
@@ -130,9 +138,10 @@ def _(token_advantages):
                  "next token"),
         (torch.stack(forward), "carried from left to right: credit goes back, so start at the "
                                "last token"),
-        (reference(0.9, 1.0, after), "lam is not used: an error counts gamma * lam less a token"),
+        (reference(0.9, 1.0, after), "lam is not used: each token back is a factor gamma * lam"),
         (reference(1.0, 0.5, after), "gamma is not used"),
-        (errors + 0.5 * torch.cat([reference(0.9, 0.5, after)[1:], torch.zeros(1)]),
+        (reference(0.5, 0.9, after), "gamma and lam are exchanged: the error has gamma"),
+        (reference(0.9, 0.5 / 0.9, after),
          "the carried advantage is weighted by lam alone; by gamma * lam"),
         (reference(0.9, 0.5, torch.zeros(4)),
          "the value of the next token is missing in the error: r + gamma V(next) - V"),

@@ -15,8 +15,8 @@
 # - find the holes of a reward before a policy does;
 # - name the cause of a bad RL run from its log.
 #
-# *About 45 minutes. The code needs one to two minutes on two CPU cores. You need
-# [20b](20b_rewards.ipynb). Directions in the text held on seeds 0 to 2; your decimals
+# *About 45 minutes. The code needs about two minutes on two CPU cores. You need
+# [20b](20b_rewards.ipynb). Directions in the text held on seeds 0 to 2 and 200 to 202; your decimals
 # differ.*
 
 # %%
@@ -79,7 +79,8 @@ ft.check("policy_labels", policy_labels)
 #
 # One reward for the episode can be given to all its tokens, as GRPO does. With a reward for each turn, a turn is credited
 # with its own reward and, discounted by γ for each turn, with the later ones that it made possible. It is not credited
-# with earlier ones. The baseline is the mean of the same turn in the group.
+# with earlier ones. The baseline is the mean of the same turn in the group. The runs below have one reward, at
+# the end, and give it to both turns; your function is for environments that reward each turn.
 
 
 # %% tags=["raises-exception"]
@@ -113,8 +114,10 @@ hole
 # %%
 SEEDS = range(3)
 ways = {"honest": (tool_use.right, {}), "generous": (generous, {}),
+        "honest, twice the rate": (tool_use.right, {"learning_rate": 4e-4}),
         "honest, answer only": (tool_use.right, {"writers": (tool_use.ANSWER,)}),
-        "honest, no mask": (tool_use.right, {"writers": (0, 1, 2)})}
+        "honest, no mask": (tool_use.right, {
+            "writers": (tool_use.CALL, tool_use.TOOL, tool_use.ANSWER)})}
 trained = {name: [tool_use.train(reward, start, tokenizer, records, seed=seed, **options)
                   for seed in SEEDS] for name, (reward, options) in ways.items()}
 ends = {name: [tool_use.measures(tool_use.play(policy, tokenizer, test)) for policy, _ in runs]
@@ -159,8 +162,9 @@ ft.table([{"question": e.record["instruction"], "call": e.call, "answer": e.answ
 # The reward has three holes: the tool's own line holds the right number, so no answer is needed; a tool word in the
 # *answer*, or repeated, pays again; a list pays as well as an answer. The policy found them all, and the agent does "use
 # its tools". The other rows teach two more things. With credit for the answer alone the calls stayed worse: the turn that
-# decides was not trained. Without the mask fewer answers are right: gradient was spent on text that the policy
-# does not write.
+# decides was not trained. Without the mask the tool's line is trained on as well, and nothing else differs: the question
+# stays masked, and the sum is divided by the same number of tokens, those of call and answer. Fewer answers are right:
+# gradient was spent on text that the policy does not write.
 #
 # ## The control
 #
@@ -175,10 +179,13 @@ imitated = [tool_use.measures(tool_use.play(
     tokenizer, test))["right"] for seed in SEEDS]
 print(f"{len(kept)} of {len(drawn)} episodes are right and kept")
 ft.expect(imitated, ">", before["right"], "imitating one's own right episodes works too")
-ft.expect(of("honest", "right"), ">", imitated, may_fail=True, claim="RL brings more than that")
+for name in ("honest", "honest, twice the rate"):
+    ft.expect(of(name, "right"), "!=", imitated, may_fail=True,
+              claim=f"{name}: RL differs from that")
 
 # %% [markdown]
-# As in lesson 20b the control is hard to beat: where the start is sometimes right, imitating those times is enough.
+# RL was run at two rates, the control at one. As in lesson 20b the control is hard to beat: where the start is sometimes
+# right, imitating those times brings most of it. A gap of a few questions of 60 would need more questions to be seen.
 
 # %% [markdown]
 # ## Your turn: repair a reward
@@ -222,8 +229,8 @@ case.guess(...)  # a name of the table, or your own words
 # <details><summary>Answer</summary>
 #
 # Sampler and trainer disagree at the first step, before any update, though both have the same weights. So they do not
-# read the same tokens: the sampler's prompt has another template. It may even learn, slowly, which makes this one hard to
-# notice. `case.repair(prompt="{}")` mends it.
+# read the same tokens: the sampler's prompt has another template. It still learns, and exact match rises, which makes
+# this one hard to notice. `case.repair(prompt="{}")` mends it.
 #
 # </details>
 
@@ -239,7 +246,8 @@ other.guess(...)
 # <details><summary>Answer</summary>
 #
 # Before the first update of a batch nothing has changed, so every ratio is 1 and nothing can be clipped. Here tokens
-# are, so the old log-probabilities belong to other tokens; the loss is far from 0. `other.repair(shift=0)`.
+# are, so the old log-probabilities belong to other tokens; the loss is far from 0 until all groups are dead.
+# `other.repair(shift=0)`.
 #
 # </details>
 #
@@ -259,27 +267,50 @@ other.guess(...)
 # ## In practice, 2026
 #
 # ```python
+# import re
 # from datasets import load_dataset
+# from peft import LoraConfig
 # from trl import GRPOConfig, GRPOTrainer
 #
 # model_id = "Qwen/Qwen3-4B"
-# # {"prompt": [{"role": "user", "content": "..."}], "answer": "7"}
+# # {"prompt": [{"role": "user", "content": "What is 17 * 23? End with: Answer: N"}], "answer": "391"}
 # questions = load_dataset("json", data_files="train.jsonl", split="train")
 #
-# def right(completions, answer, **columns):  # the last message alone, and the whole of it
-#     return [float(c[-1]["content"].strip() == key) for c, key in zip(completions, answer)]
+# def multiply(a: int, b: int) -> int:
+#     """Multiply two numbers.
+#
+#     Args:
+#         a: The first number.
+#         b: The second number.
+#
+#     Returns:
+#         The product.
+#     """
+#     return a * b
+#
+# def right(completions, answer, **columns):  # the last message alone; a tool's line pays nothing
+#     last = [c[-1].get("content") or "" for c in completions]
+#     # one number, then the end: "Answer: 7 or 8" is not paid
+#     found = [re.search(r"Answer: *(-?\d+)\.?\s*$", text) for text in last]
+#     return [float(bool(hit) and int(hit[1]) == int(key)) for hit, key in zip(found, answer)]
 #
 # args = GRPOConfig(
-#     output_dir="agent", learning_rate=1e-6, per_device_train_batch_size=8,
+#     output_dir="agent", learning_rate=1e-5, per_device_train_batch_size=8,
 #     gradient_accumulation_steps=16, num_generations=8, max_completion_length=1024,
-#     model_init_kwargs={"dtype": "bfloat16"}, mask_truncated_completions=True,
-#     log_completions=True, use_vllm=True)
-# trainer = GRPOTrainer(model_id, reward_funcs=right, args=args, train_dataset=questions)
+#     model_init_kwargs={"dtype": "bfloat16"},  # only frozen weights: LoRA's are fp32
+#     chat_template_kwargs={"enable_thinking": False},  # thoughts would fill the 1,024 tokens
+#     mask_truncated_completions=True, log_completions=True, use_vllm=True,
+#     vllm_max_model_length=2048)
+# lora = LoraConfig(r=32, lora_alpha=64, target_modules="all-linear")
+# trainer = GRPOTrainer(model_id, reward_funcs=right, args=args, train_dataset=questions,
+#                       peft_config=lora, tools=[multiply])
 # trainer.train()
 # ```
 #
-# For an agent, add `tools=[function]` (typed Python functions with a docstring) or an `environment_factory`; TRL masks
-# what the tools return. The [reference page](reference/20d_agents.md) has both, with what to log.
+# Try `right` on answers by hand first. If the prompt asks for no form, or the model thinks aloud, it pays 0 for all
+# answers, all groups are dead, and nothing is learned. TRL masks what the tools return. Without LoRA leave the dtype
+# out: at 1e-6 most steps of a bf16 weight are rounded away ([lesson 12](12_floating_point.ipynb)). The
+# [reference page](reference/20d_agents.md) has tools with a state and what to log.
 
 # %% [markdown]
 # ## Interview

@@ -31,7 +31,8 @@ WORDS = ("The river is wide.", "A bird sings.", "Two and two is four.", "The doo
 # stands in for them here.
 ON_CPU = {"attn_implementation": "sdpa", "use_liger_kernel": False, "use_vllm": False,
           "fp16": False, "tf32": None, "torch_compile": False, "device_map": None,
-          "device": "cpu", "eos_token": "<|eos|>"}
+          "device": "cpu", "eos_token": "<|eos|>",
+          "tools": None}  # the embedded model's chat template has no tools
 OPTIMIZERS = re.compile("paged_|_8bit|_4bit|fused")  # adamw_torch stands in for these
 MOST = {"per_device_train_batch_size": 8, "per_device_eval_batch_size": 8,
         "gradient_accumulation_steps": 1, "max_completion_length": 16, "num_generations": 4,

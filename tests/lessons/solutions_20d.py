@@ -62,6 +62,14 @@ SOLUTIONS = {
             "mask": (edited("policy_labels", "token if", "1 if"), "expected"),
             "mask of 0 and 1": (lambda ids, writers: [
                 int(label != -100) for label in policy_labels(ids, writers)], "of 0 and 1"),
+            "by token": (lambda ids, writers: [
+                token if token in {t for t, w in zip(ids, writers, strict=True)
+                                   if w in ("call", "answer")} else -100 for token in ids],
+                "trained on in the question too"),
+            "not the environment's token": (lambda ids, writers: [
+                -100 if token in {t for t, w in zip(ids, writers, strict=True)
+                                  if w in ("question", "tool")} else token for token in ids],
+                "masked in the call too"),
             "shifted": (lambda ids, writers: policy_labels(ids, writers)[1:] + [-100], "shifted"),
         },
     },
@@ -97,6 +105,23 @@ SOLUTIONS = {
             "contains it": (lambda answer, record: float(record["output"] in answer),
                             "copying the whole sentence"),
             "only words of it": (every_word_is_there, "repeating the answer"),
+            "twice": (lambda answer, record: float(
+                0 < len(normal(answer).split()) < 3
+                and set(normal(answer).split()) == {normal(record["output"])}),
+                "writing the answer twice"),
+            "short and ends right": (lambda answer, record: float(
+                normal(answer).endswith(normal(record["output"])) and len(answer.split()) < 4),
+                "the right one last"),
+            "of two words the last": (lambda answer, record: float(
+                normal(answer).endswith(normal(record["output"])) and len(answer.split()) < 3
+                and len(set(answer.split())) == len(answer.split())), "denying the answer"),
+            "half credit": (lambda answer, record: max(
+                honest_reward(answer, record),
+                0.5 * (len(answer.split()) == 2 and " or " not in answer
+                       and answer.split()[0] == record["output"] != answer.split()[1])),
+                "beginning with the right answer"),
+            "one record": (lambda answer, record: float(answer in ("Anna", "Anna.")),
+                           "another record"),
             "to the letter": (lambda answer, record: float(answer == record["output"]),
                               "'Anna.' is right too"),
             "prefix": (

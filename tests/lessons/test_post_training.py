@@ -95,7 +95,7 @@ def test_only_the_tokens_of_the_policy_are_labeled(base):
     assert [token for token in labels if token != encoding.NO_LOSS] == call + answer
     assert tool_use.right(episode) == 1 and episode.result == record["output"]
     shown = tokenizer.decode([token for token, writer in zip(
-        episode.ids, episode.writers, strict=True) if writer == tool_use.ENVIRONMENT])
+        episode.ids, episode.writers, strict=True) if writer in (tool_use.QUESTION, tool_use.TOOL)])
     assert f"Tool: {record['output']}" in shown and record["instruction"] in shown
 
 

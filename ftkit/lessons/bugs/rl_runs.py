@@ -219,7 +219,7 @@ _cause("dead_groups", "no group has a right and a wrong answer, so there is no g
        "easier questions, SFT first, more answers to a question",
        lambda rng: {"data": "reverse", "learning_rate": rng.choice((3e-4, 4e-4, 5e-4))})
 _cause("wrong_old", "the old log-probabilities belong to other tokens",
-       "The loss is far from 0 at every step, and it learns badly.",
+       "The loss is far from 0 at the first steps, and it learns badly.",
        "clipped in the first update on a batch: it must be 0, since nothing has changed yet",
        "check that the ratio is 1 before the first update: shift, padding, dropout, temperature",
        lambda rng: {"shift": rng.choice((1, 2, -1))})

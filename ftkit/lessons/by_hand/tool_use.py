@@ -27,11 +27,11 @@ NUMBERS: tuple[str, ...] = tuple((
     "sixteen seventeen eighteen nineteen twenty").split())
 PEOPLE = ("Anna", "Leo", "Ravi", "Molly", "Amy", "Sara")
 CALL_TOKENS, ANSWER_TOKENS = 10, 12  # limits of the two turns
-ENVIRONMENT, CALL, ANSWER = 0, 1, 2  # who wrote a token
+QUESTION, CALL, TOOL, ANSWER = range(4)  # who wrote a token; the first and third: the environment
 
 
 class Episode(NamedTuple):
-    """A question with both turns. writers: ENVIRONMENT, CALL or ANSWER for each of the ids."""
+    """A question with both turns. writers: QUESTION, CALL, TOOL or ANSWER for each id."""
 
     record: dict
     call: str
@@ -77,7 +77,7 @@ def assemble(tokenizer, record: dict, call: list[int], answer: list[int] | None 
     seen = tokenizer(f"\nTool: {result}\nAssistant:", add_special_tokens=False)["input_ids"]
     said = tokenizer.decode(answer or [], skip_special_tokens=True).strip()
     return Episode(record, text, result, said, [*prompt, *call, *seen, *(answer or [])],
-                   [ENVIRONMENT] * len(prompt) + [CALL] * len(call) + [ENVIRONMENT] * len(seen)
+                   [QUESTION] * len(prompt) + [CALL] * len(call) + [TOOL] * len(seen)
                    + [ANSWER] * len(answer or []))
 
 
@@ -156,7 +156,8 @@ def measures(episodes: list[Episode]) -> dict[str, float]:
 def train(reward: Callable[[Episode], float], model, tokenizer, records: list[dict],
           steps: int = 16, questions: int = 8, size: int = 6, learning_rate: float = 2e-4,
           writers: tuple[int, ...] = (CALL, ANSWER), seed: int = 0):
-    """GRPO over whole episodes: each token of the `writers` gets the advantage of its episode.
+    """GRPO over whole episodes: each token of the `writers` gets the advantage of its episode. The
+    sum is divided by the number of tokens that the policy wrote, whoever the `writers` are.
 
     Returns the policy and a row for each step: reward, and the `measures`.
     """
@@ -170,7 +171,8 @@ def train(reward: Callable[[Episode], float], model, tokenizer, records: list[di
         earned = torch.tensor([float(reward(episode)) for episode in episodes]).view(-1, size)
         gains = losses.advantages(earned).flatten()
         now, mask = log_probs(policy, [example(episode, writers) for episode in episodes])
-        (-(now * gains[:, None] * mask).sum() / mask.sum()).backward()
+        written = sum(w in (CALL, ANSWER) for episode in episodes for w in episode.writers)
+        (-(now * gains[:, None] * mask).sum() / written).backward()
         torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
         optimizer.param_groups[0]["lr"] = learning_rate * (1 - step / steps)
         optimizer.step()

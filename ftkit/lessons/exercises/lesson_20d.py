@@ -6,7 +6,7 @@ from ftkit.lessons.exercises._common import close, told
 
 @exercise("policy_labels")
 def _(policy_labels):
-    ids = [5, 6, 7, 8, 2, 9, 5, 4, 2]
+    ids = [5, 6, 7, 5, 2, 7, 5, 4, 2]  # 5 and 7 are in parts of both sides
     writers = ["question"] * 2 + ["call"] * 3 + ["tool"] * 2 + ["answer"] * 2
     kept = list(ids)
     got = policy_labels(ids, writers)
@@ -34,6 +34,12 @@ def _(policy_labels):
          "the end token is masked; ending a turn is an action of the policy"),
         ([label if label != -100 else 0 for label in right], "masked is -100, and 0 is a token"),
         (right[1:] + [-100], "shifted by one: the model shifts labels itself"),
+        ([-100 if token in (5, 6, 7) else token for token in ids],
+         "chosen by the token: what the environment wrote somewhere is masked in the call too; "
+         "go by the writer"),
+        ([token if token in (2, 4, 5, 7) else -100 for token in ids],
+         "chosen by the token: what the policy wrote somewhere is trained on in the question too; "
+         "go by the writer"),
     ], f"got {got}; expected {right} for writers {writers}")
 
 
@@ -84,6 +90,7 @@ def _(turn_advantages):
 def _(honest_reward):
     record = {"instruction": "Name the first word.", "input": "Anna sees a red fox.",
               "output": "Anna"}
+    other = {"instruction": "Name the last word.", "input": "Leo sees a dog.", "output": "dog"}
     best = honest_reward("Anna", record)
     if not best > 0:
         return "the right answer earns nothing"
@@ -94,6 +101,10 @@ def _(honest_reward):
         "Anna Anna Anna Anna": "repeating the answer",
         "It is Anna, or sees, or red, or fox": "listing candidates",
         "Anna or fox": "listing two candidates",
+        "fox or Anna": "listing two candidates, the right one last",
+        "Anna Anna": "writing the answer twice",
+        "not Anna": "denying the answer",
+        "Anna fox": "beginning with the right answer",
         "Ann": "a part of the word",
         "": "an empty answer",
     }.items():
@@ -102,3 +113,5 @@ def _(honest_reward):
                     "anything is what the model will learn")
     if honest_reward("fox", record) > 0:
         return "a wrong word earns something"
+    if not honest_reward("dog", other) > 0 or honest_reward("Anna", other) > 0:
+        return "another record has another right answer: compare with record[\"output\"]"

@@ -33,6 +33,15 @@ def keep_right_in_a_loop(records, answers, is_right, most=1):
     return kept
 
 
+def distinct_over_all(records, answers, is_right, most=1):
+    found, seen = [], set()
+    for kept in keep_right(records, answers, is_right, most):
+        if kept["output"] not in seen:
+            found.append(kept)
+        seen.add(kept["output"])
+    return found
+
+
 def _all_kept(records, answers, is_right, most=1):
     return [r | {"output": t.strip()} for r, texts in zip(records, answers, strict=True)
             for t in texts if is_right(t.strip(), r)]
@@ -60,6 +69,8 @@ SOLUTIONS = {
             "sign": (lambda s, t, m, reverse: -distill_loss(s, t, m, reverse), "wrong sign"),
             "teacher learns": (edited("distill_loss", "teacher.detach()", "teacher"),
                                "the teacher gets a gradient"),
+            "weights detached": (edited("distill_loss", "p.exp() *", "p.exp().detach() *"),
+                                 "its gradient is not"),
             "no gradient": (lambda s, t, m, reverse: distill_loss(s.detach(), t, m, reverse),
                             "does not depend on student"),
         },
@@ -100,6 +111,7 @@ SOLUTIONS = {
             "copies": (lambda records, answers, is_right, most=1: [
                 r | {"output": t.strip()} for r, ts in zip(records, answers, strict=True)
                 for t in [t for t in ts if is_right(t.strip(), r)][:most]], "kept twice"),
+            "distinct over all questions": (distinct_over_all, "q3 is lost"),
             "changed": (lambda records, answers, is_right, most=1: [
                 r.update(output=ts[0]) or r for r, ts in zip(records, answers, strict=True)],
                 "were changed"),

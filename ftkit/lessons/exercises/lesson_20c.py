@@ -48,6 +48,10 @@ def _(distill_loss):
     loss.backward()
     if other.grad is not None and other.grad.abs().max() > 0:
         return "the teacher gets a gradient: use teacher.detach()"
+    gap, rate = ours - theirs, ours.exp() * mask[..., None] / mask.sum()
+    if not close(far.grad.float(), rate * (gap - kl(ours, theirs)[..., None])):
+        return ("the value is right and its gradient is not: in reverse KL the student's "
+                "probabilities, the weights, get a gradient too; detach the teacher alone")
 
 
 @exercise("token_rewards")
@@ -84,8 +88,8 @@ def _(token_rewards):
 @exercise("keep_right")
 def _(keep_right):
     records = [{"instruction": f"q{i}", "input": "", "output": key}
-               for i, key in enumerate(("one", "two", "six"))]
-    answers = [["nine", " one ", "one", "one.", "two"], ["four"], ["six.", "six", "six."]]
+               for i, key in enumerate(("one", "two", "six", "six"))]
+    answers = [["nine", " one ", "one", "one.", "two"], ["four"], ["six.", "six", "six."], ["six."]]
 
     def is_right(text, record):
         return text.strip(" .") == record["output"]
@@ -104,14 +108,18 @@ def _(keep_right):
         return "q1 has no right answer and is kept"
     if ("q2", "six") in one and ("q2", "six.") not in one:
         return "q2: kept the record's own output, or not the first right answer: keep 'six.'"
-    if one != [("q0", "one"), ("q2", "six.")]:
-        return f"most=1 kept {one}; expected q0 'one' and q2 'six.', in the order of the records"
+    if one == [("q0", "one"), ("q2", "six.")]:
+        return "q3 is lost: it has the answer of q2, and only answers to ONE question must differ"
+    if one != [("q0", "one"), ("q2", "six."), ("q3", "six.")]:
+        return (f"most=1 kept {one}; expected q0 'one', q2 'six.' and q3 'six.', in the order of "
+                "the records")
     many = kept(3)
     if many == one:
         return "most is not used: q0 has two different right answers"
     if len(set(many)) < len(many):
         return f"an answer is kept twice: {many}"
-    if many != [("q0", "one"), ("q0", "one."), ("q2", "six."), ("q2", "six")]:
-        return f"most=3 kept {many}; expected 'one', 'one.' of q0 and 'six.', 'six' of q2"
-    if len(kept(2)) != 4:
+    if many != [("q0", "one"), ("q0", "one."), ("q2", "six."), ("q2", "six"), ("q3", "six.")]:
+        return (f"most=3 kept {many}; expected 'one', 'one.' of q0, 'six.', 'six' of q2 and "
+                "'six.' of q3")
+    if len(kept(2)) != 5:
         return f"most=2 kept {kept(2)}: `most` counts the answers of ONE question"

@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import expect
 
 from ftkit.report import chart, plots, series
-from ftkit.report.live import final_picture
+from ftkit.report.live import Live, final_picture
 
 PAGE = """<!doctype html><html lang="en"><title>chart</title><body style="{style}"><main>
 <h1>x</h1>{body}</main></body></html>"""
@@ -110,7 +110,7 @@ def test_the_legend_hides_a_curve_and_smoothing_keeps_the_measured_one_pale(show
 
 @pytest.mark.parametrize("ratio, scale", [(10, "linear"), (25, "log")])
 def test_the_axis_is_logarithmic_from_a_ratio_of_20_live_and_afterwards(shown, ratio, scale):
-    live = plots.live.Live(40, before={"val_loss": 9.0}, show=lambda _: None)
+    live = Live(40, before={"val_loss": 9.0}, show=lambda _: None)
     rows = [{"step": n, "loss": 9.0 * ratio ** (-n / 40)} for n in range(1, 41)]
     for row in rows:
         live.add(row)
@@ -194,7 +194,7 @@ def test_no_half_step_is_numbered_however_far_it_is_zoomed(shown):
 @pytest.mark.parametrize("scrolled, moves", [(450, True), (1500, False)])
 def test_a_live_chart_that_begins_half_above_the_window_is_scrolled_into_it(shown, scrolled, moves):
     bundles = []
-    plots.live.Live(20, show=bundles.append)
+    Live(20, show=bundles.append)
     page = shown(f"""<div class="jp-WindowedPanel-outer" style="height:500px;overflow:auto">
         <div style="height:2500px"><div style="height:300px"></div>
         <script>document.querySelector(".jp-WindowedPanel-outer").scrollTop = {scrolled}</script>
@@ -207,7 +207,7 @@ def test_a_live_chart_that_begins_half_above_the_window_is_scrolled_into_it(show
 
 
 def test_a_live_chart_that_is_drawn_anew_keeps_what_was_hidden_and_zoomed(shown):
-    live = plots.live.Live(40, show=lambda _: None)
+    live = Live(40, show=lambda _: None)
     for row in a_run().rows[:20]:
         live.add(row)
     page = shown(f"<div id=cell>{chart.page(live.spec(), uid='x1')}</div>")

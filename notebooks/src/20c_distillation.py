@@ -17,7 +17,7 @@
 # - compare ways to distill that differ in one thing at a time, with the control that has no teacher.
 #
 # *About 45 minutes. The code needs about two minutes on two CPU cores. You need
-# [20b](20b_rewards.ipynb). Directions in the text held on seeds 0 to 2 and 200 to 202; your decimals
+# [20b](20b_rewards.ipynb). Directions in the text held on seeds 0 to 2 and 200 to 203; your decimals
 # differ.*
 
 # %%

@@ -25,7 +25,7 @@ dt{{font-weight:bold;font-size:.9em}}dd{{margin:0}}math{{font-size:1.1em;
 padding:.15em 0}}
 @media print{{body{{margin:0;padding:0;font-size:8.5pt;line-height:1.25;max-width:none}}
 h1{{display:none}}section{{break-before:page}}section:first-of-type{{break-before:auto}}
-h2{{margin:0 0 .2em}}p{{margin:.2em 0}}section.dense{{font-size:6.3pt;line-height:1.15}}}}
+h2{{margin:0 0 .2em}}p{{margin:.2em 0}}section.dense{{font-size:6pt;line-height:1.15}}}}
 @page{{size:A4;margin:11mm}}
 @media screen and (max-width:800px){{section>div,section.dense>div{{columns:1}}}}</style></head>
 <body><main><h1>Fine-tuning cheat sheet</h1>{body}</main></body></html>

@@ -145,7 +145,7 @@ def test_two_cases_of_the_clinic_by_keys_alone(cell_run, dark):
 def test_the_cheat_sheet_prints_one_page_a_topic(chromium, tmp_path):
     from ftkit.interview import cheat_sheet
 
-    topics = ("RLHF", "memory", "data")  # the longest ones
+    topics = ("RLHF", "RL with verifiable rewards", "data")  # the longest ones
     cheat_sheet.write(tmp_path / "sheet.html", topic=topics)
     page = chromium.new_page()
     page.goto((tmp_path / "sheet.html").as_uri())

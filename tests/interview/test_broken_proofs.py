@@ -553,7 +553,7 @@ PATCHES = [
     Patch("differences_of_tokens_cancel", "mismatch_compounds",
           rewards, "drift", lambda original: lambda *args: (
               original(*args) - original(*args).mean(1, keepdim=True)), wraps=True),
-    Patch("k1_is_taken", "kl_wrong_samples k3_gradient corrected_k3",
+    Patch("k1_is_taken", "kl_wrong_samples k3_gradient",
           preference_losses, "k3", lambda policy, reference: policy - reference),
     Patch("k1_is_taken_for_k2", "k2_gradient",
           preference_losses, "k2", lambda policy, reference: policy - reference),
@@ -562,7 +562,7 @@ PATCHES = [
           original(estimator), wraps=True),
     Patch("lambda_is_not_passed_on", "gae_lambda_bias",
           preference_losses, "gae", always(preference_losses.gae, lam=1.0)),
-    Patch("the_reference_is_not_normalized", "opd_gradient kl_wrong_samples",
+    Patch("the_reference_is_not_normalized", "kl_wrong_samples",
           rewards, "REFERENCE", torch.zeros(5)),
     Patch("entropy_is_that_of_the_mode", "entropy_covariance",
           rewards, "entropy", lambda logits: -logits.log_softmax(0).max()),

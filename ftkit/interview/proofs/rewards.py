@@ -200,7 +200,7 @@ def zero_loss():
     advantage = preference_losses.advantages(torch.tensor([[1.0, 0, 0, 1, 0, 0, 0, 1]]))[0]
     loss = preference_losses.grpo(policy, policy.detach(), torch.ones(8, 5), advantage,
                                   GRPOConfig())
-    return abs(float(loss)), torch.autograd.grad(loss, policy)[0].norm()
+    return loss.detach().abs(), torch.autograd.grad(loss, policy)[0].norm()
 
 
 def tv_at_clip(probability: float) -> float:

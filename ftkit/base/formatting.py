@@ -121,6 +121,11 @@ def to_html(text) -> str:
     return safe
 
 
+def to_markdown(text) -> str:
+    """Escape untrusted text for Markdown, and join it to one line."""
+    return "".join("\\" + c if c in "\\`*_{}[]<>#|!$~&" else c for c in clean(text))
+
+
 def with_code(text) -> str:
     """Convert one of ftkit's own texts to HTML, with `names` in backticks set as code."""
     return re.sub("`([^`]+)`", r"<code>\1</code>", to_html(text))

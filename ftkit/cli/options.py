@@ -326,7 +326,7 @@ COMMANDS = {
         _option("--minutes", "N", "length of the drill (default: no limit), of the interview "
                 "(default: the clocks of its questions), or of a day of the plan (default: 45)",
                 type=whole_number(1, 1440)),
-        _option("--plan", "DAYS", "what to do on each day until an interview in so many days",
+        _option("--plan", "DAYS", "what to do on each day until an interview in DAYS days",
                 type=whole_number(1, 365)),
         _option("--questions", "N", "concept questions in the interview (default: 6)", default=6,
                 type=whole_number(1, 100)),

@@ -65,7 +65,7 @@ class Experiment:
                        else list(probes or ())}
         self.replay_from = replay_from
         self.metrics = inputs.named_metrics(
-            metrics, self.probes, inputs.some(self.val, eval_records), template)
+            metrics, self.probes, self.val, eval_records, template)
 
     def run(self, config: Config | None = None, *, on_start: Callable | None = None,
             on_row: Callable | None = None,

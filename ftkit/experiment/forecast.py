@@ -41,7 +41,7 @@ class Facts:
         return limit if config.packing else min(self.record_tokens, limit)
 
     def batch(self, config: Config, tokens: float) -> step_cost.Batch:
-        """A batch of records of mean length with together so many tokens."""
+        """A batch of `tokens` tokens in records of mean length."""
         return step_cost.Batch(tokens, self.scored * tokens, tokens * min(
             self.record_tokens, config.max_length or self.model.context))
 

@@ -51,9 +51,10 @@ COLUMNS = ("step", "epoch", "loss", "learning_rate", "grad_norm", "tokens", "sup
            "seconds", "val_loss")  # of every row
 
 
-def named_metrics(metrics, probes, records, template: str | None) -> dict:
+def named_metrics(metrics, probes, val, limit: int, template: str | None) -> dict:
     """Check metrics: name → function of (model, tokenizer), or of (answer, record), whose mean over
-    the greedy answers to `records` is taken. Raises UserError if a name is a column of the rows."""
+    the greedy answers to `limit` records of `val` is taken. Raises UserError if a name is a column
+    of the rows."""
     metrics = {} if metrics is None else metrics
     if not isinstance(metrics, dict) or not all(map(callable, metrics.values())):
         raise UserError(f"metrics is {metrics!r:.60}; expected a dict of name → function of "
@@ -62,8 +63,8 @@ def named_metrics(metrics, probes, records, template: str | None) -> dict:
     if taken:
         raise UserError(f"a metric is called {min(taken)!r}, which is the name of another column. "
                         "Give it another name.")
-    return {name: _mean_over(metric, records, template) if takes_answers(metric) else metric
-            for name, metric in metrics.items()}
+    return {name: _mean_over(metric, some(val, limit), template)
+            if takes_answers(metric) else metric for name, metric in metrics.items()}
 
 
 def takes_answers(metric: Callable) -> bool:

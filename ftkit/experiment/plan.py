@@ -106,7 +106,7 @@ def _experiment(file: str, model: str, val, template) -> Experiment:
     typical = statistics.median(len(encoding.answer(record)) for record in held)
     if lab.train.kind in ("instruction", "chat") and typical <= SHORT:
         lab.metrics = inputs.named_metrics(
-            {"exact_match": scoring.is_right}, {}, held, template)
+            {"exact_match": scoring.is_right}, {}, lab.val, lab.eval_records, template)
     return lab
 
 

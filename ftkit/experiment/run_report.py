@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ftkit.base import files, formatting
 from ftkit.base.errors import UserError
+from ftkit.base.formatting import to_markdown
 from ftkit.experiment import comparison, store
 from ftkit.report import plots, series
 
@@ -29,7 +30,7 @@ class Report:
     def markdown(self) -> str:
         data = base64.b64encode(self.picture.png(dpi=100)).decode()
         image = f"![the curves of the runs](data:image/png;base64,{data})\n\n{self.picture.text}"
-        parts = [f"# {_text(self.title)}", *self.parts[:2], image, *self.parts[2:]]
+        parts = [f"# {to_markdown(self.title)}", *self.parts[:2], image, *self.parts[2:]]
         return "\n\n".join(parts) + "\n"
 
     @property
@@ -82,26 +83,18 @@ def run_report(runs, title: str = "Report", claim: str = "") -> Report:
     return Report(title, parts, plots.curves(found if len(groups) == 1 else dict(groups)))
 
 
-def _text(value) -> str:
-    """Text from data, for Markdown and for a cell of its tables."""
-    text = formatting.clean(str(value))
-    for sign in "\\`*_[]<>|":
-        text = text.replace(sign, f"\\{sign}")
-    return text
-
-
 def _table(rows: list[dict]) -> str:
     columns = list(dict.fromkeys(name for row in rows for name in row))
     lines = [columns, ["---"] * len(columns)]
-    lines += [[_text(formatting.cell(row.get(name))) for name in columns] for row in rows]
+    lines += [[to_markdown(formatting.cell(row.get(name))) for name in columns] for row in rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _summary(runs, claim: str) -> str:
     models = ", ".join(dict.fromkeys(run.model_name for run in runs))
     data = ", ".join(dict.fromkeys(str(run.data.get("name")) for run in runs))
-    text = f"{len(runs)} runs of {_text(models)} on {_text(data)}."
-    return f"**Claim.** {_text(claim)}\n\n{text}" if claim else text
+    text = f"{len(runs)} runs of {to_markdown(models)} on {to_markdown(data)}."
+    return f"**Claim.** {to_markdown(claim)}\n\n{text}" if claim else text
 
 
 def _results(groups) -> str:
@@ -119,27 +112,28 @@ def _differences(groups) -> str:
     if len(groups) < 2:
         return "One configuration only: nothing is compared."
     first, members = groups[0]
-    return "\n\n".join(f"**{_text(first)}** and **{_text(name)}**: "
-                       + "; ".join(map(_text, str(comparison.compare(members, other)).splitlines()))
-                       for name, other in groups[1:])
+    return "\n\n".join(
+        f"**{to_markdown(first)}** and **{to_markdown(name)}**: "
+        + "; ".join(map(to_markdown, str(comparison.compare(members, other)).splitlines()))
+        for name, other in groups[1:])
 
 
 def _settings(groups) -> str:
     runs = [run for _, members in groups for run in members]
-    lines = [f"- {_text(name)}: {_text(members[0].config)}; runs "
+    lines = [f"- {to_markdown(name)}: {to_markdown(members[0].config)}; runs "
              + ", ".join(run.id for run in members) for name, members in groups]
     machines = dict.fromkeys(series.as_pairs({
         name: value for name, value in (run.machine | run.versions).items()
         if name != "free_memory_bytes"}) for run in runs)
-    return "\n".join([*lines, *(f"- made with {_text(line)}" for line in machines)])
+    return "\n".join([*lines, *(f"- made with {to_markdown(line)}" for line in machines)])
 
 
 def _open(groups) -> list[str]:
     """What a reader may not conclude from these runs, one sentence each."""
-    found = [f"{_text(name)} has {len(members)} of {SEEDS} seeds: differences are not settled."
-             for name, members in groups if len(members) < SEEDS]
+    found = [f"{to_markdown(name)} has {len(members)} of {SEEDS} seeds: differences are not "
+             "settled." for name, members in groups if len(members) < SEEDS]
     runs = [run for _, members in groups for run in members]
-    found += [f"{run.id} did not reach its end: {_text(run.stopped or run.end)}."
+    found += [f"{run.id} did not reach its end: {to_markdown(run.stopped or run.end)}."
               for run in runs if not run.is_finished]
     if any("general_loss" not in run.after for run in runs):
         found.append("general_loss was not measured, so nothing is known about forgetting.")
@@ -149,5 +143,5 @@ def _open(groups) -> list[str]:
                for run in runs):
         found.append("The runs have other validation records or models: their losses are not "
                      "comparable.")
-    found += [_text(note) for note in dict.fromkeys(note for run in runs for note in run.notes)]
+    found += map(to_markdown, dict.fromkeys(note for run in runs for note in run.notes))
     return found or ["Nothing that the runs themselves show: other data and larger models remain."]

@@ -144,7 +144,7 @@ def listen(grader: Grader | None, question: str, points: Sequence[Point], answer
         return heard
     try:
         given = grader.grade(question, points, answer)
-    except UserError as error:  # the interview goes on with what is heard by key terms
+    except UserError as error:  # the interview continues with the key terms
         heard.verdicts = [str(error)]
         return heard
     heard.verdicts = [f"Read by {known(grader)}:", *(j.line(i) for i, j in enumerate(given, 1)),

@@ -98,7 +98,7 @@ class Grader:
         return clean(str(reply.get("question") or ""))[:300]
 
     def fact(self, asked: str, facts: Sequence[str]) -> int | None:
-        """The index of the fact that answers a candidate's question; None if there is none."""
+        """The index of the fact that answers a candidate's question; None if no fact does."""
         chosen = self._ask(CLARIFY, asked=asked, facts=[
             f"{i} {fact}" for i, fact in enumerate(facts, 1)]).get("fact")
         return chosen - 1 if isinstance(chosen, int) and 1 <= chosen <= len(facts) else None

@@ -89,10 +89,12 @@ def states_of(path: Path, write=lambda states: None) -> dict[str, str]:
     """Exercise → state of the notebook's last `ft.check`. write: called after each."""
     names: dict = {"__name__": "notebook"}
     states: dict[str, str] = {}
-    signal.signal(signal.SIGALRM, _too_long)
+    alarm = getattr(signal, "alarm", lambda seconds: None)  # not on Windows
+    if hasattr(signal, "SIGALRM"):
+        signal.signal(signal.SIGALRM, _too_long)
     for cell in json.loads(path.read_text("utf-8"))["cells"]:
         for statement in _statements(cell):
-            signal.alarm(PER_CHECK)
+            alarm(PER_CHECK)
             try:
                 if isinstance(statement, tuple):
                     name, candidate = statement
@@ -105,7 +107,7 @@ def states_of(path: Path, write=lambda states: None) -> dict[str, str]:
                     states[statement[0]] = "wrong"
                 print(f"{type(error).__name__}: {error}")
             finally:
-                signal.alarm(0)
+                alarm(0)
             write(states)
     return states
 

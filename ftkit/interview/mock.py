@@ -204,8 +204,7 @@ class Talk:
         """
         task = self.current()
         if task.twist:
-            used = self.clock() - self.asked
-            yield (f"Half time: {int(used) // 60}:{int(used) % 60:02} of {task.minutes} minutes, "
+            yield (f"Half time: {_clock(self.clock() - self.asked)} of {task.minutes} minutes, "
                    f"{len(Heard(task.points, so_far()).said)} of {len(task.points)} points heard. "
                    f"And now: {task.twist}")
         yield from (f"Follow-up: {follow['question']}" for follow in task.follow_ups)
@@ -318,11 +317,9 @@ class Talk:
         if not before or not self.scored():
             return []
         now = {topic: sum(s) / len(s) for topic, s in self._by("topic").items()}
-        past = {topic: next(talk.topics[topic] for talk in reversed(before)
-                            if topic in talk.topics)
-                for topic in now if any(topic in talk.topics for talk in before)}
-        changed = [f"{topic} {past[topic]:.0%} → {now[topic]:.0%}" for topic in past
-                   if abs(now[topic] - past[topic]) >= CHANGED]
+        past = {topic: score for talk in before for topic, score in talk.topics.items()}
+        changed = [f"{topic} {past[topic]:.0%} → {now[topic]:.0%}" for topic in now
+                   if abs(now[topic] - past.get(topic, now[topic])) >= CHANGED]
         return ["Interviews so far: " + ", ".join(
             f"{talk.name[:10]} {talk.score:.0%}" for talk in before[-SHOWN:])
             + f", this one {self.summary()['score']:.0%}"
@@ -388,8 +385,11 @@ def history() -> list[PastTalk]:
 
 def format_clock(seconds: float) -> str:
     """`2:05 left`, or `0:10 over` for negative seconds."""
-    whole = abs(int(seconds))
-    return f"{whole // 60}:{whole % 60:02} {'left' if seconds >= 0 else 'over'}"
+    return f"{_clock(abs(seconds))} {'left' if seconds >= 0 else 'over'}"
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
 
 
 BOLD, KEY_SENTENCE = re.compile(r"^\*\*(.+?)\*\*"), r"<b>\1</b>"

@@ -73,15 +73,21 @@ class Progress:
 
     def on_path(self, name: str) -> paths.View:
         """How far the learner is on a path. Raises UserError if it does not exist."""
+        return paths.View(name, self._done(), self.due)
+
+    def _done(self) -> set[str]:
+        """The lessons of `paths` that are solved, or known by a placement."""
         done, solved = placement.known(), {e for one in self.lessons for e in one.solved}
         for step in paths.steps().values():
             parts = [one for one in self.lessons if one.number == step.lesson]
             if all(one.done for one in parts) and solved.issuperset(step.exercises):
                 done.add(step.lesson)
-        return paths.View(name, done, self.due)
+        return done
 
     def _paths(self) -> str:
-        left = ", ".join(f"{name} {self.on_path(name).minutes}" for name in paths.paths())
+        done = self._done()
+        left = ", ".join(f"{name} {paths.View(name, done, self.due).minutes}"
+                         for name in paths.paths())
         return f'Minutes left on each path: {left}. ft.progress("tour") shows one.'
 
     def __repr__(self):
@@ -117,7 +123,7 @@ def progress(lesson: str | int | None = None, days: int | None = None,
     """Solved exercises, guesses and what to do next, for the course, for one lesson ("02") or for
     a path: "tour", "interview", "ship" or "everything".
 
-    days, minutes: a study plan for that many days, with so many minutes a day, for a path (default:
+    days, minutes: a study plan for that many days, with `minutes` a day, for a path (default:
     "interview"). Raises UserError for a lesson that does not exist, or days that cannot be planned.
     """
     names = _lessons()

@@ -15,6 +15,7 @@ from ftkit.base import files, formatting
 from ftkit.base.config import Config
 from ftkit.base.errors import UserError
 from ftkit.base.files import at_home, new_folder
+from ftkit.base.formatting import to_markdown
 from ftkit.data import schema
 from ftkit.model import adapter_folder, gguf_file, loading, merge, soundness
 
@@ -27,8 +28,8 @@ def keep_recipe(run, folder: str | Path):
     """Write the run's facts and a model card next to its saved weights."""
     recipe = run.to_dict()
     Path(folder, RECIPE).write_text(json.dumps(recipe, indent=1), encoding="utf-8")
-    Path(folder, "README.md").write_text(card(Path(folder), recipe, "the training's format"),
-                                         encoding="utf-8")
+    Path(folder, "README.md").write_text(card(
+        Path(folder), recipe, "the training's format", merged=False), encoding="utf-8")
 
 
 def export(source: str | Path, out: str | Path, dtype: str = "fp32") -> Path:
@@ -139,15 +140,16 @@ def _recipe(source: Path) -> dict:
     return found if is_whole else {}
 
 
-def card(source: Path, recipe: dict, dtype: str) -> str:
-    """Write the text of a Hugging Face model card: data, recipe and results."""
+def card(source: Path, recipe: dict, dtype: str, merged: bool = True) -> str:
+    """Write the text of a Hugging Face model card: data, recipe and results. merged: whether the
+    weights include their base, which an adapter's do not."""
     try:
-        return _card(source, recipe, dtype)
+        return _card(source, recipe, dtype, merged)
     except (AttributeError, TypeError, ValueError):  # the recipe file is damaged
-        return _card(source, {}, dtype)
+        return _card(source, {}, dtype, merged)
 
 
-def _card(source: Path, recipe: dict, dtype: str) -> str:
+def _card(source: Path, recipe: dict, dtype: str, merged: bool) -> str:
     from huggingface_hub import ModelCardData
 
     is_adapter = adapter_folder.is_adapter(source)
@@ -156,8 +158,8 @@ def _card(source: Path, recipe: dict, dtype: str) -> str:
     base = Path(base).name if Path(base).is_absolute() else base
     header = ModelCardData(
         base_model=base, tags=["ftkit"], pipeline_tag="text-generation",
-        library_name="peft" if is_adapter and "format" in dtype else "transformers")
-    lines = ["---", header.to_yaml(), "---", "", f"# {_plain(base)}, fine-tuned", ""]
+        library_name="peft" if is_adapter and not merged else "transformers")
+    lines = ["---", header.to_yaml(), "---", "", f"# {to_markdown(base)}, fine-tuned", ""]
     if not recipe:
         return "\n".join(lines + [
             f"Weights in {dtype}. There was no complete {RECIPE} next to the adapter, so its "
@@ -168,24 +170,19 @@ def _card(source: Path, recipe: dict, dtype: str) -> str:
     lines += [f"Weights in {dtype}; {recipe.get('trainable_parameters', 0):,} of "
               f"{recipe.get('total_parameters', 0):,} parameters were trained.", "",
               "## Data", "",
-              f"- {_plain(data.get('name'))}: {data.get('rows', 0):,} records, "
+              f"- {to_markdown(data.get('name'))}: {data.get('rows', 0):,} records, "
               f"{recipe.get('supervised_tokens', 0):,} supervised tokens",
-              f"- sha256 `{_plain(data.get('sha256'))}`", "",
+              f"- sha256 `{to_markdown(data.get('sha256'))}`", "",
               "## Recipe", "", "```",
               " ".join(f"{k}={v}" for k, v in asked.items()).replace("`", "'"), "```", "",
               f"{len(recipe.get('history', []))} steps in {recipe.get('seconds', 0):.0f} s"
-              + (f"; {_plain(recipe['stopped'])}" if recipe.get("stopped") else "") + "; "
-              + ", ".join(f"{_plain(k)} {_plain(v)}"
+              + (f"; {to_markdown(recipe['stopped'])}" if recipe.get("stopped") else "") + "; "
+              + ", ".join(f"{to_markdown(k)} {to_markdown(v)}"
                           for k, v in recipe.get("versions", {}).items()) + ".", "",
               "## Results", "", "| measure | before | after |", "|---|---|---|"]
     before, after = recipe.get("before", {}), recipe.get("after", {})
-    lines += [f"| {_plain(k)} | {formatting.cell(before.get(k))} | {formatting.cell(v)} |"
+    lines += [f"| {to_markdown(k)} | {formatting.cell(before.get(k))} | {formatting.cell(v)} |"
               for k, v in after.items()]
     lines += ["", "Losses are nats per token on held-out records. Nothing else was measured; test "
               "whether the model is right, safe and fair in your use.", ""]
     return "\n".join(lines)
-
-
-def _plain(text) -> str:
-    """Escape untrusted text for Markdown, and join it to one line."""
-    return "".join("\\" + c if c in "\\`*_{}[]<>#|!$~&" else c for c in formatting.clean(text))

@@ -21,8 +21,7 @@ FEW = 4  # with fewer validation records, val_loss is mostly the luck of their d
 
 class Finding(NamedTuple):
     """kind: diverged, underfitting, overfitting, forgetting, fine, or "too few" (validation records
-    to tell). text: the finding in words. advice: what to try next. evidence: the numbers behind
-    it."""
+    to tell). text: a sentence about it. advice: what to try next. evidence: its numbers."""
 
     kind: str
     text: str

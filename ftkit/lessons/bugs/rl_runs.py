@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from ftkit.base.config import GRPOConfig
 from ftkit.base.errors import UserError
 from ftkit.base.formatting import number, to_html
 from ftkit.data import encoding, schema
@@ -30,6 +31,7 @@ from ftkit.report.table import Table, table
 
 TARGET = 0.5  # exact match of a repaired run
 CHECKED = 40  # sentences that it is measured on
+LOSS = GRPOConfig(loss_type="dapo")  # the mean over all tokens
 COLUMNS = ("loss", "reward", "kl", "entropy", "length", "dead")
 
 
@@ -118,24 +120,21 @@ def train(settings: Settings, seed: int = 0) -> Trained:
                     for i, ids in zip(asked, answers, strict=True)]
         earned = torch.tensor([reward(text, records[i])
                                for text, i in zip(texts, asked, strict=True)]).view(-1, 6)
-        gains = losses.advantages(earned).flatten()[:, None]
+        gains = losses.advantages(earned).flatten()
         with torch.no_grad():
             before, mask = log_probs(policy, examples)
             sampled, reference = log_probs(sampler, drawn)[0], log_probs(model, examples)[0]
         old = before.roll(settings.shift, 1)
         for update in range(settings.iterations):
             now = log_probs(policy, examples)[0]
-            ratio = (now - old).exp()
-            gain = torch.min(ratio * gains, ratio.clamp(0.8, 1.2) * gains)
-            loss = -(gain * mask).sum() / mask.sum()
+            loss = losses.grpo(now, old, mask, gains, LOSS)
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
             optimizer.step()
             if update == 0:
-                outside = ((ratio > 1.2) & (gains > 0)) | ((ratio < 0.8) & (gains < 0))
-                rows.append({"step": step + 1, "loss": loss.item(), "clipped":
-                             ((outside * mask).sum() / mask.sum()).item()})
+                rows.append({"step": step + 1, "loss": loss.item(),
+                             "clipped": losses.clipped(now, old, mask, gains, LOSS)})
         rows[-1] |= {
             "reward": earned.mean().item(), "length": mask.sum(1).mean().item(),
             "kl": (losses.k3(before, reference) * mask).sum(1).mean().item(),

@@ -119,6 +119,12 @@ def interview(place):
             (reply for part, reply in REPLIES.items() if part in prompt), "")))
 
 
+def partner(place):
+    from ftkit.interview.mock import Talk
+
+    return reported(lambda: print(Talk(questions=1, rounds="concept", partner=True).sheet()))
+
+
 def typed(*lines):
     left = list(lines)
 
@@ -132,6 +138,10 @@ def typed(*lines):
 def sheets(place):
     return ftkit("drill", "--export", place / "cards.csv") or ftkit(
         "drill", "--export", place / "cards.json")
+
+
+def page(place):
+    return ftkit("runs", (place / "whole").read_text(), "--report", place / "page.md")
 
 
 def memory(place):
@@ -155,8 +165,8 @@ def panel(place):
 
 
 SCENARIOS = {each.__name__: each for each in (
-    run, interrupted, resume, export, gguf, torchrun, convert, lab, drill, interview, sheets,
-    memory, panel)}
+    run, interrupted, resume, export, gguf, torchrun, convert, lab, drill, interview, partner,
+    sheets, page, memory, panel)}
 
 
 # ------------------------------------------------------------------------------ one trial

@@ -20,6 +20,7 @@ ELSEWHERE = {
     "experiment/trainer_callback.py": "drawing is guarded by `Live.safely`",
     "experiment/cluster.py": "a worker stores nothing",
     "interview/coding.py": "code of a candidate, in a temporary folder",
+    "interview/grading.py": "code of learners, in a temporary folder",
     "interview/cheat_sheet.py": "the proofs take minutes; written as `sheets` is",
     "evaluate/pairwise.py": "tests/evaluate/test_pairwise.py has the warning",
     "cli/main.py main": "opens the null device",

@@ -40,10 +40,15 @@ class PausableRun:
             run, prepared = lab.begin(self.sweep.configs[self.index])
             # A fast tokenizer that two threads use at once raises "Already borrowed".
             run.tokenizer = copy.deepcopy(run.tokenizer)
-            watch = Watch(stop=lambda: self.stop, live=False)
-            self.steps = lab.train_steps(run, prepared, watch)
+            self.steps = self._steps(run, prepared)
             self.run = run
         return run
+
+    def _steps(self, run: Run, prepared) -> Iterator[Run]:
+        """Take the run's steps. It is stored from the first one on: an interrupt may come between
+        `begin` and that."""
+        watch = Watch(stop=lambda: self.stop, live=False)
+        yield from self.sweep.lab.train_steps(run, prepared, watch)
 
     def advance(self) -> Row | None:
         """Take one step and return its row, or None at the end. Raises KeyboardInterrupt after an

@@ -8,7 +8,9 @@ import torch
 from helpers import numbers
 
 import ftkit as ft
+from ftkit.base.run_end import End
 from ftkit.experiment import preferences, side_by_side, store
+from ftkit.experiment.sweep_state import SweepState
 from ftkit.model import loading
 
 pytestmark = pytest.mark.usefixtures("home")
@@ -162,6 +164,14 @@ def test_an_interrupt_side_by_side_keeps_every_row_and_ends_the_threads(lab, cap
     whole = lab.sweep(SHORT, parallel=2, resume=True, seed=range(4))
     assert [len(r.rows) for r in whole] == [3] * 4
     assert [r.config.seed for r in whole] == [0, 1, 2, 3]
+
+
+def test_a_run_that_was_begun_and_took_no_step_is_not_stored(lab):
+    state = SweepState(lab, [SHORT], [{}], None)
+    run = side_by_side.PausableRun(state, 0)
+    run.begin()
+    run.finish(End.INTERRUPTED, "interrupted before its first step")
+    assert not store.list_runs() and state.remaining == [0]
 
 
 def test_what_goes_wrong_in_one_run_is_raised_and_the_others_keep_their_rows():

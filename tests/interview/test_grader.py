@@ -200,8 +200,11 @@ def refuse(*_):
     raise AssertionError("network")
 socket.socket.connect = socket.create_connection = refuse
 from ftkit.interview import mock, mock_terminal
-lines = iter(["my words", "", "", "", "0", "y", "y"])
-talk = mock_terminal.run(mock.Talk(rounds="concept", questions=1), lambda _: next(lines))
-assert len(talk.scored()) == 1 and "openai" not in sys.modules
+def reply(prompt):
+    return "0" if "did you say" in prompt else "y" if "y/n" in prompt else next(words, "")
+for seed in range(8):
+    words = iter(["my words"])
+    talk = mock_terminal.run(mock.Talk(rounds="concept", questions=1, seed=seed), reply)
+    assert len(talk.scored()) == 1 and "openai" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)

@@ -122,12 +122,12 @@ def prepared(round: str) -> dict[str, dict[str, Any]]:
     return {line["id"]: line for line in lines if line["round"] == round}
 
 
-def take_turns(chosen: Iterable[Question]) -> list[Question]:
-    """The questions reordered so that their topics take turns, each in its own order."""
-    by_topic: dict[str, list[Question]] = {}
+def take_turns(chosen: Iterable[Question], field: str = "topic") -> list[Question]:
+    """The questions reordered so that their topics, or lessons, take turns, each in its order."""
+    groups: dict[str, list[Question]] = {}
     for question in chosen:
-        by_topic.setdefault(question.topic, []).append(question)
-    rounds = itertools.zip_longest(*by_topic.values())
+        groups.setdefault(getattr(question, field), []).append(question)
+    rounds = itertools.zip_longest(*groups.values())
     return [question for turn in rounds for question in turn if question]
 
 

@@ -169,7 +169,7 @@ class FlashCard:
 def deck(level=None, topic=None, own: str | Path | None = None) -> list[FlashCard]:
     """The cards of these levels and topics: the learner's misses, own cards, cards of the bank.
 
-    An own card replaces the bank's card with the same id. The bank's topics take turns.
+    An own card replaces the bank's card with the same id. The bank's lessons take turns.
     topic: one of the bank or an own card, "your misses" or "your cards". own: the file of own cards
     (default: `home()/cards.jsonl`). Raises UserError for an unknown level or topic, and if no card
     fits.
@@ -182,7 +182,7 @@ def deck(level=None, topic=None, own: str | Path | None = None) -> list[FlashCar
     of_bank = [q for q in bank.everything()
                if q.topic in topics and q.level in levels and q.id not in reworded]
     chosen = [FlashCard(q.id, q.topic, q.level, q.question, q.answer, q)
-              for q in bank.take_turns(of_bank)]
+              for q in bank.take_turns(of_bank, "lesson")]
     mine = [card for card in mine if OWN in topics or card.topic in topics]
     mine = (misses() if MISSES in topics else []) + mine
     found = [card for card in mine if not level or card.level in levels] + chosen

@@ -98,4 +98,4 @@ def known() -> set[str]:
     """The lessons that the last placement showed to be known."""
     found = [entry["known"] for entry in progress_log.entries()
              if entry.get("kind") == "placement" and isinstance(entry.get("known"), list)]
-    return set(found[-1]) & paths.steps().keys() if found else set()
+    return set(map(str, found[-1])) & paths.steps().keys() if found else set()

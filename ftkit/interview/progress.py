@@ -9,6 +9,7 @@ import re
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from ftkit.base import machine, messages
 from ftkit.base.errors import UserError
 from ftkit.base.formatting import to_html
 from ftkit.interview import cards, paths, placement, study_plan
@@ -135,7 +136,11 @@ def progress(lesson: str | int | None = None, days: int | None = None,
                         f"{max(names, default='00')}, or a path: {', '.join(paths.paths())}")
     store, now = cards.Store(), datetime.now(UTC)
     due = sum(card.due <= now for card in store.due().values())
-    found = Progress(_read(names), due, shown)
+    entries = progress_log.entries()
+    if count := sum(map(is_foreign, entries)):
+        messages.say_once(f"{count} of {len(entries)} lines of {machine.home() / 'progress.jsonl'} "
+                          "are of another version of ftkit and do not count")
+    found = Progress(lessons_in(entries, names), due, shown)
     if days is not None:
         return study_plan.Plan(found.on_path(str(shown)), store, days, minutes, now)
     return found.on_path(shown) if shown in paths.paths() else found
@@ -147,11 +152,20 @@ def _lessons() -> dict[str, str]:
             for number, path in notebooks().items()}
 
 
-def _read(names: dict[str, str]) -> list[Lesson]:
+def is_foreign(entry: dict) -> bool:
+    """Whether this version cannot use the entry: no kind, or the check of an unknown exercise."""
     import ftkit.lessons.exercises  # noqa: F401  registers the checks of the lessons
 
-    entries = progress_log.entries()
-    solved = {entry.get("name") for entry in entries
+    kind, name = entry.get("kind"), entry.get("name")
+    return not isinstance(kind, str) or kind == "check" and str(name) not in checks.EXERCISES
+
+
+def lessons_in(entries: list[dict], names: dict[str, str] | None = None) -> list[Lesson]:
+    """The lessons as a learner's entries show them."""
+    import ftkit.lessons.exercises  # noqa: F401  registers the checks of the lessons
+
+    names = names or _lessons()
+    solved = {str(entry.get("name")) for entry in entries
               if entry.get("kind") == "check" and entry.get("state") == "solved"}
     scored: dict[tuple[str, str], bool] = {}  # by lesson and question: the first result counts
     for entry in entries:

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 import fsrs
 import pytest
 
-from ftkit.interview import bank, cards, number_answer, rubrics
+from ftkit.interview import bank, cards, number_answer, paths, rubrics
 from ftkit.interview.listening import Heard, misconceptions
 from ftkit.interview.session import Session
 from ftkit.lessons import predictions, progress_log
@@ -339,10 +339,15 @@ def test_each_step_of_a_back_fits_on_a_screen_of_80_by_24(home):
             assert height <= 23, (card.key, height, step)
 
 
-def test_topics_take_turns(home):
-    session = Session(new=500)
-    topics = [session.deck[key].topic for key in session.queue[:10]]
-    assert len(set(topics)) == 10
+def test_lessons_take_turns_so_that_no_part_of_the_course_fills_the_deck(home):
+    deck = [card.question for card in cards.deck()]
+    assert [one.id for one in deck[:7]] == [one.id for one in bank.everything()[:7]]  # the user's
+    lessons = list(paths.steps().values())
+    weight = sum(step.minutes for step in lessons if step.lesson.startswith("20")) / sum(
+        step.minutes for step in lessons if step.lesson != "tour")
+    for first in (50, 100, 150, 200):  # of all 347 cards, 41 % belong to lessons 20a to 20d
+        part = sum(one.lesson.startswith("20") for one in deck[:first]) / first
+        assert 0.8 * weight <= part <= 1.2 * weight, (first, part, weight)
 
 
 def test_a_choice_has_one_right_answer_among_its_own_wrong_ones(home):

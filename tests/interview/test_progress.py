@@ -50,6 +50,17 @@ def test_after_the_last_lesson_an_open_one_is_named_or_that_none_is(home):
     assert "Every other exercise is solved. Next: your own data" in repr(ft.progress("22"))
 
 
+def test_lines_of_another_version_do_not_count_and_are_reported(home, capsys):
+    solve("00")
+    for lines in ({"name": ["merge_weight"]}, {"name": "an_exercise_of_2031"}):
+        progress_log.add("check", state="solved", **lines)
+    progress_log.add("placement", known=[["00"], {}])
+    with open(home / "progress.jsonl", "a", encoding="utf-8") as file:
+        file.write('{"version": 9}\n{"kind": 3}\n{cut off')
+    assert repr(ft.progress()).startswith("1 of ")
+    assert "4 of " in capsys.readouterr().err and not ft.progress("02").lessons[2].solved
+
+
 def test_a_lesson_that_does_not_exist_is_a_user_error(home):
     with pytest.raises(UserError, match="no lesson is called 'x'; expected a number from 00 to 2"):
         ft.progress("x")

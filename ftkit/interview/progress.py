@@ -157,7 +157,7 @@ def is_foreign(entry: dict) -> bool:
     import ftkit.lessons.exercises  # noqa: F401  registers the checks of the lessons
 
     kind, name = entry.get("kind"), entry.get("name")
-    return not isinstance(kind, str) or kind == "check" and str(name) not in checks.EXERCISES
+    return not isinstance(kind, str) or (kind == "check" and str(name) not in checks.EXERCISES)
 
 
 def lessons_in(entries: list[dict], names: dict[str, str] | None = None) -> list[Lesson]:

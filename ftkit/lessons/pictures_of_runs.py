@@ -40,8 +40,10 @@ def sweep_curves(runs, *keys: str, x: str = "learning_rate", by: str = "method")
     keys = keys or ("val_loss",)
     groups = _by_line(runs, x, by)
     best = best_values(runs, keys[0], x, by)
-    panels = [[fig.Line(name, [(value, *formatting.mean_sd([_measure(run, key) for run in members]))
-                               for value, members in sorted(points.items())],
+    names = [name if by == "method" else f"{by} {name}" for name in groups]
+    panels = [[fig.Line(names[i], [(value, *formatting.mean_sd([_measure(run, key)
+                                                                for run in members]))
+                                   for value, members in sorted(points.items())],
                         fig.look(i, len(points)), ring=best[name])
                for i, (name, points) in enumerate(groups.items())] for key in keys]
     sentences = []

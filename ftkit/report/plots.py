@@ -136,7 +136,8 @@ def draw_panels(panels: list[list[fig.Line]], x: str, labels: list[str], axes=No
         for ax, lines, label, loss in zip(axes, panels, labels, losses, strict=True):
             fig.draw(ax, lines, x, beside_log=log and loss)
             if log_x:
-                fig.log_if_wide(ax, "x", [point[0] for line in lines for point in line.points])
+                xs = [point[0] for line in lines for point in line.points]
+                fig.log_if_wide(ax, "x", xs, beside_log=x == "learning rate")
             ax.set_xlabel(clean(AXES.get(x, x)), parse_math=False)
             ax.set_ylabel(clean(label), parse_math=False)
     return axes[0].figure
@@ -146,7 +147,7 @@ def panel_axes(panels, columns: int = 2, high: float = 2.5, width: float | None 
     """Axes in rows of `columns`, with room at the right for the names of lines. high: inches of a
     panel; width: inches of the figure, by default as needed for the names."""
     letters = max((len(fig.short(line.label))
-                   + (21 if _diverged(line) else 6 if line.ring is None else 12)
+                   + (21 if _diverged(line) else 6 if line.ring is None else 0)
                    for lines in panels for line in lines), default=10)
     columns = min(columns, len(panels))
     left, wide = 0.76, 4.6 if columns == 1 else 3.2

@@ -29,7 +29,7 @@ ARROWS = 8  # up to this many points get an arrow from the star; more would hide
 
 class Line(NamedTuple):
     """A line of a panel. points: (x, mean, standard deviation). best: mark the lowest point with a
-    ring. ring: x of another point to mark; its value then follows the name of the line."""
+    ring. ring: x of another point to mark, with its value."""
 
     label: str
     points: list[tuple[float, float, float]]
@@ -191,7 +191,9 @@ def draw(ax, lines: list[Line], x: str = "step", beside_log: bool = False):
                     clip_on=False, zorder=4, transform=transform)
         marked = [p for p in finite if p[0] == line.ring]
         if marked and bad is None:
-            text = f"{short(line.label)}, ring: {number(marked[0][1])}"
+            text = short(line.label)  # the value is at the ring
+            ax.annotate(number(marked[0][1]), marked[0][:2], (0, -9), textcoords="offset points",
+                        ha="center", va="top", color=dark(color), annotation_clip=False)
         elif line.best and bad is None and len(finite) > 2:
             marked = [min(finite, key=lambda p: p[1])]
         if marked:

@@ -113,6 +113,10 @@ SOLUTIONS = {
                 "the question is trained on"),
             "shifted": (lambda ids, prompt, length: labels_of(ids, prompt, length)[1:] + [-100],
                         "shifted by one"),
+            "one token short": (lambda ids, prompt, length: labels_of(ids, prompt, length - 1),
+                                "end one before it"),
+            "to the first EOS": (lambda ids, prompt, length: labels_of(
+                ids, prompt, ids.index(2, prompt) + 1), "at the first EOS"),
             "only the answer": (lambda ids, prompt, length: ids[prompt:length],
                                 "3 labels for 9 ids"),
         },

@@ -116,6 +116,14 @@ SOLUTIONS = {
             "never None": (never_none, "expected None"),
             "above, not at least": (lambda sweep, floor: choose_learning_rate(sweep, floor + 1e-6),
                                     "at least, not above"),
+            "every seed": (lambda sweep, floor: max((
+                rate for rate, seeds in sweep.items() if min(s["target"] for s in seeds) >= floor),
+                key=lambda rate: statistics.fmean(s["kept"] for s in sweep[rate]), default=None),
+                           "with every seed"),
+            "highest sum": (lambda sweep, floor: max((
+                rate for rate in sweep if choose_learning_rate({rate: sweep[rate]}, floor)),
+                key=lambda rate: statistics.fmean(s["target"] + s["kept"] for s in sweep[rate]),
+                default=None), "highest sum"),
             "the lowest": (lambda sweep, floor: min((
                 rate for rate, seeds in sweep.items() if statistics.fmean(
                     seed["target"] for seed in seeds) >= floor - 1e-9), default=None),

@@ -145,7 +145,7 @@ SOLUTIONS = {
                                      "4 · 4 · 8"),
             "drop_last ignored": (
                 lambda n, m, a, g, e, drop_last=False: math.ceil(n / (m * a * g)) * e,
-                "with drop_last"),
+                "drop_last is ignored"),
         },
     },
     "accumulate": {
@@ -174,6 +174,8 @@ SOLUTIONS = {
             "sum of norms": (lambda gs, m: [g * min(1, m / float(sum(h.norm() for h in gs)))
                                             for g in gs],
                              "were added"),
+            "largest value": (lambda gs, m: [g * min(1, m / max(float(h.abs().max()) for h in gs))
+                                             for g in gs], "the largest value"),
             "nothing": (lambda gs, m: [g.clone() for g in gs], "nothing was scaled"),
             "always": (lambda gs, m: [m * g / norm_of(gs) for g in gs], "below the limit"),
             "in place": (clip_in_place, "were changed; return new"),

@@ -56,6 +56,9 @@ def _(labels_of):
     if made == [-100] * 3 + [5, 6, EOS, -100, -100, -100]:
         return "the labels are shifted by one; leave the shift to the loss"
     if made[6] != EOS:
+        if list(labels_of([BOS, 4, 5, 6, EOS], 2, 4))[3] != 6:
+            return ("the last real token is not trained on: it is at index length - 1, here 6, and "
+                    "your labels end one before it")
         return ("the real EOS (index 6, length 7) is not trained on: masking by id removes it "
                 "with the padding; mask by length")
     if any(label != -100 for label in made[7:]):
@@ -66,6 +69,9 @@ def _(labels_of):
         return f"labels {made}; expected the ids 5, 6, 2 at positions 4 to 6 and -100 elsewhere"
     if list(labels_of([BOS, 4, 5, EOS], 2, 4)) != [-100, -100, 5, EOS]:
         return "a row without padding lost or gained a label"
+    if list(labels_of([BOS, 4, 5, EOS, 6, EOS, EOS], 2, 6)) != [-100, -100, 5, EOS, 6, EOS, -100]:
+        return ("the labels end at the first EOS, but a row of several turns has more than one; "
+                "`length` says where the row ends")
 
 
 @exercise("packed_mask")
@@ -85,6 +91,9 @@ def _(packed_mask):
         return "a token must see itself: see[i][i] is 1"
     if see != [[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [0, 0, 1, 0, 0], [0, 0, 1, 1, 0], [0, 0, 1, 1, 1]]:
         return f"the mask of records of 2 and 3 tokens is {see}"
+    three = [[int(x) for x in row] for row in packed_mask([1, 1, 2])[0]]
+    if three != [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 1, 1]]:
+        return f"two records are right, but three records of 1, 1 and 2 tokens give {three}"
     return told(positions, [0, 1, 0, 1, 2], [
         ([1, 2, 1, 2, 3], "the positions start at 1; models count from 0"),
     ], f"positions {positions}; expected 0 1 0 1 2, they start anew in each record")

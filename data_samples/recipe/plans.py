@@ -337,10 +337,10 @@ PLANS = {
     "rounding": Plan(
         lesson="12", seconds=60,
         question="Does training in pure bf16 lose updates at real learning rates?",
-        arms=full(3e-5) | full(3e-5, name="pure bf16", precision="pure-bf16"),
-        extra=full(1e-5, 1e-4) | full(1e-5, 1e-4, name="pure bf16", precision="pure-bf16"),
-        claim=Claim("pure bf16 3e-05", ">", "full 3e-05", "val_loss",
-                    "pure bf16 stays behind fp32 weights",
+        arms=full(3e-5, 1e-4, 3e-4)
+        | full(3e-5, 1e-4, 3e-4, name="pure bf16", precision="pure-bf16"),
+        claim=Claim("best pure bf16", ">", "best full", "val_loss",
+                    "each at its own learning rate, pure bf16 stays behind fp32 weights",
                     ("exact_match", "english_loss"))),
     "batch_size": Plan(
         lesson="08", seconds=50,
@@ -356,6 +356,7 @@ PLANS = {
         lesson="10", seconds=90,
         question="What does a base in 4 bits cost before and after training an adapter?",
         arms=lora(3e-3) | {"QLoRA 0.003": {"method": "qlora", "learning_rate": 3e-3}},
+        search=lora(1e-3) | {"QLoRA 0.001": {"method": "qlora", "learning_rate": 1e-3}},
         extra={"QLoRA fp4 0.003": {"method": "qlora", "learning_rate": 3e-3,
                                    "bnb_4bit_quant_type": "fp4"},
                "QLoRA int8 0.003": {"method": "qlora", "learning_rate": 3e-3,

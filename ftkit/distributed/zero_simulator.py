@@ -45,7 +45,10 @@ def seconds(parameters: float, tokens: float, stage: int = 0, *, flops: float, l
 
 
 class IllegalMove(ValueError):
-    """A rank does not hold what an operation needs."""
+    """A rank does not hold what an operation needs. Notebooks show the message alone."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"Not allowed: {self}"]
 
 
 @dataclasses.dataclass

@@ -55,3 +55,57 @@ def _(zero_gigabytes):
         if not near(made[stage], value):
             return (f"7.5B on 64 GPUs at stage {stage}: {made[stage]:.4g} GB; expected "
                     f"{value:.4g}")
+    for stage, right, why in (
+            (1, 6.0, "stage 1 divides the optimizer's bytes"),
+            (2, 4.5, "stage 2 divides the gradients, not the weights"),
+            (3, 3.75, "stage 3 divides all three")):
+        made = zero_gigabytes(1e9, 4, stage, weights=1, gradients=2, optimizer=12)
+        if near(made, zero_gigabytes(1e9, 4, stage)) and not near(made, right):
+            return ("the three numbers of bytes are ignored: with weights=1 a parameter has 15 "
+                    "bytes, not 16")
+        if not near(made, right):
+            return (f"1 + 2 + 12 bytes, 1e9 parameters, 4 GPUs, stage {stage}: {made:.4g} GB; "
+                    f"expected {right:.4g}: {why}")
+
+
+@exercise("find_culprit")
+def _(find_culprit):
+    step = ["gather 0", "gather 1", "scatter 1", "scatter 0"]
+    branch = [*step, "gather 0", "reduce metrics", "gather 1"]
+    cases = [
+        ("rank 2 made one step, the others two",
+         {rank: step * (1 if rank == 2 else 2) for rank in range(4)}, (4, [2]),
+         "at index 4 the others wait in 'gather 0', and rank 2 entered nothing more"),
+        ("rank 0 made one step, the others two",
+         {rank: step * (1 if rank == 0 else 2) for rank in range(4)}, (4, [0]),
+         "rank 0 may be the culprit too: compare with the majority, not with rank 0"),
+        ("rank 1 takes another branch in the second step",
+         {rank: branch if rank == 1 else step * 2 for rank in range(4)}, (5, [1]),
+         "all lists but one may be of one length; compare the names"),
+        ("rank 3 enters one more collective than the others",
+         {rank: step + ["gather 0"] * (rank == 3) for rank in range(4)}, (4, [3]),
+         "the others entered nothing at index 4, and the majority decides"),
+        ("ranks 1 and 4 of 5 enter another collective at index 2",
+         {rank: ["gather 0", "gather 1", "reduce loss"] if rank in (1, 4) else step
+          for rank in range(5)}, (2, [1, 4]), "both are culprits, at the first difference"),
+        ("all entered the same", dict.fromkeys(range(3), step), None, "nobody hangs"),
+    ]
+    for case, entered, right, why in cases:
+        made = find_culprit({rank: list(names) for rank, names in entered.items()})
+        if isinstance(made, tuple | list) and ... in made:
+            raise NotImplementedError
+        if right is None or made is None:
+            same = made is right
+        else:
+            same = len(made) == 2 and made[0] == right[0] and _sorted(made[1]) == right[1]
+        if not same and made is not None and right is not None and isinstance(made[1], int):
+            return f"{case}: {made!r}; expected a list of ranks, {right!r}"
+        if not same and right is not None and made is not None and made[0] == right[0] and (
+                _sorted(made[1]) == sorted(set(entered) - set(right[1]))):
+            return f"{case}: {made!r} are the ranks that wait; expected {right!r}: {why}"
+        if not same:
+            return f"{case}: {made!r}; expected {right!r}: {why}"
+
+
+def _sorted(ranks):
+    return sorted(ranks) if isinstance(ranks, list | tuple | set) else ranks

@@ -14,10 +14,10 @@
 #
 # - say what is stored for the backward pass, layer by layer, and how it grows;
 # - write checkpointing yourself, with equal gradients, and compute the loss in chunks;
-# - find the largest batch for a GPU, and say what checkpointing will not save.
+# - choose a setting by tokens per second and memory, not by a rule of thumb.
 #
-# *Needs [09](09_where_the_memory_goes.ipynb). About 45 minutes; the code runs in about one minute on
-# two CPU cores.*
+# *Needs [09](09_where_the_memory_goes.ipynb). About 50 minutes; the code runs in about one minute on
+# two CPU cores. What to look up is on the [reference page](reference/11_activations_and_checkpointing.md).*
 
 # %%
 import ftkit as ft
@@ -26,6 +26,9 @@ ft.setup(seed=0)
 
 # %% [markdown]
 # ## The question
+#
+# Your run on a GPU of 24 GB stops with "out of memory". A colleague switches gradient checkpointing on. Now it runs, and
+# takes a day longer. Was that necessary, and is it the best that this GPU can do?
 #
 # > *"QLoRA on a 7B, texts of 2,048 tokens, a GPU of 24 GB. How far does gradient checkpointing raise
 # > the batch size, what does it cost, and when does it do nothing?"*
@@ -47,7 +50,7 @@ ft.setup(seed=0)
 # ## What is stored
 #
 # What does each operation store? PyTorch gives every tensor that autograd stores to the hooks of
-# `saved_tensors_hooks`, so a few lines measure it.
+# `saved_tensors_hooks`, functions that it calls with the tensor. So a few lines measure it.
 
 # %%
 import torch
@@ -97,11 +100,9 @@ ft.table([{"part": part, "MB": size / 1e6, "hidden states in each of 4 layers":
 
 # %% [markdown]
 # The MLP stores most: four wide tensors (gate, silu of gate, up, and their product: 4 × 2.7) and its input.
-# Attention stores queries, keys, values, its result and its input. A norm stores its input and its normalized
-# input; there are two in each layer and one at the end.
-#
-# The last column adds up to 21. So the layers store k · tokens · width · layers numbers, and here k is 21. It
-# depends on the architecture, the precision and on what is trained. The loss comes on top.
+# Attention stores queries, keys, values, its result and its input. The last column adds up to 21: the layers store
+# 21 · tokens · width · layers numbers. The 21 depends on the architecture, the precision and on what is trained.
+# The loss comes on top.
 
 # %% [markdown]
 # ## How it grows
@@ -124,10 +125,8 @@ grown = {how: [(n, per_token(n, how)) for n in (64, 128, 256, 512)] for how in (
 line_plot(grown, "tokens in a text", "kB stored per token")
 
 # %% [markdown]
-# With fused attention a token costs about the same in a text of any length, so activations grow in proportion to
-# the tokens. With eager attention each token also stores a row of scores, which is as long as the text. So the
-# total has a quadratic part. (The axis starts at 76 kB; continued, the line for eager reaches twice the dashed
-# one at about 1,600 tokens.)
+# With fused attention a token costs about the same in a text of any length. With eager attention each token also stores
+# a row of scores, which is as long as the text, so the total has a quadratic part. (The axis does not start at 0.)
 
 # %% [markdown]
 # ## Your turn: checkpointing
@@ -147,11 +146,15 @@ def checkpoint_backward(block, x, gradient):
 ft.check("checkpoint_backward", checkpoint_backward)
 
 # %% [markdown]
-# In PyTorch the two halves form a `torch.autograd.Function`; its `ctx` carries `x` from one to the other. No
-# graph is built inside its `forward`, so nothing in the block is stored. Its `backward` calls backward once
-# more, so it is called **re-entrant**. PyTorch's newer checkpoint uses `saved_tensors_hooks` instead.
+# In PyTorch the two halves form a `torch.autograd.Function`; its `ctx`, the context, carries `x` from one to the other. No
+# graph is built inside its `forward`, so nothing in the block is stored. In `backward` we call your function.
 
 # %%
+from ftkit.teaching import working
+
+backward_of_block = working("checkpoint_backward", checkpoint_backward)
+
+
 class Checkpoint(torch.autograd.Function):
     @staticmethod
     def forward(ctx, block, x):
@@ -159,11 +162,8 @@ class Checkpoint(torch.autograd.Function):
         ctx.save_for_backward(x)
         return block(x)
     @staticmethod
-    def backward(ctx, gradient):
-        x = ctx.saved_tensors[0].detach().requires_grad_()
-        with torch.enable_grad():
-            ctx.block(x).backward(gradient)
-        return None, x.grad  # a gradient for each input of forward; block needs none
+    def backward(ctx, gradient):  # a gradient for each input of forward; block needs none
+        return None, backward_of_block(ctx.block, ctx.saved_tensors[0].detach(), gradient)
 
 
 # %% [markdown]
@@ -185,8 +185,25 @@ print(f"stored: {keeps(Checkpoint.apply, mlp, x) / x.nbytes:.1f} times x instead
       f"{(keeps(mlp, x) - weights) / x.nbytes:.1f}")
 
 # %% [markdown]
-# The gradients are equal because the same arithmetic is done twice on the same numbers. (On a GPU a kernel that
-# adds in no fixed order can change last bits.)
+# The same arithmetic is done twice on the same numbers. (On a GPU a kernel that adds in no fixed order can change last
+# bits.) But recomputing must give *the same*. What happens in a block with dropout?
+
+# %%
+from functools import partial
+
+from torch.utils.checkpoint import checkpoint
+
+block = torch.nn.Sequential(mlp, torch.nn.Dropout(0.1), torch.nn.Linear(192, 192))
+right = gradients(torch.nn.Module.__call__, block)
+by_ours = gradients(Checkpoint.apply, block)
+by_torch = gradients(partial(checkpoint, use_reentrant=False), block)
+ft.expect(((by_ours - right).norm() / right.norm()).item(), ">", 0.01,
+          "ours: another dropout mask, another gradient")
+print("torch's checkpoint gives the right gradient:", torch.equal(by_torch, right))
+
+# %% [markdown]
+# Ours gives a wrong gradient in every step, without an error. PyTorch restores the state of the random
+# generator before it recomputes.
 
 # %% [markdown]
 # ## What does it cost?
@@ -220,19 +237,14 @@ first_guess.score("a larger factor" if lora_times > times + 0.02 else
 # %% [markdown]
 # If all operations are in layers, full fine-tuning takes 4/3: forward 1, backward 2, forward again 1. With
 # LoRA in every layer the frozen weights need no gradient, so the backward pass takes about 1, and the factor
-# is up to **3/2**. The embedded model stays below, because its head, a quarter of the forward pass, is not
-# repeated; in a large model the head hardly counts. (With LoRA that gives 1.38; it is 1.40, since with
-# checkpointing transformers also computes the gradient of the first layer's input.)
-#
-# `early_stop=False` repeats whole layers. By default PyTorch stops repeating a layer when it has all it needs:
-# before `down`, unless `down` has an adapter. Counted so, full fine-tuning takes 1.19 times the operations here,
-# 1.26 in a 7B at 2,048 tokens. LoRA on all linear layers, `down` too, stays at 1.40 here. The documentation
-# of transformers puts the time at about 20 % more; the optimizer's step is not repeated.
+# is up to **3/2**. The embedded model stays below, because its head, a quarter of the forward pass, is not repeated; in a
+# large model the head hardly counts. `early_stop=False` repeats whole layers; by default PyTorch stops as soon as it
+# has all it needs, which saves a little.
 #
 # Now the memory of a real step.
 
 # %%
-from ftkit.inside import GPUS, charts, measure
+from ftkit.inside import GPUS, Meter, charts
 
 config = ft.Config(precision="fp32", learning_rate=1e-3, batch_size=8, max_length=128)
 steps = activations.steps("tiny", config, [128] * 8)
@@ -241,9 +253,8 @@ ft.expect(after, "<", before, "MB of activations: less than a third", times=1 / 
 charts.along(steps)
 
 # %% [markdown]
-# Left, activations grow until the end of the forward pass. Right, each layer adds only its input. In the
-# backward pass you can count the four recomputed layers. The spike of the logits is now about as
-# high as a recomputed layer.
+# Left, activations grow until the end of the forward pass. Right, each layer adds only its input, and in the backward
+# pass you can count the four recomputed layers.
 #
 # ## What it does not save
 #
@@ -251,26 +262,24 @@ charts.along(steps)
 
 # %%
 SEVEN = "meta-llama/Llama-2-7b"
-rows = []
-for on in (False, True):
-    found = ft.memory(config.but(precision="bf16", gradient_checkpointing=on), SEVEN, batch_size=1,
-                      max_length=512, device="cuda")
-    rows.append({"checkpointing": on, "peak, GB": found.peak / 1e9, "moment": found.moment,
-                 "activations, GB": found.largest["activations"] / 1e9})
-ft.table(rows)
+ft.table([{"checkpointing": on, "peak, GB": found.peak / 1e9, "moment": found.moment,
+           "activations, GB": found.largest["activations"] / 1e9}
+          for on in (False, True)
+          for found in [ft.memory(config.but(precision="bf16", gradient_checkpointing=on), SEVEN,
+                                  batch_size=1, max_length=512, device="cuda")]])
 
 # %% [markdown]
 # The activations shrink and the peak does not move. It is reached when all gradients are there (to be
-# clipped): 16 bytes for each of 6.74 billion parameters. The activations are gone by then. (With gradient
-# accumulation those of the next micro-batch come on top of the gradients.) Checkpointing helps where activations
-# *are* the peak: many tokens, or few trained weights.
+# clipped): 16 bytes for each of 6.74 billion parameters. The activations are gone by then. Checkpointing helps
+# where activations *are* the peak: many tokens, or few trained weights.
 
 # %% [markdown]
 # ## The largest batch
 # <!-- claims: C50 · E29 -->
 #
-# We ask the question twice: for the embedded model with a budget of 128 MB, measured by real steps, and for
-# the 7B with 24 GB (QLoRA, adapters on queries and values, 2,048 tokens).
+# Now the run of your colleague: QLoRA on a 7B, adapters on queries and values, 2,048 tokens, 24 GB. The step is traced,
+# as in [lesson 09](09_where_the_memory_goes.ipynb). Two traces give a line, peak over batch size. The line predicts the
+# largest batch, and two more traces test it.
 
 # %%
 second_guess = ft.predict("For the 7B, checkpointing raises the largest batch by a factor of ...",
@@ -278,26 +287,13 @@ second_guess = ft.predict("For the 7B, checkpointing raises the largest batch by
 second_guess
 
 # %%
-rows = []
-for setting in (config, config.but(gradient_checkpointing=True)):
-    n = activations.largest_batch(setting, 128e6)
-    peaks = [measure.step("tiny", setting, [128] * size).peak / 1e6 for size in (n, n + 1)]
-    rows.append({"checkpointing": setting.gradient_checkpointing, "largest batch": n,
-                 "peak, MB": peaks[0], "one text more, MB": peaks[1]})
-ft.table(rows)
-
-# %% [markdown]
-# For the 7B the step is traced, as in [lesson 09](09_where_the_memory_goes.ipynb). Two traces give a
-# line, peak over batch size. The line predicts the largest batch, and two more traces test it.
-
-# %%
 card = GPUS["RTX 4090 24GB"].usable  # 25.8 GB less CUDA context and 5 % slack
 
 
-def peak(batch, checkpointing, **options):
+def peak(batch, checkpointing):
     return ft.memory(model=SEVEN, method="qlora", target_modules="q_proj,v_proj", precision="bf16",
                      max_length=2048, batch_size=batch, gradient_checkpointing=checkpointing,
-                     device="cuda", **options).peak
+                     device="cuda").peak
 
 
 largest, rows = {}, []
@@ -309,94 +305,20 @@ for on, (low, high) in ((False, (1, 2)), (True, (4, 8))):
 ft.table(rows)
 
 # %%
-# `logits` is how many logits may exist at once: here all of them
-print(f"budget {card / 1e9:.1f} GB; batch {largest[True]} with all logits at once: "
-      f"{peak(largest[True], True, logits=10**12) / 1e9:.1f} GB")
 factor = largest[True] / largest[False]
 second_guess.score("more than 6" if factor > 6 else "3 to 6" if factor > 3 else "up to 3")
 
 # %% [markdown]
-# **The answer.** The batch rises tenfold, so the second half of the claim fails here. The first, a third more
-# operations, is a little low. By the same count and PyTorch's default, this step takes 1.38 times the operations
-# (with adapters on all linear layers 1.48), and it converts the 4-bit weights once more. Where model states are
-# the peak, as in full fine-tuning above, checkpointing saves nothing.
-#
-# The factor is no constant. A largest batch is about the free memory divided by the bytes of one more text, so
-# the factor is the ratio of these bytes. In the embedded model they are 12.4 and 3.9 MB (last two columns): one
-# recomputed layer is a quarter of all, and the logits do not shrink. In the 7B they are 9.9 and 1.0 GB: one
-# recomputed layer is one of 32, and the inputs of all layers take only 0.54 GB. To estimate: 9.9 GB are about 37
-# bytes per token, layer and unit of width, or k = 18 in 16 bits. The full fine-tuning above stores 56 (k = 28).
-# A checkpointed input takes 2 here (k = 1), and 4 under autocast on fp32 weights (k = 2).
-#
-# `ft` computes the loss of many logits in chunks (the exercise below), so the peak of the 7B has none. With all
-# at once the same batch does not fit, even with Llama 2's vocabulary of 32,000.
-
-# %% [markdown]
-# ## Selective checkpointing
-#
-# A matrix multiplication is expensive to repeat, while silu, norms and products are cheap and store as much.
-# **Selective checkpointing** stores the expensive results only. The name covers several rules: [Korthikanti et
-# al. 2022](https://arxiv.org/abs/2205.05198) recompute the scores and the softmax of attention, which fused
-# attention does anyway.
-#
-# PyTorch asks a **policy**, a function that you write, for each operation. Ours stores the results of matrix
-# multiplications in the MLP. For a real layer it must also name fused attention and the other multiplications,
-# `addmm` (with a bias) and `bmm` (batched).
-
-# %%
-from functools import partial
-
-import torch.utils.checkpoint as ckpt
-from torch.utils.checkpoint import CheckpointPolicy, checkpoint
-from torch.utils.flop_counter import FlopCounterMode
-
-from ftkit.inside import Meter
-
-
-def store_matmuls(ctx, operation, *args, **kwargs):
-    if operation == torch.ops.aten.mm.default:
-        return CheckpointPolicy.MUST_SAVE
-    return CheckpointPolicy.PREFER_RECOMPUTE
-
-
-contexts = partial(ckpt.create_selective_checkpoint_contexts, store_matmuls)
-
-# %% [markdown]
-# How much does each way store inside the MLP, and how many operations does a step take? `Meter` adds up the
-# bytes of living tensors.
-
-# %%
-ways = {"store all": lambda: mlp(x),
-        "selective": lambda: checkpoint(mlp, x, use_reentrant=False, context_fn=contexts),
-        "recompute all": lambda: checkpoint(mlp, x, use_reentrant=False)}
-rows = []
-for name, run in ways.items():
-    with Meter() as meter:
-        out = run()
-    inside = meter.total - weights - out.nbytes
-    with FlopCounterMode(display=False) as counter:
-        run().sum().backward()
-    rows.append({"MLP": name, "stored inside, times x": inside / x.nbytes,
-                 "operations, millions": counter.get_total_flops() / 1e6})
-    del out
-ft.table(rows)
-
-# %% [markdown]
-# Selective checkpointing stores half, and does no matrix multiplication twice. "Recompute all" repeats two of
-# three: PyTorch stops before `down`. (The 0.006 is the saved state of the random generator.)
-#
-# **How many checkpoints?** Let each of n layers store k times its input inside. With c checkpoints, c inputs and
-# one stretch of n/c layers are in memory: c + k n/c. That is least at c = √(k n) ([Chen et al.
-# 2016](https://arxiv.org/abs/1604.06174) have k = 1). For 32 layers and a k of 20 to 30 these are 25 to 31, about
-# one per layer.
+# **The answer.** The batch rises tenfold. A largest batch is the free memory divided by the bytes of one more text. So
+# the factor is the ratio of these bytes, here 9.9 GB without and 1.0 GB with checkpointing. It is no constant: where logits are the
+# peak it is small, and where model states are, it is 1. The cost is 1.38 times the operations by the same count (1.48 with adapters on all linear layers), a little more than "a third".
 
 # %% [markdown]
 # ## Your turn: the loss in chunks
 # <!-- claims: E30 -->
 #
-# The spike that is left is the logits: tokens × vocabulary in fp32, in several copies. Write
-# `chunked_loss`: the mean cross-entropy over rows whose target is not -100. `hidden` is (n, width), `weight`
-# is (vocabulary, width). At most `rows` rows of logits may exist at once.
+# The logits do not shrink: tokens × vocabulary in fp32, in several copies. Write `chunked_loss`: the mean cross-entropy
+# over rows whose target is not -100. `hidden` is (n, width), `weight` is (vocabulary, width). At most `rows` rows of logits may exist at once.
 
 
 # %% tags=["raises-exception"]
@@ -432,43 +354,11 @@ def peak_of_loss(rows):
 ft.table([{"rows at once": rows, "peak, MB": peak_of_loss(rows)} for rows in (512, 128, 64)])
 
 # %% [markdown]
-# 26.35 MB are **three** copies of 512 · 4,096 · 4 bytes = 8.39 MB and 1.2 MB of small tensors. The three are
-# the log-softmax, its gradient and the gradient of the logits. So without chunks, 8 × 2,048 tokens and a
-# vocabulary of 128,256 need 8.4 GB for each copy: about 25 GB.
+# The first row is **three** copies of 512 · 4,096 · 4 bytes = 8.39 MB, and small tensors: the log-softmax, its gradient
+# and the gradient of the logits. So without chunks, 8 × 2,048 tokens and a vocabulary of 128,256 need 8.4 GB for
+# each copy: about 25 GB. TRL's trainer and `ft` compute the loss in chunks.
 
 # %% [markdown]
-# ## Break it
-#
-# Recomputing must give *the same*. What happens in a block with dropout?
-
-# %%
-block = torch.nn.Sequential(mlp, torch.nn.Dropout(0.1), torch.nn.Linear(192, 192))
-right = gradients(torch.nn.Module.__call__, block)
-by_ours = gradients(Checkpoint.apply, block)
-by_torch = gradients(partial(checkpoint, use_reentrant=False), block)
-ft.expect(((by_ours - right).norm() / right.norm()).item(), ">", 0.01,
-          "ours: another dropout mask, another gradient")
-print("torch's checkpoint gives the right gradient:", torch.equal(by_torch, right))
-
-# %% [markdown]
-# Ours gives a wrong gradient in every step, without an error. PyTorch restores the state of the random
-# generator before it recomputes. A second trap comes with LoRA: PyTorch's re-entrant checkpoint looks only
-# whether its *input* needs a gradient. Behind a frozen embedding it does not.
-
-# %%
-adapted_mlp = lora.model.layers[0].mlp
-for reentrant in (True, False):
-    out = checkpoint(adapted_mlp, torch.randn(64, 192), use_reentrant=reentrant)
-    print(f"use_reentrant={reentrant}: the adapters get a gradient: {out.requires_grad}")
-
-# %% [markdown]
-# You only see a warning. If every layer is checkpointed so and nothing else trains, `loss.backward()`
-# raises `element 0 of tensors does not require grad`. Use `use_reentrant=False`, as `ft` does, or
-# `model.enable_input_require_grads()`. transformers 5.24 calls the latter whenever it switches checkpointing on.
-# So look for the trap in older versions and in calls of `torch.utils.checkpoint` of your own. (With an adapter and
-# DeepSpeed's ZeRO-3, TRL 1.16 needs `use_reentrant=True`. Pass it: transformers 5.24 ignores TRL's own setting
-# if `gradient_checkpointing_kwargs` is unset.)
-#
 # ## At 135M
 #
 # No box At 135M: checkpointing that repeats the same computation changes no gradient, so there is nothing to
@@ -505,79 +395,68 @@ if is_fetched("smollm2"):
 # ```
 
 # %% [markdown]
-# Order of measures when activations do not fit:
+# The order of measures, selective checkpointing, offloading, pitfalls and versions are on the [reference
+# page](reference/11_activations_and_checkpointing.md).
 #
-# 1. FlashAttention or `sdpa`, and a chunked or fused loss (in TRL 1.16's `SFTTrainer`; elsewhere from the
-#    libraries Liger or Cut Cross-Entropy).
-# 2. No padding, which is stored too: packing, or batch size 1 with gradient accumulation.
-# 3. Checkpointing: selective first, then every layer. `gradient_checkpointing_kwargs={"selective": True}` in
-#    TRL 1.16 lies in between: every layer is recomputed, except the result of attention. With an adapter and
-#    transformers 5.24 it is ignored or raises an error. There leave it out and call
-#    `trl.models.enable_selective_activation_checkpointing(trainer.model.get_base_model())` before `train()`; on
-#    the embedded model attention then ran once per layer, not twice. For a compiled model
-#    `torch._functorch.config.activation_memory_budget` (0 to 1) selects by itself.
-# 4. **Activation offloading** to the host's memory (`activation_offloading=True` in TRL; with
-#    `gradient_checkpointing_kwargs={"offload": True}` only the stored inputs move).
-# 5. For very long texts, **context parallelism**: each GPU holds a part of each text.
+# ## By the clock
+#
+# More texts in a batch are no aim; **tokens per second** are. What does checkpointing cost here, by the clock?
+
+# %%
+lab = ft.Experiment(data=ft.records("tasks")[:400], eval_records=8, probes=())
+timed = {on: lab.run(learning_rate=1e-3, max_steps=12, eval_steps=12, batch_size=16, precision="fp32",
+                     gradient_checkpointing=on, live=False) for on in (False, True)}
+ft.table([{"checkpointing": on, "tokens per second": run.tokens_per_second,
+           "operations, times those without": times if on else 1.0} for on, run in timed.items()])
 
 # %% [markdown]
-# - If memory is free, checkpoint every second layer (`gradient_checkpointing_kwargs={"every_n_layers": 2}`) or
-#   none: in TRL 1.16 checkpointing is on by default.
-# - transformers 5.23 renamed the option to `activation_checkpointing`. The old name works until version 6, with
-#   a warning; TRL 1.16 takes both.
-# - In your own QLoRA loop, peft's `prepare_model_for_kbit_training` switches checkpointing on by itself (TRL
-#   1.16's `SFTTrainer` does not call it). Give it `gradient_checkpointing_kwargs={"use_reentrant": False}`. It
-#   also casts embedding, norms and head to fp32: the stored inputs of the layers then take twice the bytes.
-# - With FSDP ([13](13_zero_and_fsdp.ipynb)), transformers advises `activation_checkpointing` in the FSDP
-#   configuration.
+# The clock also counts what the operations do not: moving data, the optimizer, and other programs on this machine. On a GPU
+# a larger batch can earn the loss back, up to the point where the GPU is busy. How busy says the **MFU**, model FLOPs
+# utilization: useful operations per second, divided by the GPU's peak. Useful are 6 for each trained parameter and real token (2 forward, 4 backward). Padding is not useful, and
+# recomputing is not either.
+#
+# ## Your turn: which setting?
+#
+# You have timed five settings of a full fine-tune. A row has `name`, `texts`, `length` (tokens to which they are padded),
+# `tokens` (real ones in a step), `seconds` and `peak_gb`. Write `choose_setting`: `(name, mfu)` of the setting with
+# which the epoch ends first, among those that fit into `free_gb`; None if none fits. `mfu` is a fraction.
+
+
+# %% tags=["raises-exception"]
+def choose_setting(rows, free_gb, parameters, peak_flops):
+    ...
+
+
+ft.check("choose_setting", choose_setting)
 
 # %% [markdown]
+# And your colleague's day? If one long batch made the run crash, packing or a shorter `max_length` would have been enough.
+# Time both for a few steps before you pay for a day.
+#
 # ## Interview
 #
-# **What does gradient checkpointing trade for what?**
+# **What does gradient checkpointing trade for what, and when does it save nothing?**
 # <details><summary>Answer</summary>
-# Activation memory for compute. Each block stores only its input and is computed again in the backward pass.
-# At most one more forward pass: up to 4/3 of the operations in full fine-tuning, up to 3/2 with LoRA in every
-# layer. Gradients are the same if the second run is: dropout replayed, deterministic.
+# Activation memory for compute. Each block stores only its input and is computed again in the backward pass. That costs
+# up to 4/3 of the operations in full fine-tuning, up to 3/2 with LoRA in every layer. Gradients are the same if the second run is:
+# dropout replayed, deterministic. It saves nothing where activations are not the peak, as in full fine-tuning with AdamW,
+# a short batch and no accumulation. Weights, gradients, optimizer states and logits do not shrink.
 # </details>
 #
 # **How far does it raise the batch size?**
 # <details><summary>Answer</summary>
-# By about the ratio of the bytes of one more sequence without and with it. It is large with
-# many layers and a chunked loss (about ten for QLoRA on a 7B's queries and values at 2,048 tokens), small
-# where the logits, which do not shrink, are the peak.
-# </details>
-
-# %% [markdown]
-# **When does it save nothing?**
-# <details><summary>Answer</summary>
-# When activations are not the peak: full fine-tuning with AdamW, a short batch and no gradient accumulation
-# peaks when all gradients exist. Weights, gradients, optimizer states and logits do not shrink.
-# </details>
-#
-# **Peak of the logits for batch 8, 2,048 tokens, vocabulary 128,256?**
-# <details><summary>Answer</summary>
-# 8 · 2,048 · 128,256 · 4 bytes = 8.4 GB for each fp32 copy. Plain cross-entropy holds about three
-# (log-softmax, its gradient, the gradient of the logits): 25 GB. Compute the loss in chunks or fused, and
-# only for trained tokens: the same loss up to rounding.
-# </details>
-#
-# **What is selective checkpointing?**
-# <details><summary>Answer</summary>
-# Store the results of expensive operations, recompute the cheap ones (norms, activation functions, products).
-# With all matmuls stored, a fully trained SwiGLU MLP stores about half and repeats none.
+# By about the ratio of the bytes of one more sequence without and with it. That is about ten for QLoRA on a 7B's queries
+# and values at 2,048 tokens with a chunked loss, and less where the logits are the peak. Then compare tokens per second.
 # </details>
 
 # %% [markdown]
 # ## Recap
 #
 # - Activations grow with tokens and layers; quadratically with the length only without fused attention.
-# - Checkpointing stores the inputs of layers and costs at most one more forward pass: 4/3, with LoRA in every
-#   layer 3/2. It changes no gradient if the second run is the same.
-# - Compute the largest batch from two traces; do not quote a factor.
+# - Checkpointing stores the inputs of layers and costs at most one more forward pass: 4/3, with LoRA 3/2.
+# - Compute the largest batch from two traces, and choose by tokens per second.
 #
-# In the package: [`ftkit/lessons/activations.py`](../ftkit/lessons/activations.py). Next:
-# [12 floating point](12_floating_point.ipynb).
+# In the package: [`activations.py`](../ftkit/lessons/activations.py). Next: [12 floating point](12_floating_point.ipynb).
 
 # %%
 ft.progress("11")

@@ -6,6 +6,7 @@ from shown_solutions import edited, shown
 
 checkpoint_backward = shown("checkpoint_backward")
 chunked_loss = shown("chunked_loss")
+choose_setting = shown("choose_setting")
 
 
 def by_a_product(block, x, gradient):
@@ -72,6 +73,26 @@ def labeled_rows_only(hidden, weight, targets, rows):
     return chunked_loss(hidden[keep], weight, targets[keep], rows)
 
 
+def _by(key):
+    return edited("choose_setting", 'row["tokens"] / row["seconds"])', f"{key})")
+
+
+def by_time(rows, free_gb, parameters, peak_flops):
+    best = None
+    for row in rows:
+        if row["peak_gb"] <= free_gb and (best is None or row["seconds"] / row["tokens"]
+                                          < best["seconds"] / best["tokens"]):
+            best = row
+    if best is not None:
+        rate = best["tokens"] / best["seconds"]
+        return [best["name"], 6 * rate * parameters / peak_flops]
+
+
+def sorted_rows(rows, free_gb, parameters, peak_flops):
+    fast = sorted((r["tokens"] / r["seconds"], r["name"]) for r in rows if r["peak_gb"] <= free_gb)
+    return (fast[-1][1], 6 * parameters * fast[-1][0] / peak_flops) if fast else None
+
+
 SOLUTIONS = {
     "checkpoint_backward": {
         "variants": [by_a_product, by_autograd_backward],
@@ -79,6 +100,8 @@ SOLUTIONS = {
             "the gradient is ignored": (
                 lambda block, x, gradient: checkpoint_backward(block, x, torch.ones_like(gradient)),
                 "is ignored"),
+            "autograd is off": (edited("checkpoint_backward", "torch.enable_grad()",
+                                       "torch.no_grad()"), "autograd is off"),
             "the output": (lambda block, x, gradient: block(x), "the block's output"),
             "the gradient unchanged": (lambda block, x, gradient: gradient, "unchanged"),
             "no gradients of parameters": (edited(
@@ -104,6 +127,24 @@ SOLUTIONS = {
             "the sum": (lambda h, w, t, rows: chunked_loss(h, w, t, rows) * (t != -100).sum(),
                         "that is the sum"),
             "a list of chunks": (in_a_list, "keep no list"),
+        },
+    },
+    "choose_setting": {
+        "variants": [by_time, sorted_rows],
+        "wrong": {
+            "whatever does not fit": (edited("choose_setting", ' if row["peak_gb"] <= free_gb', ""),
+                                      "it needs 26 GB"),
+            "the shortest step": (_by('-row["seconds"]'), "shortest step"),
+            "the largest batch": (_by('row["texts"]'), "7,384 are padding"),
+            "the least memory": (_by('-row["peak_gb"]'), "saves most memory"),
+            "padding counts": (_by('row["texts"] * row["length"] / row["seconds"]'),
+                               "real ones count"),
+            "HFU": (edited("choose_setting", "6 *", "8 *"), "which is the HFU"),
+            "forward alone": (edited("choose_setting", "6 *", "2 *"), "forward pass alone"),
+            "percent": (edited("choose_setting", "6 *", "600 *"), "not percent"),
+            "less than": (edited("choose_setting", "<= free_gb", "< free_gb"), "exactly `free_gb`"),
+            "empty": (edited("choose_setting", "return None", 'return ("none", 0.0)'),
+                      "nothing fits"),
         },
     },
 }

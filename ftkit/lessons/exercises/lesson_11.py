@@ -1,7 +1,7 @@
 """Lesson 11, activations and checkpointing."""
 
 from ftkit.lessons.checks import exercise, near
-from ftkit.lessons.exercises._common import close, told
+from ftkit.lessons.exercises._common import check_number, check_parts, close, told
 
 
 @exercise("checkpoint_backward")
@@ -15,8 +15,14 @@ def _(checkpoint_backward):
     block(reference).backward(gradient)
     wanted, parameters = reference.grad, [p.grad.clone() for p in block.parameters()]
     block.zero_grad()
-    with torch.no_grad():  # as inside the backward of an autograd.Function
-        made = checkpoint_backward(block, x, gradient.clone())
+    try:
+        with torch.no_grad():  # as inside the backward of an autograd.Function
+            made = checkpoint_backward(block, x, gradient.clone())
+    except RuntimeError as error:
+        if "does not require grad" in str(error) and not x.requires_grad:
+            return ("autograd is off inside a backward pass: run the block inside "
+                    "`with torch.enable_grad():`, on a copy of x that requires a gradient")
+        raise
     if x.requires_grad or x.grad is not None:
         return "`x` itself was changed; use `x.detach().requires_grad_()`, which is a new tensor"
     if not isinstance(made, torch.Tensor) or made.shape != x.shape:
@@ -73,6 +79,51 @@ def _(chunked_loss):
     if watched.most_alive > 100:
         return (f"{watched.most_alive} rows of logits and of their copies were in memory at once, "
                 "with chunks of 4 rows: add up each chunk's loss, and keep no list of their logits")
+
+
+@exercise("choose_setting")
+def _(choose_setting):
+    def row(name, texts, length, tokens, seconds, peak_gb):
+        return {"name": name, "texts": texts, "length": length, "tokens": tokens,
+                "seconds": seconds, "peak_gb": peak_gb}
+
+    rows = [row("batch 1", 1, 2048, 2000, 0.5, 20.5), row("batch 2", 2, 2048, 4096, 0.85, 26),
+            row("checkpointed, batch 1", 1, 2048, 2000, 0.62, 6),
+            row("checkpointed, batch 8, padded", 8, 2048, 9000, 2.2, 21),
+            row("checkpointed, batch 4, packed", 4, 2048, 8192, 1.9, 12)]
+    whys = {
+        "batch 2": "it needs 26 GB, and 24 are free",
+        "batch 1": "it has the shortest step, but makes 4,000 tokens per second",
+        "checkpointed, batch 1": "it saves most memory and makes 3,226 tokens per second",
+        "checkpointed, batch 8, padded": "of its 16,384 tokens 7,384 are padding; real ones count: "
+                                         "4,091 per second",
+    }
+    size, peak, best = 1e9, 1e14, 6 * 1e9 * 8192 / 1.9 / 1e14
+    made = choose_setting([dict(r) for r in rows], 24, size, peak)
+    check_parts(made, 2, "expected (name, mfu)")
+    if made[0] != rows[4]["name"]:
+        return (f"with 24 GB free you chose {made[0]!r}: "
+                f"{whys.get(made[0], 'expected a name of the rows')}")
+    if message := check_number("8,192 tokens in 1.9 s, 1e9 parameters, peak 1e14: MFU", made[1],
+                               best, {
+            best * 8 / 6: "8 counts the recomputed forward pass, which is the HFU; useful are 6",
+            best * 2: "padding or recomputing was counted; use `tokens`",
+            best / 3: "2 is the forward pass alone; the backward pass takes 4 more",
+            best / 6: "a token costs 6 operations for each parameter, not 1",
+            best * 100: "a fraction is asked, not percent",
+            best * 1.9: "operations of a step are divided by its seconds first",
+            best * 1e14: "that is operations per second; divide by the peak"}):
+        return message
+    if (made := choose_setting([dict(r) for r in rows], 30, size, peak))[0] != "batch 2":
+        return (f"with 30 GB free you chose {made[0]!r}; batch 2 fits now and makes 4,819 tokens "
+                "per second")
+    if (made := choose_setting([dict(r) for r in rows], 21, size, peak))[0] != rows[4]["name"]:
+        return f"with 21 GB free you chose {made[0]!r}; {whys.get(made[0])}"
+    if (made := choose_setting([dict(r) for r in rows[:2]], 20.5, size, peak)) is None or (
+            made[0] != "batch 1"):
+        return "a peak of exactly `free_gb` fits"
+    if (made := choose_setting([dict(r) for r in rows], 4, size, peak)) is not None:
+        return f"with 4 GB free nothing fits: expected None, not {made!r:.60}"
 
 
 def _Rows(vocabulary: int):

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = ROOT / "notebooks"
+REFERENCE = NOTEBOOKS / "reference"
 EXERCISES = ROOT / "ftkit" / "lessons" / "exercises"
 TOUR = NOTEBOOKS / "src" / "tour.py"
 SOURCES = sorted((NOTEBOOKS / "src").glob("[0-9][0-9]*_*.py"))
@@ -80,3 +81,31 @@ def practice_block(cells: list[Cell]) -> str | None:
             if found:
                 return found.group(1)
     return None
+
+
+FENCE = re.compile(r"^```(python|diff)\n(.*?)^```", flags=re.S | re.M)
+
+
+def script_of(source: Path) -> str | None:
+    """The script of a lesson: its practice block, or the first block of its reference page.
+
+    A block of "diff" there says what changes in the script of lesson 00.
+    """
+    page = REFERENCE / f"{source.stem}.md"
+    found = FENCE.search(page.read_text("utf-8")) if page.is_file() else None
+    script = practice_block(cells_of(source))
+    if script or found is None:
+        return script
+    return found[2] if found[1] == "python" else changed(script_of(SOURCES[0]), found[2])
+
+
+def changed(script: str, diff: str) -> str:
+    """The script after a diff whose hunks are separated by lines of "@@"."""
+    for hunk in re.split(r"^@@.*\n", diff, flags=re.M):
+        lines = hunk.splitlines()
+        old, new = ("".join(f"{line[1:]}\n" for line in lines if not line.startswith(sign))
+                    for sign in "+-")
+        if lines:
+            assert script.count(old) == 1, f"not once in the script of lesson 00:\n{old}"
+            script = script.replace(old, new)
+    return script

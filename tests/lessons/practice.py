@@ -1,4 +1,4 @@
-"""Runs the block of `## In practice, 2026` of a lesson: the embedded model, two steps, no GPU.
+"""Runs the script of a lesson or of its reference page: the embedded model, two steps, no GPU.
 
     python tests/lessons/practice.py 02 03 my_block.py     a line of JSON for each
 
@@ -168,9 +168,9 @@ def block_of(name: str) -> str:
     """The block of a lesson (by its number) or the text of a file."""
     if name.endswith(".py"):
         return Path(name).read_text("utf-8")
-    block = lesson_files.practice_block(lesson_files.cells_of(lesson_files.source_of(name)))
+    block = lesson_files.script_of(lesson_files.source_of(name))
     if block is None:
-        raise ValueError(f"lesson {name} has no block of Python under `## In practice, 2026`")
+        raise ValueError(f"lesson {name} has no script, and neither has its reference page")
     return block
 
 

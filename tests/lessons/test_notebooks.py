@@ -18,7 +18,7 @@ from lesson_files import (
     cells_of,
     module,
     number_of,
-    practice_block,
+    script_of,
     section,
     source_of,
 )
@@ -105,8 +105,8 @@ def test_a_lesson_asks_what_a_real_model_did_or_says_why_not(cells):
             or any("at_135m(" in text for text in code(section(cells, "At 135M"))))
 
 
-def test_a_lesson_has_a_configuration_for_practice(cells):
-    ast.parse(practice_block(cells) or pytest.fail("no block under `## In practice, 2026`"))
+def test_a_lesson_has_a_configuration_for_practice(source):
+    ast.parse(script_of(source) or pytest.fail("no script, here or on the reference page"))
 
 
 def test_a_lesson_has_two_exercises_with_hints_before_its_end(cells, source):
@@ -148,6 +148,20 @@ def test_the_lessons_whose_section_on_a_real_model_is_run_have_one():
         asks = [cell for cell in cells_of(source_of(name.partition("_")[0]))
                 if cell.kind == "code" and 'is_fetched("smollm2")' in cell.text]
         assert len(asks) == 1 and not asks[0].tags, name
+
+
+# ------------------------------------------------------------------------------------ its end
+
+REWRITTEN = ("00", "01")  # usual values and pitfalls are on a reference page
+
+
+@pytest.mark.parametrize("number", REWRITTEN)
+def test_at_most_a_fifth_of_the_words_comes_after_the_last_act(number):
+    found = cells_of(source_of(number))
+    last = max(cell.number for cell in found if cell.kind == "code"
+               and re.search(r"ft\.check\(|\.score\(", cell.text))
+    after = prose([cell for cell in found if cell.number > last])
+    assert len(after.split()) <= 0.2 * len(prose(found).split())
 
 
 # ------------------------------------------------------------------------------------ guesses

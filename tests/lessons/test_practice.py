@@ -1,4 +1,4 @@
-"""The configurations under `## In practice, 2026` are built and take two steps, on the embedded
+"""The scripts of lessons and of their reference pages are built and take two steps, on the embedded
 model. All run in one process that cannot reach the hub; practice.py says what is replaced."""
 
 import json
@@ -11,7 +11,7 @@ import pytest
 from helpers import ROOT, others_later
 
 LESSONS = [lesson_files.number_of(source) for source in lesson_files.SOURCES
-           if lesson_files.practice_block(lesson_files.cells_of(source))]
+           if lesson_files.script_of(source)]
 
 OF_THE_HUB = 'from transformers import AutoConfig\nAutoConfig.from_pretrained("gpt2")\n'
 

@@ -73,7 +73,10 @@ class Box:
         shown = [part for part in (self.picture and self.picture.as_html(),
                                    self.table and self.table._repr_html_()) if part]
         shown = "".join(f"<div style='overflow-x:auto;margin:6px 0'>{part}</div>" for part in shown)
-        rest = "".join(f"<div>{line}</div>" for line in rest)
+        shown_lines, how = (rest[:-2], rest[-2:]) if len(rest) > 2 else (rest, [])
+        rest = "".join(f"<div>{line}</div>" for line in shown_lines)
+        if how:
+            rest += f"<details><summary>Rule and source</summary>{'<br>'.join(how)}</details>"
         # No colors of its own, so that it reads on a light and on a dark page.
         return ("<div role='group' aria-label='At 135M' style='border:1px solid currentColor;"
                 "border-left-width:6px;border-radius:4px;padding:8px 12px'>"

@@ -9,7 +9,7 @@ Their texts are in `exercises/lesson_NN.md`, one section for each exercise:
     # merge_weight
     1. The first hint names the idea.
     2. The second names the next step.
-    3. The third is nearly the code.
+    3. The third names the last decision, and not the line.
     ```python
     def merge_weight(...): ...
     ```
@@ -32,7 +32,7 @@ LINE_LENGTH = 90  # characters of a line in a notebook
 
 @dataclasses.dataclass(frozen=True)
 class Help:
-    """One section: three hints, from the idea to nearly the code, and the solution."""
+    """One section: three hints, from the idea to the last decision, and the solution."""
 
     name: str
     hints: tuple[str, ...]

@@ -1,5 +1,7 @@
 """Solutions of lesson 00, right variants, and the mistakes that people make."""
 
+import math
+
 from shown_solutions import shown
 
 answer_loss = shown("answer_loss")
@@ -39,6 +41,19 @@ def next_row(log_probabilities, labels):
     return sum(losses) / len(losses)
 
 
+def first_label_counted(log_probabilities, labels):
+    return sum(terms(log_probabilities, labels)) / (labels != -100).sum()
+
+
+def from_row_minus_one(log_probabilities, labels):
+    losses = [-log_probabilities[t - 1, label] for t, label in enumerate(labels) if label != -100]
+    return sum(losses) / len(losses)
+
+
+def mask_looked_up(log_probabilities, labels):
+    return -log_probabilities[range(len(labels) - 1), labels[1:]].mean()
+
+
 def hourly(parameters, tokens, flops_per_second=312e12, utilization=0.4, dollars_per_hour=2.0):
     per_hour = flops_per_second * utilization * 60 * 60
     return (2 + 4) * parameters * tokens / per_hour * dollars_per_hour
@@ -47,6 +62,12 @@ def hourly(parameters, tokens, flops_per_second=312e12, utilization=0.4, dollars
 def per_dollar(parameters, tokens, flops_per_second=312e12, utilization=0.4, dollars_per_hour=2.0):
     flops_per_dollar = 3600 * flops_per_second * utilization / dollars_per_hour
     return 6 * parameters * tokens / flops_per_dollar
+
+
+def fixed(name, value):
+    def cost(parameters, tokens, **given):
+        return training_cost(parameters, tokens, **given | {name: value})
+    return cost
 
 
 def scaled(factor):
@@ -65,6 +86,16 @@ SOLUTIONS = {
                               "divided by all positions"),
             "-100 counted": (everything, "must not count"),
             "next row": (next_row, "out of range"),
+            "-100 looked up": (mask_looked_up, "looked up as a token"),
+            "end left out": (lambda lp, labels: answer_loss(lp[:-1], labels[:-1]),
+                             "never learns to stop"),
+            "first token": (lambda lp, labels: terms(lp, labels)[0], "the first token that"),
+            "bits": (lambda lp, labels: answer_loss(lp, labels) / math.log(2), "in bits"),
+            "perplexity": (lambda lp, labels: math.exp(answer_loss(lp, labels)), "perplexity"),
+            "mean probability": (lambda lp, labels: sum(
+                math.exp(-x) for x in terms(lp, labels)) / 3, "mean probability"),
+            "first label counted": (first_label_counted, "predicted by no row"),
+            "labels[0] from the last row": (from_row_minus_one, "so it does not count"),
         },
     },
     "training_cost": {
@@ -76,6 +107,11 @@ SOLUTIONS = {
             "multiplied by utilization": (scaled(0.16), "divide by the utilization"),
             "forward only": (scaled(1 / 3), "forward pass"),
             "one operation": (scaled(1 / 6), "6 FLOPs per parameter"),
+            "backward only": (scaled(2 / 3), "are the backward pass"),
+            "minutes": (scaled(60), "an hour has 3,600 seconds"),
+            "a constant price": (fixed("dollars_per_hour", 2.0), "argument dollars_per_hour"),
+            "a constant speed": (fixed("flops_per_second", 312e12), "argument flops_per_second"),
+            "a constant utilization": (fixed("utilization", 0.4), "argument utilization"),
         },
     },
 }

@@ -1,5 +1,7 @@
 """Lesson 00, start here."""
 
+import math
+
 from ftkit.lessons.checks import exercise
 from ftkit.lessons.exercises._common import check_number
 
@@ -15,6 +17,8 @@ def _(answer_loss):
     try:
         result = float(answer_loss(log_probabilities, labels))
     except IndexError as error:
+        if "-100" in str(error):
+            return "-100 was looked up as a token; leave out the positions labeled -100"
         return (f"an index is out of range ({error}); the last row of log_probabilities has no "
                 "label: row t - 1 belongs to labels[t], for t from 1 on")
     if not torch.equal(labels, before):
@@ -32,9 +36,21 @@ def _(answer_loss):
         sum(everything) / 5: "positions labeled -100 must not count",
         sum(terms[:2]) / 2: "the last label, the end of the answer, is left out; without it a "
                             "model never learns to stop",
+        terms[0]: "this is the loss of the first token that counts; take the mean over all",
+        sum(terms) / 3 / math.log(2): "this is in bits; use the natural logarithm as it is given",
+        math.exp(sum(terms) / 3): "this is e to the loss, the perplexity; return its exponent",
+        sum(map(math.exp, (-x for x in terms))) / 3:
+            "this is the mean probability; take the mean of the log-probabilities, with a minus",
     }
-    return check_number("an example with 3 labels that count", result, sum(terms) / 3, mistakes,
-                        1e-4)
+    if message := check_number("an example with 3 labels that count", result, sum(terms) / 3,
+                               mistakes, 1e-4):
+        return message
+    labels[0] = 5
+    first = -log_probabilities[-1, 5].item()
+    why = "labels[0] is predicted by no row, so it does not count"
+    return check_number("where labels[0] is a token, too", float(answer_loss(
+        log_probabilities, labels)), sum(terms) / 3, {sum(terms) / 4: why,
+                                                      (sum(terms) + first) / 4: why}, 1e-4)
 
 
 @exercise("training_cost")
@@ -48,5 +64,16 @@ def _(training_cost):
         expected * 0.4 ** 2: "divide by the utilization: a lower one makes it more expensive",
         expected / 3: "2 FLOPs are the forward pass; with the backward pass it is 6",
         expected / 6: "a token costs 6 FLOPs per parameter",
-    }) or check_number("twice the price per hour, training_cost(6.7e9, 1e9, dollars_per_hour=4.0),",
-                       training_cost(6.7e9, 1e9, dollars_per_hour=4.0), 2 * expected)
+        expected * 2 / 3: "4 FLOPs are the backward pass; with the forward pass it is 6",
+    }) or _other_settings(training_cost, expected)
+
+
+def _other_settings(training_cost, expected: float) -> str | None:
+    """The mistake of a function that is right with the defaults only."""
+    for name, value, factor in (("dollars_per_hour", 4.0, 2), ("flops_per_second", 624e12, 0.5),
+                                ("utilization", 0.2, 2)):
+        given = training_cost(6.7e9, 1e9, **{name: value})
+        if message := check_number(f"training_cost(6.7e9, 1e9, {name}={value:g})", given,
+                                   factor * expected, {
+                expected: f"the argument {name} changes nothing; use it instead of a constant"}):
+            return message

@@ -12,13 +12,14 @@
 # **Claim: four bits are enough for frozen weights. The model is an eighth as large, fine-tuning learns
 # as well, and the adapter merges back without loss.** Each part could be wrong. After this lesson you can
 #
-# - write the NF4 format and its inverse, bit for bit as bitsandbytes does;
-# - count what a quantized weight really costs;
-# - train on a quantized base, and merge into the model that was trained;
-# - bring an adapter to Ollama, and tell why its answers change.
+# - write the NF4 format as bitsandbytes does, and count what a quantized weight really costs;
+# - train on a quantized base, and say what the rounding cost;
+# - merge into the model that was trained, and compare the file that you ship with it;
+# - decide which base fits, with a mixture of experts too.
 #
 # *Needs [02](02_lora.ipynb) and [09](09_where_the_memory_goes.ipynb). About 45 minutes; the code runs
-# in about one minute on two CPU cores.*
+# in about one minute on two CPU cores. What to look up is on the [reference
+# page](reference/10_quantization_and_qlora.md).*
 
 # %%
 import ftkit as ft
@@ -27,6 +28,9 @@ ft.setup(seed=0)
 
 # %% [markdown]
 # ## The question
+#
+# Your team has one GPU of 24 GB and three candidates for a support assistant: 7, 8 and 30 billion parameters. You
+# must say which of them you can tune, and what the people who run the server will get. An interviewer asks:
 #
 # > *"How can a model of 65 billion parameters be fine-tuned on one GPU of 48 GB, and what exactly do
 # > you ship afterwards?"*
@@ -79,56 +83,29 @@ def quantize_block(values, levels):
 ft.check("quantize_block", quantize_block)
 
 # %% [markdown]
-# ## Your turn: dequantize it
-#
-# Write `dequantize_block`: from `codes`, `scale` and `levels` back to weights. `packed` holds two codes in
-# each byte (`uint8`): the first code in the high four bits, the second in the low four bits. Return the
-# 1-D tensor of weights, twice as long as `packed`.
-
-
-# %% tags=["raises-exception"]
-def dequantize_block(packed, scale, levels):
-    ...
-
-
-ft.check("dequantize_block", dequantize_block)
-
-# %% [markdown]
-# A matrix is cut into blocks of 64. Do both steps give what bitsandbytes gives?
-# (`bucketize` counts the midpoints below a value. The warning about `kernels` is harmless.)
+# Cut a matrix into blocks of 64 and quantize each with your function (or with the solution). Is the result what
+# bitsandbytes, the library that everybody uses for this, stores and reads back? (A warning about `kernels` is
+# harmless.)
 
 # %%
 import bitsandbytes.functional as bnb
 
 from ftkit.by_hand import nf4
-from ftkit.teaching import line_plot
+from ftkit.teaching import at_135m, direction, working
 
 model, tokenizer = ft.load("tiny")
 W = model.model.layers[0].mlp.up_proj.weight.detach()
-
-rows = W.reshape(-1, 64)
-scales = rows.abs().amax(1)
-fractions = rows * (1 / scales)[:, None]  # as bitsandbytes: times 1 / scale
-codes = torch.bucketize(fractions.flatten(), (levels[1:] + levels[:-1]) / 2)
-packed = (codes[::2] << 4 | codes[1::2]).to(torch.uint8)
-theirs, state = bnb.quantize_4bit(W, quant_type="nf4")
+quantize = working("quantize_block", quantize_block)
+blocks = [quantize(block, levels) for block in W.reshape(-1, 64)]
+codes = torch.stack([torch.as_tensor(codes) for codes, _ in blocks]).flatten()
+scales = torch.tensor([float(scale) for _, scale in blocks])
+packed = (codes[::2] << 4 | codes[1::2]).to(torch.uint8)  # two codes in each byte
 back = (levels[codes].view(-1, 64) * scales[:, None]).view(W.shape)
-{"same codes": torch.equal(packed, theirs.flatten()),
+theirs, state = bnb.quantize_4bit(W, quant_type="nf4")
+{"bytes that differ": (packed != theirs.flatten()).sum().item(),
  "same weights read back": torch.equal(back, bnb.dequantize_4bit(theirs, state))}
 
 # %% [markdown]
-# They do. Where are the weights and the levels?
-
-# %%
-nf4.draw(W, levels)
-
-# %% [markdown]
-# The spikes at ±1 are the largest weight of each block.
-#
-# The paper calls these levels "information-theoretically optimal". They are not: the best levels depend on the
-# block size, because each block is scaled by its largest weight ([Yoshida
-# 2023](https://arxiv.org/abs/2306.06965)).
-#
 # ## How large is the error?
 #
 # Measure the root mean square of the rounding error, as a percentage of that of the weights, for three sets of
@@ -136,9 +113,8 @@ nf4.draw(W, levels)
 #
 # - **NF4**;
 # - **INT4**, evenly spaced (15 of its 16 levels, so that they are symmetric);
-# - **E2M1**, the 4-bit float of today's hardware: a sign and 0, 0.5, 1, 1.5, 2, 3, 4 or 6.
-#
-# "Heavy tails" (Student's t, 4 degrees of freedom) means frequent outliers.
+# - **E2M1**, the 4-bit float of today's hardware, with 2 bits of exponent and 1 of fraction: a sign and 0, 0.5, 1,
+#   1.5, 2, 3, 4 or 6.
 
 # %%
 first_guess = ft.predict("Rounding normally distributed weights to NF4 makes an error of about ...",
@@ -147,42 +123,32 @@ first_guess
 
 # %%
 half = torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6]) / 6
-tables = {"NF4": nf4.nf4(), "INT4": nf4.int4(), "E2M1": torch.cat([-half.flip(0)[:-1], half])}
+tables = {"NF4": nf4.nf4(), "E2M1": torch.cat([-half.flip(0)[:-1], half]), "INT4": nf4.int4()}
 draws = {"normal": torch.distributions.Normal(0.0, 1.0),
-         "heavy tails": torch.distributions.StudentT(4.0)}
-
-
-# %%
-error, curves = {}, {}
-for kind, draw in draws.items():
-    for name, table in tables.items():
-        for block in (16, 32, 64):
-            error[kind, name, block] = [100 * nf4.error(draw.sample((2**16,)), table, block)
-                                        for repeat in range(3)]
-        curves[f"{name}, {kind}"] = [(b, sum(error[kind, name, b]) / 3) for b in (16, 32, 64)]
-line_plot(curves, "weights in a block", "error, % of the weights")
+         "frequent outliers": torch.distributions.StudentT(4.0)}
+error = {(kind, name, block): [100 * nf4.error(draw.sample((2**16,)), table, block) for _ in range(3)]
+         for kind, draw in draws.items() for name, table in tables.items() for block in (16, 32, 64)}
+ft.table([{"weights": kind, "levels": name} | {f"error in blocks of {block}, %": error[kind, name, block]
+                                               for block in (16, 32, 64)}
+          for kind in draws for name in tables])
 
 # %%
-mean = sum(error["normal", "NF4", 64]) / 3
 ft.expect(error["normal", "NF4", 64], "<", error["normal", "E2M1", 64], "normal: NF4 is nearer than E2M1")
-ft.expect(error["heavy tails", "E2M1", 64], "<", error["heavy tails", "INT4", 64],
-          "heavy tails: E2M1 is nearer than INT4")
+ft.expect(error["frequent outliers", "E2M1", 64], "<", error["frequent outliers", "INT4", 64],
+          "frequent outliers: E2M1 is nearer than INT4")
+mean = sum(error["normal", "NF4", 64]) / 3
 first_guess.score("10 %" if mean > 3 else "1 %" if mean > 0.3 else "0.1 %")
 
 # %% [markdown]
-# About a tenth of the weights' size. In equal blocks NF4 is nearest. INT4 suffers most from outliers. Small blocks
-# help all three, but need more scales.
-
-# %% [markdown]
-# ## How many bits?
-#
-# More than four, since scales are stored too: 32 bits for 64 weights. QLoRA's **double
-# quantization** stores each scale in 8 bits, and one fp32 value for each group of 256 scales.
+# About a tenth of the weights' size. In equal blocks NF4 is nearest. An outlier sets the scale of its block, so its
+# neighbors fall onto the few levels near zero; INT4 suffers most from that. Small blocks help all three, but
+# need more scales.
 #
 # ## Your turn: bits per weight
 #
-# Write `bits_per_weight` for blocks of `block` weights. With `double=False` each block has a scale of 32
-# bits; with `double=True` one of 8 bits, and 256 scales share one of 32 bits.
+# Scales are stored too: 32 bits for each block. QLoRA's **double quantization** stores each scale in 8 bits, and one
+# fp32 value for each group of 256 scales. Write `bits_per_weight` for blocks of `block` weights, without and with
+# `double`.
 
 
 # %% tags=["raises-exception"]
@@ -193,26 +159,24 @@ def bits_per_weight(block, double):
 ft.check("bits_per_weight", bits_per_weight)
 
 # %% [markdown]
-# How large is Llama 2 7B then? Its linear layers, 6.476 billion weights, are quantized. The embedding, the head
-# and the norms, 0.262 billion, stay in bf16.
+# Now the three candidates. Quantized are the linear layers; embedding, head and norms stay in bf16. The
+# third is a **mixture of experts**: 128 small MLPs in each layer, of which a token uses 8. All 128 must be in
+# memory.
 
 # %%
-once = nf4.quantize(torch.randn(1024, 1024))
-twice = nf4.double(once)
-linear, other = 6_476_005_376, 262_410_240
-sizes = {f"NF4, {once.bits:.3f} bits": (linear * once.bits / 8 + other * 2) / 1e9,
-         f"NF4, double quantization, {twice.bits:.3f} bits": (linear * twice.bits / 8 + other * 2) / 1e9,
-         "bf16": (linear + other) * 2 / 1e9, "fp32": (linear + other) * 4 / 1e9}
-smallest = min(sizes.values())
-ft.table([{"Llama 2 7B": name, "GB": size, "relative": size / smallest} for name, size in sizes.items()])
+bits = working("bits_per_weight", bits_per_weight)(64, True)
+# linear layers, experts, and the rest: billions of parameters
+candidates = {"Llama 2 7B": (6.476, 0, 0.262), "Qwen3-8B": (6.946, 0, 1.245),
+              "Qwen3-30B-A3B": (0.906, 28.991, 0.635)}
+ft.table([{"model": name, "fp32, GB": 4 * sum(parts), "bf16, GB": 2 * sum(parts),
+           "NF4, GB": (parts[0] + parts[1]) * bits / 8 + 2 * parts[2]} for name, parts in candidates.items()])
 
 # %% [markdown]
-# The model is a seventh of fp32 and a bit more than a quarter of bf16, not an eighth. Double quantization saves
-# 0.373 bits a weight: 3 GB for 65B. With a larger vocabulary more stays in bf16:
-# Qwen3-8B takes 6.1 GB, 37 % of its size in bf16.
-#
-# At equal bits the order can change: NVFP4 (E2M1, blocks of 16, 8-bit scales) also costs 4.5. Above, with fp32
-# scales, E2M1 in such blocks errs by 9.4 % against NF4's 9.2 in blocks of 64; with heavy tails, 9.0 against 11.2.
+# So "an eighth as large" is a seventh for Llama 2 7B, and less for a model with a large vocabulary. The last
+# row has a catch. transformers 5 keeps all experts of a layer in one **fused** tensor, which is not a `Linear` layer.
+# bitsandbytes replaces `Linear` layers only, so the experts silently stay in bf16 ([bitsandbytes
+# #1849](https://github.com/bitsandbytes-foundation/bitsandbytes/issues/1849)). A test of this lesson checks it with
+# transformers 5.24.
 #
 # ## What is computed in 4 bits?
 #
@@ -234,124 +198,98 @@ ft.expect(gap, "<", 1e-4, "the layer multiplies by the dequantized weights; larg
 # ## QLoRA against LoRA
 # <!-- claims: C46 · E26 -->
 #
-# **QLoRA** trains LoRA adapters in 16 or 32 bits on the frozen, quantized base. Does it reach the same loss?
-# Train five seeds for 40 steps, both methods at one learning rate, which was not searched.
+# **QLoRA** trains LoRA adapters in 16 or 32 bits on the frozen, quantized base. Does it reach the same loss? Each
+# method trains at its best learning rate. In a search over 3e-3, 1e-2 and 2e-2 on five other seeds that was 1e-2 for
+# both. The comparison is **paired**: runs of the same seed see the same batches and are compared with each other.
 
 # %%
 second_guess = ft.predict("After training, QLoRA's validation loss compared with LoRA's is ...",
-                          "lower", "no difference seen", "higher")
+                          "lower by more than 0.2 nats", "within 0.2 nats", "higher by more than 0.2 nats")
 second_guess
 
 # %%
 lab = ft.Experiment(data=ft.records("tasks")[:640], val="tasks", eval_records=48, probes=())
-config = ft.Config(learning_rate=3e-3, max_steps=40, eval_steps=40, precision="fp32")
+config = ft.Config(learning_rate=1e-2, max_steps=40, eval_steps=40, precision="fp32")
 runs = {name: lab.sweep(config.but(method=name.lower()), seed=range(5)) for name in ("LoRA", "QLoRA")}
 ft.curves(runs, "loss")
 
 # %%
-from ftkit.teaching import direction
-
 loss = {name: [run.after["val_loss"] for run in runs[name]] for name in runs}
-verdict = ft.expect(loss["QLoRA"], "==", loss["LoRA"], "QLoRA ends within 0.1 nats of LoRA",
-                    within=0.1, paired=True)
-second_guess.score({"<": "lower", ">": "higher", "": "no difference seen"}[
-    direction(loss["QLoRA"], loss["LoRA"], paired=True)])
+verdict = ft.expect(loss["QLoRA"], "==", loss["LoRA"], "QLoRA ends within 0.2 nats of LoRA",
+                    within=0.2, paired=True)
+second_guess.score("within 0.2 nats" if verdict else "higher by more than 0.2 nats"
+                   if sum(loss["QLoRA"]) > sum(loss["LoRA"]) else "lower by more than 0.2 nats")
 
 # %% [markdown]
-# The curves show the training loss. The validation losses differ by hundredths of a nat. The small p means
-# here that they are equal within the margin of 0.1.
-
-# %% [markdown]
+# For "equal" a small p says that the difference is inside the margin, here 0.2 nats. Runs at this learning rate differ
+# too much from seed to seed for a narrower one: on seeds 0 to 4 QLoRA was a little worse, on 200 to 204 no difference
+# was seen.
+#
 # ## At 135M
 
 # %%
-from ftkit.teaching import at_135m
-
 at_135m("qlora", verdict)
 
 # %% [markdown]
-# Before training, NF4's validation loss was 5.24, that of the unquantized base 4.88. QLoRA ended above LoRA with
-# each seed, by 0.11 to 0.19 (p = 0.01). Only whether that exceeds the margin of 0.1 is not settled, as the box
-# says. On plain English, where it was not trained, it ended 0.13 to 0.32 above LoRA. All runs used one learning
-# rate. This SmolLM2 came in another 4-bit format (Q4_1), so rounding it again may cost less than usual.
+# Before training, the validation loss was 5.24 in NF4 and 4.88 without rounding. After it QLoRA was worse with each of
+# three seeds, by 0.11 to 0.19 nats. Whether by more than 0.1 is open, hence "not settled". 3e-3 is the better
+# learning rate of both: at 1e-3 they ended at 1.25 (LoRA) and 1.51 (QLoRA) with seed 0. (`fp4` is another set of 16
+# levels; `int8` has 256.) This SmolLM2 came in another 4-bit format (Q4_1), so rounding it again may cost less than usual.
 #
-# `fp4` ended 0.02 to 0.49 above NF4, which three seeds do not settle (p = 0.16); `int8` 0.07 to 0.13 below it
-# (p = 0.01). `int8` also rounds activations on a GPU; on a CPU, in training, only weights.
-#
-# [QLoRA's authors](https://arxiv.org/abs/2305.14314) found that NF4 with double quantization matches 16-bit LoRA
-# on MMLU, with LLaMA 7B to 65B. On Llama 3 8B, LoRA tuning on Alpaca [did not repair what the rounding
-# cost](https://arxiv.org/abs/2404.14047).
+# [QLoRA's authors](https://arxiv.org/abs/2305.14314) found that NF4 with double quantization matches 16-bit LoRA on
+# MMLU, a multiple-choice test of knowledge, with LLaMA 7B to 65B. On Llama 3 8B, LoRA tuning on Alpaca [did not repair
+# what the rounding cost](https://arxiv.org/abs/2404.14047).
 
 # %% [markdown]
 # ## Merge, but into which weights?
 #
-# Three ways to add the update:
+# Your adapter is trained. The server wants one model. Three ways to add the update:
 #
 # - to the **original** 16-bit weights;
 # - to the **dequantized** weights, on which it was trained;
 # - to these, and round to NF4 again (**requantized**), as `merge_and_unload` does on a 4-bit model.
 
 # %%
-third_guess = ft.predict("Which merged model is furthest from the trained one?",
-                         "original", "dequantized", "requantized")
+third_guess = ft.predict("Adapters trained at 3e-3 and at 1e-2: which one suffers more if its merge is rounded to NF4 again?",
+                         "3e-3", "no difference seen", "1e-2")
 third_guess
 
 # %% [markdown]
-# Distance is measured by the **KL divergence** between the predictions of two models: 0 means equal. Merge three
-# runs, and compare on 35 validation records.
+# The **KL divergence** measures, in nats, how far the predictions of two models are apart: 0 means equal. Merge three
+# runs of each, and compare on 35 validation records.
 
 # %%
+trained = {"3e-3": lab.sweep(config.but(method="qlora", learning_rate=3e-3), seed=range(3)),
+           "1e-2": runs["QLoRA"][:3]}
 validation = [ft.encode(record, tokenizer) for record in lab.val[::12]]
-distance, loss_of = {way: [] for way in nf4.MERGES}, {way: [] for way in nf4.MERGES}
-for run in runs["QLoRA"][:3]:
-    for layer in nf4.linears(run.model).values():
-        layer.compute_dtype = torch.float32  # so that only the merge makes a difference
+distance, rows = {}, []
+for rate in trained:
+    for run in trained[rate]:
+        for layer in nf4.linears(run.model).values():
+            layer.compute_dtype = torch.float32  # so that only the merge makes a difference
     for way in nf4.MERGES:
-        plain = nf4.merge(run.model, model, way)
-        distance[way].append(nf4.kl(run.model, plain, validation))
-        loss_of[way].append(ft.loss_on(plain, validation))
-ft.table([{"merged into": way, "KL from the trained model, nats": distance[way],
-           "validation loss": loss_of[way]} for way in nf4.MERGES])
+        merged = [nf4.merge(run.model, model, way) for run in trained[rate]]
+        distance[rate, way] = [nf4.kl(run.model, plain, validation)
+                               for run, plain in zip(trained[rate], merged, strict=True)]
+        rows.append({"learning rate": rate, "merged into": way,
+                     "KL from the trained model, nats": distance[rate, way],
+                     "validation loss": [ft.loss_on(plain, validation) for plain in merged]})
+ft.table(rows)
 
 # %%
-ft.expect(max(distance["dequantized"]), "<", 1e-6, "into the dequantized weights: the same model")
-ft.expect(distance["requantized"], ">", distance["original"], "rounding again changes more", paired=True)
-totals = {name: sum(distance[name]) for name in ("original", "dequantized", "requantized")}
-third_guess.score(max(totals, key=totals.get))
+for rate in trained:
+    ft.expect(max(distance[rate, "dequantized"]), "<", 1e-6, f"{rate}, into the dequantized weights: the same model")
+low, high = (distance[rate, "requantized"] for rate in trained)
+third_guess.score({">": "3e-3", "<": "1e-2", "": "no difference seen"}[direction(low, high)])
 
 # %% [markdown]
-# Only the merge into the **dequantized** weights gives the trained model (in fp32). The merge into the
-# **original** is another model, here at the same mean loss. **Requantized**, the model is much worse: rounding
-# erases what is below half the distance between two levels, and a LoRA update can be mostly that small.
+# Only the merge into the **dequantized** weights is the trained model. The merge into the **original** is another
+# model. **Requantized**, rounding erases what is below half the distance between two levels. After the lower
+# learning rate most of the update is that small, and most of what was learned is gone; after the higher one much of it
+# survives. Do not count on that: large models are tuned with small updates. Ship the dequantized merge in 16 bits, or
+# adapter and 4-bit base: that is the model you evaluated. Some tools merge into the original; [for Falcon-H1 that
+# model was broken](https://github.com/unslothai/unsloth-zoo/pull/810).
 #
-# So the safe choice is to ship the dequantized merge in 16 bits, or adapter and 4-bit base: that is the model
-# you evaluated. Some tools merge into the original. Unsloth does so if it loaded a 16-bit checkpoint in 4 bits: its author
-# calls that model the better one for most bases, but [for Falcon-H1 it was
-# broken](https://github.com/unslothai/unsloth-zoo/pull/810). Compare the logits of the merge with those of the
-# trained model, and evaluate what you ship.
-#
-# ## Break it: one outlier in each block
-#
-# Make one weight in every block thirty times as large, and measure the error of the other 63.
-
-# %%
-torch.manual_seed(0)
-normal = torch.randn(2**16)
-outlier = normal.clone()
-outlier[::64] *= 30
-broken = {}
-for name, weights in (("normal", normal), ("one outlier in each block", outlier)):
-    others = weights.view(-1, 64)[:, 1:]
-    rounded = nf4.dequantize(nf4.quantize(weights)).view(-1, 64)[:, 1:]
-    broken[name] = ((rounded - others).norm() / others.norm()).item()
-ft.expect(broken["one outlier in each block"], ">", broken["normal"], "its neighbors are ruined", times=3)
-
-# %% [markdown]
-# The outlier sets the scale, so its neighbors fall onto the few levels near zero. This is why blocks are small.
-# Outliers of *activations* are worse, where activations are rounded too; LLM.int8() computes their columns in
-# 16 bits.
-
-# %% [markdown]
 # ## 65 billion on 48 GB
 # <!-- claims: C47 · E08 -->
 #
@@ -365,20 +303,19 @@ ft.expect(big.peak / 2**30, "<", 48, "GiB: the traced step of 65B is below 48")
 big
 
 # %% [markdown]
-# By this simulation it just fits: 47.9 GB of 51.5 (48 GiB), of which CUDA and the allocator leave about 48.6
-# (dashed line). The frozen weights are 33.4 GB in NF4 and 1.05 GB in bf16. The 0.8 billion adapter weights are in
-# fp32, as peft makes them, and cost 12.8 GB with gradients and AdamW's moments. In bf16, to which TRL 1.16 converts
-# them, they cost half. Full fine-tuning would need 783 GB (12 bytes a weight, without fp32 master weights).
+# By this simulation it just fits: of 48 GiB (51.5 GB) CUDA and the allocator leave about 48.6 GB, the dashed line. The
+# frozen weights are 33.4 GB in NF4 and 1.05 GB in bf16. The 0.8 billion adapter weights in fp32, as peft makes them,
+# cost 12.8 GB with gradients and AdamW's moments, and half in bf16, to which TRL 1.16 converts them. Full fine-tuning
+# would need 783 GB (12 bytes a weight, without fp32 master weights). QLoRA also has a **paged optimizer**: its states
+# move to the host's memory while the GPU is full.
 #
-# QLoRA also has a **paged optimizer**: its states move to the host's memory while the GPU is full.
-
-# %% [markdown]
 # ## From adapter to Ollama
 #
 # `ftkit export my-adapter my-model-gguf` merges, and writes one **GGUF** file for llama.cpp with a Modelfile for
-# Ollama. Many users get garbage after this step. The weights are rarely the cause: the file also holds the
-# template, the tokenizer and the tokens that begin and end a text, and a program follows all of them. So compare
-# answers token by token. Tune, export, and ask both models twenty questions:
+# Ollama. Many users [get](https://github.com/ggml-org/llama.cpp/issues/7062)
+# [garbage](https://github.com/ollama/ollama/issues/6823) after this step, and the weights are rarely the cause: the
+# file also holds the template, the tokenizer and the tokens that begin and end a text. So compare answers token by
+# token. Here the file gets another template than the adapter was trained with:
 
 # %%
 import tempfile
@@ -388,197 +325,77 @@ from ftkit.inside import export, gguf_file, parity
 
 place = Path(tempfile.mkdtemp())
 ft.Experiment(data="translation", probes=()).run(method="lora", max_steps=30, eval_steps=30, precision="fp32",
-                                                 out=place / "adapter")
+                                                 out=place / "adapter", live=False)
 asked = [{"instruction": f"{record['instruction']} {record['input']}", "output": record["output"]}
          for record in ft.records("translation", "test")[:20]]
-export(place / "adapter", place / "right-gguf", "f16")
-print(parity.text_of(parity.compare(place / "adapter", place / "right-gguf", asked)))
-
-# %% [markdown]
-# Now make the four mistakes of the [threads](https://github.com/ggml-org/llama.cpp/issues/7062)
-# [about](https://github.com/hiyouga/LlamaFactory/issues/6020)
-# [garbage](https://github.com/ollama/ollama/issues/6823): another template than in training, a BOS that the
-# program adds to a prompt, an end-of-text token that the model never writes, and weights rounded to 4 bits
-# without care.
-
-# %%
-fourth_guess = ft.predict("Which mistake leaves most answers as they were, so that it is found last?",
-                          "template", "BOS twice", "EOS", "rounding")
-fourth_guess
-
-# %%
-import shutil
-
-import gguf
-
-
-def altered(name, **fields):
-    """A copy of the right file with other values in fields of its tokenizer."""
-    folder = shutil.copytree(place / "right-gguf", place / name)
-    file = gguf.GGUFReader(folder / "model.gguf", "r+")
-    for field, value in fields.items():
-        file.fields[f"tokenizer.ggml.{field}"].parts[-1][0] = value
-    file.data.flush()
-    return folder
-
-
+export(place / "adapter", place / "right", "f16")
 tuned, words = ft.load(str(place / "adapter"))
-merged = tuned.merge_and_unload()
-gguf_file.write(merged, words, place / "template", "f16", "alpaca")
-altered("BOS twice", add_bos_token=True)
-altered("EOS", eos_token_id=words.bos_token_id, eot_token_id=words.bos_token_id)
-for weight in merged.parameters():
-    blocks = weight.data.view(-1, 32)
-    scale = blocks.abs().amax(1, keepdim=True).clamp(1e-6) / 7
-    weight.data = ((blocks / scale).round() * scale).view(weight.shape)
-gguf_file.write(merged, words, place / "rounding", "f16", None)
-
-# %%
-compared = {name: parity.compare(place / "adapter", place / name, asked)
-            for name in ("template", "BOS twice", "EOS", "rounding")}
-found = {name: {one["cause"] for one in result["differences"]} for name, result in compared.items()}
-ft.expect(sum(causes == {name} for name, causes in found.items()), "==", 4, "every mistake is named rightly")
-ft.table([{"mistake": name, "same answers of 20": result["same"], "first difference": next(
-    (f"{one['ours'][-30:]!r} became {one['theirs'][-30:]!r}" for one in result["differences"]), "")}
-    for name, result in compared.items()])
-
-# %%
-fourth_guess.score(max(compared, key=lambda name: compared[name]["same"]))
+gguf_file.write(tuned.merge_and_unload(), words, place / "template", "f16", "alpaca")
+compared = {name: parity.compare(place / "adapter", place / name, asked) for name in ("right", "template")}
+ft.table([{"file": name, "same answers of 20": result["same"],
+           "causes named": ", ".join({one["cause"] for one in result["differences"]})}
+          for name, result in compared.items()])
 
 # %% [markdown]
-# All four files load, and nothing warns. The first difference tells them apart:
-#
-# - already in the **prompt**: a template that is not the one of the training, or the same text with one more
-#   token, BOS;
-# - after an answer that is **right so far**: the program does not stop where the model does;
-# - in the middle of an answer, where logits differ a little: **rounding**. Above a relative difference of one
-#   half, weights are in wrong places.
-#
-# With your own adapter: `ftkit export my-adapter my-model-gguf --check` does this with 20 prompts, in llama.cpp
-# where `llama_cpp` is installed. SmolLM2-135M gave the same 19 of 20 answers in f16; the other turned at a near tie.
+# Both files load, and nothing warns. The first token that differs names the cause. In the **prompt** it is another template,
+# or a second **BOS**, the token of the beginning. **After** a right answer it is a missing end, in the **middle** of one
+# it is rounding. `ftkit export my-adapter my-model-gguf --check` does this for your adapter.
 
 # %% [markdown]
 # ## In practice, 2026
 #
-# | format or method | what it is | used for |
-# |---|---|---|
-# | NF4 | no data needed, block 64, 4.5 or 4.127 bits | training adapters |
-# | MXFP4 | E2M1, block 32, power-of-two scale: 4.25 bits | serving (gpt-oss) |
-# | NVFP4 | E2M1, block 16, FP8 scale: 4.5 bits | NVIDIA's Blackwell GPUs |
-# | FP8 (E4M3) | 8-bit float (4 exponent and 3 mantissa bits), scale per block or tensor | serving, pretraining |
-# | [HQQ](https://github.com/mobiusml/hqq) | 1 to 8 bits, no data needed; its own package (`HqqConfig` fails in transformers 5.24) | adapters, serving |
-# | GPTQ, AWQ | INT4, calibrated on sample text | serving; peft trains adapters on them |
-# | GGUF (above) | llama.cpp's files, 1.5 to 8 bits (often Q4_K_M, mostly 4 bits) | local serving, CPU and GPU |
-# | LoftQ | base + BA starts near the original | adapters on 2 to 4 bits |
-# | [QA-LoRA](https://arxiv.org/abs/2309.14717) | INT4 with an offset for each block; the update is equal within a block, so it merges into the offset | INT4 after merging |
+# The script for one GPU with TRL, bitsandbytes and the merge is on the [reference
+# page](reference/10_quantization_and_qlora.md), with formats by name, usual values and pitfalls. Use QLoRA where the bf16
+# base does not fit. Set `bnb_4bit_quant_type="nf4"` and `bnb_4bit_compute_dtype=torch.bfloat16`: the defaults are `fp4` and
+# fp32.
 
 # %% [markdown]
-# For one GPU, with the merge:
+# ## Your turn: which base?
 #
-# ```python
-# import torch
-# from datasets import load_dataset
-# from peft import LoraConfig, PeftModel
-# from transformers import AutoModelForCausalLM, BitsAndBytesConfig
-# from trl import SFTConfig, SFTTrainer
-#
-# model_id = "Qwen/Qwen3-8B"
-# # train.jsonl: {"messages": [{"role": "user", "content": "..."},
-# #                            {"role": "assistant", "content": "..."}]}
-# four_bits = BitsAndBytesConfig(
-#     load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
-#     bnb_4bit_compute_dtype=torch.bfloat16)
-# config = SFTConfig(
-#     output_dir="out", assistant_only_loss=True, bf16=True, max_length=2048,
-#     learning_rate=2e-4, num_train_epochs=1, gradient_checkpointing=True,
-#     per_device_train_batch_size=4, gradient_accumulation_steps=4, optim="paged_adamw_8bit",
-#     model_init_kwargs={"dtype": torch.bfloat16, "quantization_config": four_bits})
-# trainer = SFTTrainer(
-#     model_id, args=config,
-#     peft_config=LoraConfig(r=16, lora_alpha=32, target_modules="all-linear"),
-#     train_dataset=load_dataset("json", data_files="train.jsonl", split="train"))
-# trainer.train()
-# trainer.save_model("adapter")
-# trainer.processing_class.save_pretrained("merged")  # a server needs the tokenizer, too
-# del trainer  # the merge needs the base in 16 bits; a second script is safer
-#
-# base = AutoModelForCausalLM.from_pretrained(
-#     model_id, dtype=torch.bfloat16, quantization_config=four_bits).dequantize()
-# merged = PeftModel.from_pretrained(base, "adapter").merge_and_unload()
-# merged.save_pretrained("merged")
-# ```
+# Back to the GPU. Write `choose_base(model, free_gb)`: the form of the base with the least rounding whose weights fit
+# into `free_gb` GB (1e9 bytes): `"bf16"`, `"NF4"` or `"neither"`. `model` is a dict of parameters: `linear` (dense
+# linear layers), `experts` (all experts), `active` (experts that one token uses), `other` (embedding, head, norms,
+# router); `fused` says whether bitsandbytes finds the experts in fused tensors. NF4 has blocks of 64 and double
+# quantization.
+
+
+# %% tags=["raises-exception"]
+def choose_base(model, free_gb):
+    bf16 = ...
+    nf4 = ...
+    ...
+
+
+ft.check("choose_base", choose_base)
 
 # %% [markdown]
-# **Usual values.** QLoRA's paper: NF4, double quantization, adapters on all linear
-# layers, r = 64, α = 16, learning rate 2e-4 (7B, 13B) and 1e-4 (33B, 65B). Use QLoRA when the bf16 base does
-# not fit; otherwise LoRA is faster ([1.85 against 2.79
-# hours](https://magazine.sebastianraschka.com/p/practical-tips-for-finetuning-llms) for Llama 2 7B on an A100).
+# With 24 GB, of which about 20 are left for weights: Llama 2 7B and Qwen3-8B in bf16, so plain LoRA will do, and it is
+# faster. Qwen3-30B-A3B needs NF4, and a tool that quantizes fused experts.
 #
-# **Pitfalls.**
-# - `BitsAndBytesConfig` defaults to `fp4` and fp32 computation; set both.
-# - [FSDP](https://huggingface.co/docs/bitsandbytes/fsdp_qlora) shards float types only: set
-#   `bnb_4bit_quant_storage=torch.bfloat16`.
-# - With your own loop, call peft's `prepare_model_for_kbit_training`. It raises norms, embedding and
-#   head to fp32 (5.0 GB for Qwen3-8B, more than its 3.6 GB in NF4), and makes inputs require gradients,
-#   which re-entrant checkpointing needs ([11](11_activations_and_checkpointing.ipynb)).
-# - TRL 1.16's bf16 adapter can lose small updates ([12](12_floating_point.ipynb)).
-# - For 4-bit *serving*, merge in 16 bits first. Then quantize with GPTQ, AWQ or NVFP4
-#   ([llm-compressor](https://github.com/vllm-project/llm-compressor)), and evaluate again.
-# - Or train for the final format: **QAT** (quantization-aware training) rounds in the forward pass and lets
-#   gradients pass unchanged ([torchao](https://github.com/pytorch/ao)).
-# - Many mixture-of-experts models keep experts in fused tensors that are no `Linear` layers; check that they
-#   were quantized.
-
-# %% [markdown]
 # ## Interview
-#
-# **Bytes per parameter for NF4 with double quantization?**
-# <details><summary>Answer</summary>
-# 4 + 8/64 + 32/(64 · 256) = 4.127 bits, or 0.516 bytes; without double quantization 4.5 bits. That holds for
-# the quantized linear layers; embedding, head and norms stay in 16 bits.
-# </details>
 #
 # **Does QLoRA train in 4-bit arithmetic?**
 # <details><summary>Answer</summary>
 # No. The frozen base is stored in 4 bits; each layer is dequantized to bf16 for its matmul, forward and
 # backward. The adapters are trained in bf16 or fp32. It saves memory and costs time per step.
 # </details>
-
-# %% [markdown]
-# **How do you merge a QLoRA adapter?**
-# <details><summary>Answer</summary>
-# Dequantize the base, add the update, store it in 16 bits: this is the trained model up to bf16 rounding.
-# Merging into the original weights, as some tools do, gives another model, not always a worse one. Rounding
-# the merge to NF4 again can erase much of the update. Compare logits, and evaluate the merged model.
-# </details>
 #
-# **Why does 65B fit on 48 GB?**
+# **Why does 65B fit on 48 GB, and what do you ship?**
 # <details><summary>Answer</summary>
-# 64.8 billion linear weights at 4.127 bits are 33.4 GB, embedding and head in 16 bits 1.05 GB. Adapters with
-# r = 64 have 0.8 billion weights: 12.8 GB at 16 bytes each, with gradients and moments, or half of it in bf16.
-# The sum is 47.3 GB of 51.5 (48 GiB): tight. With checkpointing, the activations of one short sequence still
-# fit. Paged optimizers absorb spikes.
-# </details>
-
-# %% [markdown]
-# **NF4, LLM.int8(), GPTQ, AWQ, NVFP4: what differs?**
-# <details><summary>Answer</summary>
-# NF4 rounds any base as it is loaded, without data: for training adapters. LLM.int8() uses 8 bits and keeps
-# outlier columns in 16. GPTQ and AWQ use calibration text to decide how to round or scale: slower to make,
-# mostly for serving. NVFP4 and MXFP4 are formats that recent GPUs multiply directly, so they also save compute
-# if activations are quantized too.
+# 64.8 billion linear weights at 4 + 8/64 + 32/(64 · 256) = 4.127 bits are 33.4 GB, and the rest in 16 bits 1.05 GB.
+# Adapters of 0.8 billion weights take 12.8 GB with gradients and moments, or half of it in bf16. With checkpointing the activations of
+# one short sequence still fit. Dequantize the base, add the update, store it in 16 bits: the trained model up to
+# rounding. Evaluate that.
 # </details>
 #
 # ## Recap
 #
-# - "An eighth as large": a seventh of fp32 for Llama 2 7B, between a fifth and a sixth for Qwen3-8B.
-# - "Learns as well": within 0.1 nats on the 2M model after 40 steps, 0.11 to 0.19 worse at 135M (one learning
-#   rate). QLoRA's authors matched LoRA on MMLU at 7B to 65B. On Llama 3 8B, tuning on Alpaca did not repair
-#   what the rounding cost.
+# - "An eighth as large": a seventh of fp32 for Llama 2 7B; all experts count, if they are quantized at all.
+# - "Learns as well": within 0.2 nats on the 2M model; at 135M 0.11 to 0.19 nats worse; at 7B to 65B equal on MMLU, by
+#   QLoRA's authors.
 # - "Merges back without loss": only into the dequantized weights.
 #
-# In the package: [`ftkit/lessons/by_hand/nf4.py`](../ftkit/lessons/by_hand/nf4.py). Next:
-# [11](11_activations_and_checkpointing.ipynb).
+# In the package: [`nf4.py`](../ftkit/lessons/by_hand/nf4.py). Next: [11](11_activations_and_checkpointing.ipynb).
 
 # %%
 ft.progress("10")

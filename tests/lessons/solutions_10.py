@@ -3,7 +3,7 @@
 import torch
 from shown_solutions import edited, shown
 
-dequantize_block = shown("dequantize_block")
+choose_base = shown("choose_base")
 bits_per_weight = shown("bits_per_weight")
 
 
@@ -47,20 +47,6 @@ def in_place(values, levels):
     return (values[:, None] - levels).abs().argmin(1), scale
 
 
-def filled_in(packed, scale, levels):
-    weights = torch.empty(2 * len(packed))
-    weights[0::2] = levels[(packed // 16).long()] * scale
-    weights[1::2] = levels[(packed % 16).long()] * scale
-    return weights
-
-
-def one_by_one(packed, scale, levels):
-    weights = []
-    for byte in packed.tolist():
-        weights += [float(levels[byte >> 4]) * scale, float(levels[byte & 15]) * scale]
-    return weights
-
-
 def by_totals(block, double):
     weights = 256 * block
     scales = 256 * 8 + 32 if double else 256 * 32
@@ -71,6 +57,22 @@ def with_fractions(block, double):
     from fractions import Fraction
 
     return float(4 + (Fraction(8 * 256 + 32, 256 * block) if double else Fraction(32, block)))
+
+
+def sized(model, free, bits=4 + 8 / 64 + 32 / 64 / 256, two=2e-9, rounded=("linear", "experts")):
+    names = [name for name in rounded if not (name == "experts" and model["fused"])]
+    all_of = sum(model[name] for name in ("linear", "experts", "other"))
+    low = sum(model[name] for name in names)
+    if two * all_of <= free:
+        return "bf16"
+    return "NF4" if two * (all_of - low + low * bits / 16) <= free else "neither"
+
+
+def in_order(model, free):
+    sizes = {"bf16": 2 * (model["linear"] + model["experts"] + model["other"]) / 1e9}
+    experts = model["experts"] * (2 if model["fused"] else 0.51586914)
+    sizes["NF4"] = (model["linear"] * 0.51586914 + experts + model["other"] * 2) / 1e9
+    return next((name for name, size in sizes.items() if size < free), "neither")
 
 
 SOLUTIONS = {
@@ -100,32 +102,6 @@ SOLUTIONS = {
                 torch.bucketize(v / v.abs().max(), levels), v.abs().max()), "not the next above"),
         },
     },
-    "dequantize_block": {
-        "variants": [filled_in, one_by_one],
-        "wrong": {
-            "no scale": (lambda p, s, levels: dequantize_block(p, 1.0, levels), "scale is missing"),
-            "low first": (
-                edited("dequantize_block", ">> 4, packed & 15", "& 15, packed >> 4"),
-                "wrong order"),
-            "not alternating": (
-                lambda packed, scale, levels: (
-                    levels[torch.cat([packed >> 4, packed & 15]).long()] * scale),
-                "all high codes come first"),
-            "codes, not levels": (
-                lambda packed, scale, levels: (
-                    torch.stack([packed >> 4, packed & 15], 1).flatten() * scale),
-                "look up the level"),
-            "one code in a byte": (
-                lambda packed, scale, levels: levels[(packed & 15).long()] * scale,
-                "each byte holds two codes"),
-            "not flat": (
-                lambda packed, scale, levels: dequantize_block(packed, scale, levels).view(-1, 2),
-                "flatten it"),
-            "divided": (lambda p, s, levels: dequantize_block(p, 1 / s, levels), "divided by"),
-            "bytes as an index": (lambda p, s, levels: levels[torch.stack([p >> 4, p & 15], 1)] * s,
-                                  "as a mask"),
-        },
-    },
     "bits_per_weight": {
         "variants": [by_totals, with_fractions],
         "wrong": {
@@ -144,6 +120,35 @@ SOLUTIONS = {
             "shared by the block": (lambda block, double: 4 + 40 / block if double
                                     else 4 + 32 / block,
                                     "shared by 256 scales"),
+        },
+    },
+    "choose_base": {
+        "variants": [sized, in_order],
+        "wrong": {
+            "NF4 first": (edited("choose_base", 'if bf16 <= free_gb:\n        return "bf16"\n    '
+                                 'return "NF4" if nf4 <= free_gb else "neither"',
+                                 'return "NF4" if nf4 <= free_gb else "neither"'),
+                          "round only if you must"),
+            "GiB": (lambda model, free: sized(model, free, two=2 / 2**30), "15.3 are GiB"),
+            "four bits": (lambda model, free: sized(model, free, 4), "are stored too"),
+            "without double quantization": (lambda model, free: sized(model, free, 4.5),
+                                            "a 7B with 3.9 GB free: 'neither'"),
+            "all quantized": (
+                lambda model, free: sized(model, free, rounded=("linear", "experts", "other")),
+                "embedding and head stay"),
+            "active experts": (
+                lambda model, free: sized(model | {"experts": model["active"]}, free),
+                "not only the active ones"),
+            "fused experts are quantized": (
+                lambda model, free: sized(model | {"fused": False}, free), "fused experts stay"),
+            "nothing is quantized when fused": (
+                lambda model, free: sized(
+                    model, free, rounded=() if model["fused"] else ("linear", "experts")),
+                "in any case"),
+            "experts are never quantized": (
+                lambda model, free: sized(model, free, rounded=("linear",)), "are 16.7 GB"),
+            "never neither": (lambda model, free: "bf16" if sized(model, free) == "bf16" else "NF4",
+                              "3.58 GB in NF4"),
         },
     },
 }

@@ -152,3 +152,39 @@ def test_a_folder_of_4_bit_weights_trains_as_qlora_does_and_not_in_full(tmp_path
     assert peaks[0] == peaks[1]
     with pytest.raises(ValueError, match="memory with method full cannot be predicted"):
         ft.memory(config, str(tmp_path / "stored"))
+
+
+def test_fused_experts_are_left_in_16_bits_as_lesson_10_says(tmp_path):
+    from transformers import (
+        AutoModelForCausalLM,
+        BitsAndBytesConfig,
+        Qwen3MoeConfig,
+        Qwen3MoeForCausalLM,
+    )
+
+    config = Qwen3MoeConfig(
+        vocab_size=64, hidden_size=64, intermediate_size=64, moe_intermediate_size=64,
+        num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1, head_dim=32,
+        num_experts=4, num_experts_per_tok=2)
+    Qwen3MoeForCausalLM(config).to(torch.bfloat16).save_pretrained(tmp_path)
+    model = AutoModelForCausalLM.from_pretrained(
+        tmp_path, dtype=torch.bfloat16, quantization_config=BitsAndBytesConfig(load_in_4bit=True))
+    found = {name: p.dtype for name, p in model.named_parameters()}
+    assert found["model.layers.0.self_attn.q_proj.weight"] == torch.uint8
+    experts = {kind for name, kind in found.items() if "experts" in name}
+    assert experts == {torch.bfloat16}, "then lesson 10's fused experts must change"
+
+
+def test_the_sizes_of_lesson_10_follow_from_the_shapes_of_the_models():
+    def parameters(width, inner, layers, heads, kv, head, words, experts=0):
+        attention = width * head * (2 * heads + 2 * kv)
+        mlp = 3 * width * inner
+        return (layers * (attention + (0 if experts else mlp)), layers * experts * mlp,
+                2 * words * width + layers * width * experts)
+
+    assert [round(n / 1e9, 3) for n in parameters(4096, 12288, 36, 32, 8, 128, 151936)] == [
+        6.946, 0, 1.245]
+    assert [round(n / 1e9, 3) for n in parameters(4096, 11008, 32, 32, 32, 128, 32000)] == [
+        6.476, 0, 0.262]
+    assert [round(n / 1e9, 3) for n in parameters(2048, 768, 48, 32, 4, 128, 151936, 128)] == [
+        0.906, 28.991, 0.635]

@@ -1,7 +1,7 @@
 """Lesson 10, quantization and QLoRA."""
 
 from ftkit.lessons.checks import exercise
-from ftkit.lessons.exercises._common import check_number, check_parts, close, told
+from ftkit.lessons.exercises._common import check_number, check_parts, told
 
 
 def _rounded(values) -> list[float]:
@@ -49,40 +49,6 @@ def _(quantize_block):
                 f"{float(scale)}; expected the code of level 0 and scale 0: do not divide by 0")
 
 
-@exercise("dequantize_block")
-def _(dequantize_block):
-    import torch
-
-    levels = torch.linspace(-1, 1, 16)
-    packed = torch.tensor([0x1F, 0x80, 0xE3], dtype=torch.uint8)
-    before = packed.clone()
-    try:
-        made = dequantize_block(packed, 3.0, levels)
-    except IndexError:
-        return ("torch takes a tensor of uint8 as a mask when it is used as an index; convert the "
-                "codes with .long()")
-    if not torch.equal(packed, before):
-        return "`packed` itself was changed; make a new tensor"
-    made = torch.as_tensor(made, dtype=torch.float32)
-    wanted = 3 * levels[[1, 15, 8, 0, 14, 3]]
-    if made.shape == (3, 2) and torch.allclose(made.flatten(), wanted):
-        return "the shape is (3, 2); expected a 1-D tensor of 6 weights: flatten it"
-    if made.shape != wanted.shape:
-        return (f"3 bytes gave a tensor of shape {tuple(made.shape)}; each byte holds two codes, "
-                "so 6 weights are expected")
-    return told(made, wanted, [
-        (wanted / 3, "the scale is missing: multiply the levels by it"),
-        (wanted[[1, 0, 3, 2, 5, 4]], "the two codes of a byte are in the wrong order: the high "
-                                     "four bits come first"),
-        (wanted[[0, 2, 4, 1, 3, 5]], "all high codes come first and then all low codes; "
-                                     "expected high, low, high, low, ..."),
-        (3.0 * torch.tensor([1, 15, 8, 0, 14, 3.0]), "these are codes times the scale; look up "
-                                                     "the level of each code first"),
-        (wanted / 9, "the levels are divided by the scale; multiply them by it"),
-    ], f"bytes 0x1F, 0x80, 0xE3 with scale 3 gave {_rounded(made)}; the codes are 1, 15, "
-       f"8, 0, 14, 3, so expected {_rounded(wanted)}", close)
-
-
 @exercise("bits_per_weight")
 def _(bits_per_weight):
     once, twice, small = (bits_per_weight(*args) for args in ((64, False), (64, True), (32, True)))
@@ -99,3 +65,37 @@ def _(bits_per_weight):
         4 + 8 / 64 + 32 / 256: "256 scales share it, not 256 weights: divide by 256 · block",
     }, 1e-5) or check_number("block 32, double", small, 4.2539062, {
         4.126953125: "`block` is ignored: smaller blocks have more scales"}, tolerance=1e-5)
+
+
+@exercise("choose_base")
+def _(choose_base):
+    dense = {"linear": 6.946e9, "experts": 0, "active": 0, "other": 1.245e9, "fused": False}
+    small = {"linear": 6.476e9, "experts": 0, "active": 0, "other": 0.262e9, "fused": False}
+    experts = {"linear": 0.906e9, "experts": 28.991e9, "active": 1.812e9, "other": 0.635e9,
+               "fused": False}
+    cases = [
+        ("an 8B with 20 GB free", dense, 20, "bf16",
+         "bf16 takes 16.4 GB and fits: round only if you must"),
+        ("an 8B with 16 GB free", dense, 16, "NF4",
+         "8.191e9 parameters of 2 bytes are 16.4 GB of 1e9 bytes (15.3 are GiB)"),
+        ("an 8B with 5 GB free", dense, 5, "neither",
+         "embedding and head stay in bf16: 3.58 GB in NF4 and 2.49 GB in bf16"),
+        ("a 7B with 3.9 GB free", small, 3.9, "NF4",
+         "6.476e9 weights at 4.127 bits are 3.34 GB, and 0.52 GB stay in bf16"),
+        ("a 7B with 3.82 GB free", small, 3.82, "neither",
+         "the scales are stored too: 4.127 bits a weight, not 4"),
+        ("a mixture of experts with 10 GB free", experts, 10, "neither",
+         "all experts must be in memory, not only the active ones"),
+        ("a mixture of experts with 20 GB free", experts, 20, "NF4",
+         "dense layers and experts at 4.127 bits and the rest in bf16 are 16.7 GB"),
+        ("fused experts with 20 GB free", experts | {"fused": True}, 20, "neither",
+         "fused experts stay in bf16, 58 GB"),
+        ("fused experts with 60 GB free", experts | {"fused": True}, 60, "NF4",
+         "the dense layers are quantized in any case: 59.7 GB"),
+        ("fused experts with 62 GB free", experts | {"fused": True}, 62, "bf16",
+         "bf16 takes 61.1 GB and fits"),
+    ]
+    for case, model, free, right, why in cases:
+        made = choose_base(dict(model), free)
+        if made != right:
+            return f"{case}: {made!r}; expected {right!r}: {why}"

@@ -44,11 +44,9 @@ def stacked(rows: dict, text: str) -> style.Picture:
                 ax.barh(place, width, left=left, height=0.62, edgecolor="white", linewidth=0.6,
                         **_look(part))
                 left += width
-            ax.text(left + 0.008 * top / unit, place, gb(sum(parts.values())), va="center",
-                    fontsize=8, zorder=4,
-                    bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})
-        ax.set_yticks(range(len(rows)), [style.short(name, 18) for name in rows],
-                      parse_math=False)
+        # beside the name, since a value at the end of a bar can hide the line of a GPU
+        ax.set_yticks(range(len(rows)), [f"{style.short(name, 18)}\n{gb(sum(parts.values()))}"
+                                         for name, parts in rows.items()], parse_math=False)
         ax.invert_yaxis()
         ax.set_xlim(0, 1.13 * top / unit)
         ax.set_xlabel(f"{word} on each GPU")

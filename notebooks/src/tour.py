@@ -41,7 +41,7 @@ ft.setup(seed=0)
 # %%
 raw = shipped_folder("data_samples") / "course" / "front_desk.csv"
 print("\n".join(raw.read_text("utf-8").splitlines()[:6]))
-test = ft.records("extraction", "test")  # 60 notes that we keep for the end; their people are new
+test = ft.records("extraction", "test")  # 60 notes with new people: never trained on, and nothing is chosen by them
 found = audit.check(raw, against=shipped_folder("data_samples") / "extraction.test.jsonl")
 ft.table([{"rows": found["rows"], "without an answer": len(found["errors"]),
            "copies": found["duplicates"], "near copies": found["near_duplicates"],
@@ -263,7 +263,7 @@ ft.table([{"learning rate": f"{rate:g}", "exact match, validation": [seed["targe
            "kept": [seed["kept"] for seed in seeds]} for rate, seeds in sweep.items()])
 
 # %% [markdown]
-# Choose by a rule that you fix beforehand, and on validation rows, because the test is for the end.
+# Choose by a rule that you fix beforehand, and on validation rows. On the test, the chosen one would look better than it is.
 
 
 # %% tags=["raises-exception"]
@@ -284,7 +284,7 @@ guess_rate.score(guess_rate.options[grid.index(best)])
 # %% [markdown]
 # From left to right in the table the task is learned too little, then well, and all along more is
 # forgotten. The default answers as well as its neighbor below, and keeps less: **in the training loss,
-# which ends near 0 in both, you cannot see this**. It was the claim of the page. At the right end the model has lost
+# which ends near 0 in both, you cannot see this**. That was the claim of the page. At the right end the model has lost
 # most of what it knew. For models of billions of parameters the same valley is at about 1e-5 to 2e-5 for
 # full fine-tuning, and about ten times higher for LoRA.
 #
@@ -324,8 +324,8 @@ guess_fit.score("full fine-tuning and LoRA" if fits["full"] else
                 "LoRA only" if fits["lora"] else "neither of the two")
 
 # %% [markdown]
-# **Did it help?** Now, once, the test. Three candidates answer the same 60 questions: the prompted base, the
-# first run, and the run at the learning rate that you chose. If two candidates differ in `only_a` and
+# **Did it help?** You chose the learning rate on validation rows, so the test had no part in it. Three
+# candidates answer its 60 questions: the prompted base, the first run, and the run that you chose. If two candidates differ in `only_a` and
 # `only_b` questions, could that be chance? Suppose each of these questions were a fair coin. The
 # **p-value** is the probability of a split at least as uneven: twice the sum of `math.comb(n, k) / 2**n`
 # for k from 0 to the smaller count, with n the number of both, and at most 1.

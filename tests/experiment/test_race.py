@@ -22,6 +22,8 @@ def entry(tmp_path, name="mine.json", **fields):
     ({"data": "tasks.test.jsonl"}, "data is given; every entry tunes `tiny` on the training"),
     ({"stages": [{"val": "x"}]}, "val is given; every entry"),
     ({"exact_match": 1.0}, "exact_match is given; expected no results"),
+    ({"stages": [{"replay_from": "tasks.test.jsonl"}]}, "replay_from is given; every entry"),
+    ({"stages": [{"score": 0.99}]}, "score is given; expected no results"),
     ({"seed": 7}, "seed is 7; the race takes seeds that no entry was chosen with"),
     ({"tasks": ["../tasks.test"]}, "expected a list of addition, animal_baby"),
     ({"blend": 2}, "blend is 2; expected a number from 0"),

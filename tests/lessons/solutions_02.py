@@ -58,6 +58,10 @@ SOLUTIONS = {
             "missing parentheses": (lambda layers, r: sum(r * n + m for n, m in layers),
                                     "r multiplies both"),
             "one layer": (lambda layers, r: r * sum(layers[0]), "sum over all"),
+            "twice": (lambda layers, r: sum(2 * r * (n + m) for n, m in layers), "twice too much"),
+            "product with r twice": (lambda layers, r: sum(r * n * r * m for n, m in layers),
+                                     "are added"),
+            "with W": (lambda layers, r: sum(n * m + r * (n + m) for n, m in layers), "frozen"),
         },
     },
     "merge_weight": {

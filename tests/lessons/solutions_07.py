@@ -114,6 +114,8 @@ SOLUTIONS = {
                 "kept decides"),
             "best seed": (by_best_seed, "one seed only"),
             "never None": (never_none, "expected None"),
+            "largest of none": (lambda sweep, floor: choose_learning_rate(sweep, floor) or max([]),
+                                "max() of nothing"),
             "above, not at least": (lambda sweep, floor: choose_learning_rate(sweep, floor + 1e-6),
                                     "at least, not above"),
             "every seed": (lambda sweep, floor: max((

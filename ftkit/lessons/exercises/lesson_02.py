@@ -52,7 +52,10 @@ def _(lora_forward):
 def _(lora_parameters):
     q, mlp = (4096, 4096), (4096, 11008)
     case, result = "Llama 2 7B, r=8 on q and v", lora_parameters([q, q] * 32, 8)
-    reasons = {32 * 2 * 8 * 4096: "half of it: each matrix gets an A and a B",
+    reasons = {2 * 4_194_304: "twice too much: A has r * d_in numbers and B r * d_out, no more",
+               32 * 2 * 8 * 8 * 4096 * 4096: "A and B are added: r * (d_in + d_out)",
+               32 * 2 * 4096 * 4096 + 4_194_304: "W is frozen: only A and B are trained",
+               32 * 2 * 8 * 4096: "half of it: each matrix gets an A and a B",
                32 * 2 * 4096 * 4096: "these are the frozen weights; r does not occur in it",
                32 * 2 * 8 * 4096 * 4096: "A and B are added, not multiplied: r * (d_in + d_out)",
                32 * 2 * (8 * 4096 + 4096): "r multiplies both sizes: r * (d_in + d_out)",

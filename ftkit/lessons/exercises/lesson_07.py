@@ -112,7 +112,11 @@ def _(choose):
     ], f"choose_learning_rate(sweep, 0.9) gave {chosen!r}; expected 0.0006")
     if wrong:
         return wrong
-    if choose({1e-5: sweep[1e-5]}, 0.9) is not None:
+    try:
+        found = choose({1e-5: sweep[1e-5]}, 0.9)
+    except ValueError:
+        return "max() of nothing raises ValueError; return None where none reaches the floor"
+    if found is not None:
         return "no learning rate reaches the floor in the second case; expected None"
     if choose(dict(sweep), 0.98) != 1e-3:
         return "0.001 has the mean target 0.98 and reaches the floor 0.98: at least, not above"

@@ -7,6 +7,7 @@ from shown_solutions import edited, shown
 
 round_bf16 = shown("round_bf16")
 round_stochastically = shown("round_stochastically")
+precision_clinic = shown("precision_clinic")
 
 
 def _spacing(x, bits=7):
@@ -26,6 +27,12 @@ def by_bernoulli(x, unit):
 def toward_zero(x, unit):
     cut = (x / unit).trunc()
     return (cut + (torch.rand_like(x) < (x / unit - cut).abs())) * unit
+
+
+def told_apart(start, cause):
+    """The right answers, with another cause for the run that begins so."""
+    run, = (run for run in precision_clinic if run.startswith(start))
+    return precision_clinic | {run: cause}
 
 
 SOLUTIONS = {
@@ -63,6 +70,20 @@ SOLUTIONS = {
             "in units": (lambda x, unit: round_stochastically(x, unit) / unit,
                          "multiply the whole number by the unit"),
             "negative numbers": (toward_zero, "on average; expected -0.0525"),
+        },
+    },
+    "precision_clinic": {
+        "variants": [dict(reversed(precision_clinic.items())),
+                     dict(sorted(precision_clinic.items()))],
+        "wrong": {
+            "bf16 needs a scale": (told_apart("Full", "loss scale"), "but those near zero"),
+            "fp16 rounds away": (told_apart("fp16", "rounded away"), "multiply the loss"),
+            "a scale for T5": (told_apart("T5", "loss scale"), "no scale of the loss changes"),
+            "steps are lost after a spike": (told_apart("All", "rounded away"),
+                                             "steps are not lost"),
+            "a frozen base": (told_apart("Adapters", "rounded away"), "LoRA freezes the base"),
+            "an adapter is exact": (told_apart("An adapter", "nothing wrong"), "same spacing"),
+            "no such cause": (told_apart("T5", "overflow"), "is not one of"),
         },
     },
 }

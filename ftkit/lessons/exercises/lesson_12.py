@@ -1,6 +1,7 @@
 """Lesson 12, floating point."""
 
 from ftkit.lessons.checks import exercise, near
+from ftkit.lessons.exercises._common import check_choices
 
 
 @exercise("round_bf16")
@@ -83,3 +84,34 @@ def _(round_stochastically):
         if abs(tenths.mean().item() + 0.0525) > 2e-4:
             return (f"-0.0525 in units of 0.01 becomes {tenths.mean().item():.4f} on average; "
                     "expected -0.0525 (the lower neighbor of a negative number is its floor)")
+
+
+CAUSES = ("rounded away", "second moment", "loss scale", "range", "nothing wrong")
+RUNS = {
+    "Full, all in bf16, learning rate 1e-5: the loss falls slowly, 4 % of the weights have "
+    "changed.":
+        ("rounded away", "half the spacing at 0.02 is 6e-5, so a step of 1e-5 is lost for all "
+                         "weights but those near zero"),
+    "fp16 autocast without a scaler: the loss stands still, most gradients are exactly 0.":
+        ("loss scale", "gradients below 3e-8 become zero in fp16; multiply the loss"),
+    "T5 in fp16 with a scaler: the scale halves at every step, activations are inf.":
+        ("range", "the activations themselves exceed 65,504, which no scale of the loss changes"),
+    "All in bf16, β₂ = 0.999: after a loss spike it learns slowly, though half of the weights "
+    "move.":
+        ("second moment", "the weights move, so steps are not lost; they are too short, because "
+                          "the moment that the spike left does not decay"),
+    "Adapters in fp32 on a bf16 base, learning rate 2e-4: the base never changes.":
+        ("nothing wrong", "LoRA freezes the base"),
+    "An adapter in bf16, learning rate 1e-6: the matrices of typical size 0.02 stay.":
+        ("rounded away", "an adapter is small, but its numbers have the same spacing: 1e-6 is far "
+                         "below half of 1.2e-4"),
+}
+
+
+@exercise("precision_clinic")
+def _(precision_clinic):
+    if message := check_choices(precision_clinic, CAUSES):
+        return message
+    for run, (right, why) in RUNS.items():
+        if precision_clinic.get(run) != right:
+            return f"{run!r} is not {precision_clinic.get(run)!r}: {why}"

@@ -16,7 +16,7 @@
 # - write checkpointing yourself, with equal gradients, and compute the loss in chunks;
 # - choose a setting by tokens per second and memory, not by a rule of thumb.
 #
-# *Needs [09](09_where_the_memory_goes.ipynb). About 50 minutes; the code runs in about one minute on
+# *Needs [09](09_where_the_memory_goes.ipynb). About 45 minutes; the code runs in about one minute on
 # two CPU cores. What to look up is on the [reference page](reference/11_activations_and_checkpointing.md).*
 
 # %%

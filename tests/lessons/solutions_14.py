@@ -6,6 +6,7 @@ from shown_solutions import edited, shown
 
 corpus_perplexity = shown("corpus_perplexity")
 windows = shown("windows")
+compare_reports = shown("compare_reports")
 
 
 def by_products(nll, mask):
@@ -72,6 +73,32 @@ def past_the_end(length, window, stride):
     return [(a, window, first), *rest]
 
 
+def in_bits(a, b):
+    for key in ("text", "scored", "context"):
+        if a[key] != b[key]:
+            return "not comparable"
+    if a["seen"] or b["seen"]:
+        return "not comparable"
+    first, second = (r["loss"] / math.log(2) / r["bytes_per_token"] for r in (a, b))
+    if max(first, second) / min(first, second) < 1.01:
+        return "no difference"
+    return min((first, "a"), (second, "b"))[1]
+
+
+def with_early_order(a, b):
+    if a["seen"] or b["seen"] or [a["text"], a["scored"], a["context"]] != [
+            b["text"], b["scored"], b["context"]]:
+        return "not comparable"
+    ratio = a["loss"] * b["bytes_per_token"] / (b["loss"] * a["bytes_per_token"])
+    return "no difference" if 1 / 1.01 < ratio < 1.01 else "a" if ratio < 1 else "b"
+
+
+def same_tokenizer_only(a, b):
+    if a["bytes_per_token"] != b["bytes_per_token"]:
+        return "not comparable"
+    return compare_reports(a, b)
+
+
 SOLUTIONS = {
     "corpus_perplexity": {
         "variants": [by_products, geometric_mean],
@@ -119,6 +146,30 @@ SOLUTIONS = {
             "per token": (lambda loss, n: loss / math.log(2), "how many bytes has a token?"),
             "multiplied": (lambda loss, n: loss * n / math.log(2), "divide by them"),
             "from the perplexity": (lambda loss, n: math.exp(loss) / n, "start from the loss"),
+        },
+    },
+    "compare_reports": {
+        "variants": [in_bits, with_early_order],
+        "wrong": {
+            "loss per token": (edited("compare_reports", ' / report["bytes_per_token"]', ""),
+                               "0.48 against 0.53"),
+            "perplexity": (edited("compare_reports", 'report["loss"] / report["bytes_per_token"]',
+                                  'math.exp(report["loss"])'), "compare the loss per byte: 0.48"),
+            "one tokenizer only": (same_tokenizer_only, "with two tokenizers compare"),
+            "the higher one": (edited("compare_reports", '"a" if x < y else "b"',
+                                      '"b" if x < y else "a"'), "a lower loss is a better fit"),
+            "any difference counts": (edited("compare_reports", "0.01 *", "0 *"),
+                                      "differ by less than 1 %"),
+            "an absolute margin": (edited("compare_reports", "0.01 * min(x, y)", "0.01"),
+                                   "not an absolute one"),
+            "any text": (edited("compare_reports", '"text", ', ""), "not equally hard"),
+            "any context": (edited("compare_reports", '"scored", "context"', '"scored", "scored"'),
+                            "more context makes"),
+            "any scored tokens": (edited("compare_reports", '"scored", "context"', '"context",'),
+                                  "tokens that are scored"),
+            "seen by a alone": (edited("compare_reports", ' or b["seen"]', ""), "of b was trained"),
+            "seen must be equal": (edited("compare_reports", 'or a["seen"] or b["seen"]',
+                                          'or a["seen"] != b["seen"]'), "neither may have seen"),
         },
     },
 }

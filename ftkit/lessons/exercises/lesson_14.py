@@ -76,3 +76,40 @@ def _(bits_per_byte):
         math.exp(2.0) / 4.2: "that starts from the perplexity; start from the loss",
     }) or check_number("a guess among 256 equally likely bytes",
                        bits_per_byte(math.log(256), 1.0), 8.0)
+
+
+@exercise("compare_reports")
+def _(compare_reports):
+    base = {"text": "news", "scored": "all", "context": 900, "loss": 2.0, "bytes_per_token": 4.2,
+            "seen": False}
+    other = base | {"loss": 1.52, "bytes_per_token": 3.2}  # nearly the same bits per byte
+    worse = base | {"loss": 1.7, "bytes_per_token": 3.2}
+    finer = base | {"loss": 1.9}
+    cases = [
+        ("loss 1.9 against 2.0, all else equal", finer, base, "a", "a lower loss is a better fit"),
+        ("2.00 nats at 4.2 bytes a token against 1.70 at 3.2", base, worse, "a",
+         "with two tokenizers compare the loss per byte: 0.48 against 0.53 nats"),
+        ("1.70 nats at 3.2 bytes a token against 2.00 at 4.2", worse, base, "b",
+         "with two tokenizers compare the loss per byte: 0.53 against 0.48 nats"),
+        ("2.00 nats at 4.2 bytes a token against 1.52 at 3.2", base, other, "no difference",
+         "0.687 and 0.685 bits per byte differ by less than 1 %"),
+        ("0.30 nats against 0.305 at 4.2 bytes a token", base | {"loss": 0.3},
+         base | {"loss": 0.305}, "a",
+         "the margin is 1 % of the value, not an absolute one"),
+        ("one text is news, the other is code", base, finer | {"text": "code"}, "not comparable",
+         "two texts are not equally hard"),
+        ("one scored all tokens, the other the answers", finer | {"scored": "answers"}, base,
+         "not comparable", "the tokens that are scored must be the same"),
+        ("900 against 100 bytes of context", base, finer | {"context": 100}, "not comparable",
+         "more context makes each token easier"),
+        ("the model of b was trained on the text", base, finer | {"seen": True}, "not comparable",
+         "a text that was trained on says nothing; look at both reports"),
+        ("the model of a was trained on the text", finer | {"seen": True}, base, "not comparable",
+         "a text that was trained on says nothing; look at both reports"),
+        ("both models were trained on the text", finer | {"seen": True}, base | {"seen": True},
+         "not comparable", "equal values of `seen` do not help: neither may have seen it"),
+    ]
+    for case, a, b, right, why in cases:
+        made = compare_reports(dict(a), dict(b))
+        if made != right:
+            return f"{case}: {made!r}; expected {right!r}, since {why}"

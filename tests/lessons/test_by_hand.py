@@ -157,8 +157,8 @@ def test_lesson_10_has_the_levels_and_the_codes_of_nf4():
     exec("from statistics import NormalDist\n"
          + code_between("10", "quantile = NormalDist", "levels\n"), space)
     assert torch.equal(space["levels"], nf4.nf4())
-    exec(code_between("10", "rows = W", "theirs, state"), space)
-    exec(code_between("10", "back = ", '{"same codes"'), space)
+    space["quantize"] = shown("quantize_block")
+    exec(code_between("10", "blocks = ", "theirs, state"), space)
     ours = nf4.quantize(W)
     assert torch.equal(space["packed"], ours.packed) and torch.equal(space["scales"], ours.scales)
     assert torch.equal(space["back"], nf4.dequantize(ours))

@@ -137,9 +137,10 @@ def known(grader: Grader) -> str:
                           ", whose agreement is not measured (`ftkit drill --agreement`)")
 
 
-def listen(grader: Grader | None, question: str, points: Sequence[Point], answer: str) -> Heard:
+def listen(grader: Grader | None, question: str, points: Sequence[Point], answer: str,
+           model: str = "") -> Heard:
     """What an answer says. A grader's verdicts are shown; they tick points if it is trusted."""
-    heard = Heard(points, answer)
+    heard = Heard(points, answer, question, model)
     if grader is None or not answer:
         return heard
     try:

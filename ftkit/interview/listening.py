@@ -3,34 +3,163 @@
     heard = Heard(rubrics.points(question), "two bytes for weights, twelve for AdamW")
     heard.said; heard.tick({0, 2}); heard.challenged(); heard.defend(2, "12 bytes"); heard.score()
 
-Words are compared without their endings. A point is heard where the answer has at least half of
-its key terms. A typed answer supports a ticked point if it shares one of them.
+Words are compared without their endings, and words that mean the same thing (`synonyms.txt`) count
+as one. The rarer a word is in the bank, the more it weighs. A point is heard where the answer has
+enough of its words; a ticked point is challenged where it has next to none of them, and next to
+none of the sentences of the model answer that explain the point.
 """
 
+import functools
+import math
 import re
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence, Set
+from typing import NamedTuple
 
+from ftkit.base import machine
 from ftkit.base.errors import UserError
+from ftkit.interview import bank, rubrics
 from ftkit.interview.bank import Question
 from ftkit.interview.rubrics import Point, score
 from ftkit.lessons.words import terms
 
 NEGATION = re.compile(r"\b(?:not?|never|nothing|none|cannot|without|neither|nor)\b|n't\b", re.I)
+SENTENCE = re.compile(r"(?<=[.;:!?])\s+|\n+")
+
+# Chosen on the labeled answers of `graded.jsonl`. Weights are in nats, ln(cards / cards with it).
+HEARD, PARTLY_HEARD, WITH = 0.45, 0.25, 5.0  # a fraction of a point's weight; less, with more words
+SHARED, OF_MODEL = 0.15, 3.5  # below both a ticked point is challenged
+IN_QUESTION = 0.4  # weight of a word that the question has too: to repeat it shows little
+SYNONYM, AT_LEAST = 0.9, 0.7  # weight of another word for it, and its floor for a common one
+MODEL_SYNONYM = 0.3  # the same for a word of the model answer
+CLOSE = 0.03  # relative difference of two numbers that count as the same
+EXPLAINS = 0.25  # fraction of a point that a sentence of the model answer has to share
+
+
+@functools.cache
+def _synonyms() -> dict[frozenset[str], frozenset[int]]:
+    """Terms of a word or phrase → the groups of words that mean the same."""
+    lines = (machine.package() / "interview" / "synonyms.txt").read_text("utf-8").splitlines()
+    groups: dict[frozenset[str], set[int]] = {}
+    for i, line in enumerate(lines):
+        for words in line.split(", "):
+            groups.setdefault(terms(words), set()).add(i)
+    groups.pop(frozenset(), None)
+    return {words: frozenset(numbers) for words, numbers in groups.items()}
+
+
+def _groups(said: frozenset[str]) -> frozenset[int]:
+    """The groups that have a word or phrase among these terms."""
+    return frozenset().union(*(ids for words, ids in _synonyms().items() if words <= said))
+
+
+@functools.cache
+def _weights() -> tuple[dict[str, float], dict[int, float]]:
+    """Term → weight, and group of synonyms → weight: the fewer cards have it, the more."""
+    cards = [terms(" ".join([q.question, q.short, q.answer, *(p.text for p in rubrics.points(q))]))
+             for q in bank.everything()]
+
+    def weigh(counts: Counter) -> dict:
+        return {each: math.log((len(cards) + 1) / (n + 0.5)) for each, n in counts.items()}
+
+    return (weigh(Counter(term for card in cards for term in card)),
+            weigh(Counter(group for card in cards for group in _groups(card))))
+
+
+def _weight(term: str) -> float:
+    return _weights()[0].get(term, math.log(2 * (len(bank.everything()) + 1)))
+
+
+class Words(NamedTuple):
+    """The words of a point with their weights: its own, and those of the sentences of the model
+    answer that explain it. by_group: term → its groups of synonyms."""
+
+    own: dict[str, float]
+    by_group: dict[str, frozenset[int]]
+    model: dict[str, float]
+
+    def shared(self, text: str) -> tuple[float, float]:
+        """(fraction of the own weight, weight of all words) that a sentence of the text has."""
+        return max((self._shared(terms(part)) for part in SENTENCE.split(text)),
+                   default=(0.0, 0.0))
+
+    def _shared(self, said: frozenset[str]) -> tuple[float, float]:
+        groups, numbers = _groups(said), [float(term) for term in said if _is_number(term)]
+        own = sum(self._hit(term, weight, said, groups, numbers)
+                  for term, weight in self.own.items())
+        return (own / (sum(self.own.values()) or 1),
+                own + sum(weight if term in said else MODEL_SYNONYM * weight
+                          for term, weight in self.model.items()
+                          if term in said or self.by_group[term] & groups))
+
+    def _hit(self, term: str, weight: float, said, groups, numbers) -> float:
+        if term in said or (_is_number(term) and any(
+                abs(float(term) - number) <= CLOSE * abs(float(term)) for number in numbers)):
+            return weight
+        return SYNONYM * max((max(min(weight, _weights()[1].get(group, weight)), AT_LEAST * weight)
+                              for group in self.by_group[term] & groups), default=0.0)
+
+    def heard_in(self, text: str) -> bool:
+        """Whether a text says the point."""
+        fraction, weight = self.shared(text)
+        return fraction >= HEARD or (fraction >= PARTLY_HEARD and weight >= WITH)
+
+    def named_in(self, text: str) -> bool:
+        """Whether a text has enough words of the point to be taken for it."""
+        fraction, weight = self.shared(text)
+        return fraction >= SHARED or weight >= OF_MODEL
+
+
+def _is_number(term: str) -> bool:
+    return bool(re.fullmatch(r"\d+(?:\.\d+)?", term))
+
+
+@functools.cache
+def words_of(points: tuple[Point, ...], question: str, model: str) -> tuple[Words, ...]:
+    """The words of each point of a rubric; a point that no sentence of the model answer explains,
+    such as "A remedy", gets all of it."""
+    asked = terms(question)
+
+    def weighed(words: Iterable[str]) -> dict[str, float]:
+        return {term: _weight(term) * (IN_QUESTION if term in asked else 1) for term in words}
+
+    found = []
+    for point in points:
+        own = terms(point.text)
+        found.append(Words(weighed(own), _by_group(own), {}))
+    sentences = [part for part in SENTENCE.split(model) if part]
+    explained: list[set[str]] = [set() for _ in points]
+    for sentence in sentences:
+        shares = [words.shared(sentence)[0] for words in found]
+        for i, share in enumerate(shares):
+            if share >= max(EXPLAINS, 0.8 * max(shares)):
+                explained[i] |= terms(sentence)
+    return tuple(words._replace(model=weighed(more := (own or terms(model)) - words.own.keys()),
+                                by_group=words.by_group | _by_group(more))
+                 for words, own in zip(found, explained, strict=True))
+
+
+def _by_group(own: Set[str]) -> dict[str, frozenset[int]]:
+    """Each of these terms → the groups of synonyms that it, or a phrase with it, is in."""
+    phrases = [(words, ids) for words, ids in _synonyms().items() if words <= own]
+    return {term: frozenset().union(*(ids for words, ids in phrases if term in words))
+            for term in own}
 
 
 class Heard:
     """The points of a rubric that an answer covers: `said`, their indices from 0.
 
-    At first those that are heard in `answer`; afterwards those that the candidate ticks.
+    At first those that are heard in `answer`; afterwards those that the candidate ticks. question,
+    model: texts of the question and of its model answer.
     """
 
-    def __init__(self, points: Sequence[Point], answer: str = ""):
+    def __init__(self, points: Sequence[Point], answer: str = "", question: str = "",
+                 model: str = ""):
         self.points, self.answer, self.added = points, answer, ""
         self.partly: set[int] = set()  # by a grader; counts half
         self.verdicts: list[str] = []  # what a grader says, in lines
-        said = terms(answer)
-        self.said = {i for i, point in enumerate(points)
-                     if len(terms(point.text) & said) >= max(1, len(terms(point.text)) / 2)}
+        self.words = words_of(tuple(points), question, model)
+        self.said = {i for i, words in enumerate(self.words) if words.heard_in(answer)}
 
     def tick(self, said: Iterable[int]):
         """Tick these points. Raises UserError for a point that does not exist."""
@@ -40,20 +169,31 @@ class Heard:
         self.said, self.partly = wanted, self.partly - wanted
 
     def challenged(self) -> list[int]:
-        """Ticked points of which a typed answer has no key term; none if it was said aloud."""
-        text = terms(f"{self.answer} {self.added}")
-        return [i for i in sorted(self.said)
-                if self.answer and not terms(self.points[i].text) & text]
+        """Ticked points of which a typed answer has next to no word; none if it was said aloud."""
+        return [i for i in sorted(self.said) if self.answer and not (
+            self.words[i].named_in(self.answer) or self.words[i].named_in(self.added))]
 
     def challenge(self, index: int) -> str:
         """The sentence that asks where the answer has this point."""
         return f"Where did you say {index + 1}, “{self.points[index].text}”?"
 
-    def defend(self, index: int, words: str):
-        """Keep a challenged point only if these words have a key term of it."""
-        self.added += f" {words}"
-        if not terms(words) & terms(self.points[index].text):
-            self.said.discard(index)
+    def defend(self, index: int, words: str) -> str:
+        """Keep a challenged point only if these are words for it, and not the rubric's; returns
+        what becomes of it and why."""
+        number, text = index + 1, self.points[index].text
+        copied = len(terms(words)) > 2 and terms(words) <= terms(text)
+        if words and not copied and self.words[index].named_in(words):
+            self.added += f" {words}."
+            return f"{number} counts."
+        self.said.discard(index)
+        why = ("nothing was typed" if not words else
+               "these are the words of the rubric, not yours" if copied else
+               f"these words have little to do with “{text}”")
+        return f"{number} does not count: {why}."
+
+    def insist(self, index: int):
+        """Keep a challenged point on the candidate's word alone."""
+        self.said.add(index)
 
     def score(self) -> float:
         """Weight of the ticked points, and half of that of partly said ones, as a fraction of the

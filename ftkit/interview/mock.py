@@ -111,6 +111,7 @@ class Talk:
         self.clock, self.store = clock, store or cards.Store()
         self.grader, self.partner = None if partner else grader, partner
         self.results: list[dict] = []  # one for each task that is over
+        self.on_word = 0  # ticked points that the typed answers do not show
         stamp = time.strftime("%Y-%m-%d-%H%M%S")
         self.folder = machine.home() / "interviews" / f"{stamp}-{self.seed}"
         self._begin()
@@ -173,7 +174,8 @@ class Talk:
         """Append the answer to the current question to the file of answers; returns its path."""
         task = self.current()
         self.answer = answer.strip()
-        self.heard = agreement.listen(self.grader, task.prompt, task.points, self.answer)
+        self.heard = agreement.listen(self.grader, task.prompt, task.points, self.answer,
+                                      "\n".join(task.model))
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / "answers.md"
         with open(path, "a", encoding="utf-8") as file:
@@ -205,7 +207,7 @@ class Talk:
         task = self.current()
         if task.twist:
             yield (f"Half time: {_clock(self.clock() - self.asked)} of {task.minutes} minutes, "
-                   f"{len(Heard(task.points, so_far()).said)} of {len(task.points)} points heard. "
+                   f"{len(Heard(task.points, so_far(), task.prompt).said)} of {len(task.points)} points heard. "
                    f"And now: {task.twist}")
         yield from (f"Follow-up: {follow['question']}" for follow in task.follow_ups)
         if self.grader and so_far().strip():
@@ -240,6 +242,7 @@ class Talk:
         task, heard = self.current(), self.heard
         heard.tick(points)
         said, score = heard.said, heard.score()
+        self.on_word += len(heard.challenged())
         if follow_ups:
             score = 0.7 * score + 0.3 * sum(follow_ups) / len(follow_ups)
         self._finish(score, [p.text for i, p in enumerate(task.points) if i not in said])
@@ -309,7 +312,8 @@ class Talk:
         if self.partner:
             return "a second person, who had the rubric"
         return "yourself, by ticking the rubric" + (
-            f", with the verdicts of {agreement.known(self.grader)}" if self.grader else "")
+            f", with the verdicts of {agreement.known(self.grader)}" if self.grader else "") + (
+            f"; points on your word alone: {self.on_word}" if self.on_word else "")
 
     def _compared(self) -> list[str]:
         """Scores of earlier interviews, and topics that changed by a fifth or more."""

@@ -178,8 +178,9 @@ class Session:
 
     def _hear(self, grader: Grader | None):
         if self.question and self.kind == "recall":
-            self.heard = agreement.listen(grader, self.card.front,
-                                          rubrics.points(self.question), self.own)
+            question = self.question
+            self.heard = agreement.listen(grader, question.question, rubrics.points(question),
+                                          self.own, f"{question.short} {question.answer}")
 
     def doubts(self) -> list[str]:
         """Misconceptions that the card lists and the typed answer seems to have."""

@@ -46,7 +46,7 @@ def tick(heard: Heard, typed: Callable[[str], str], partner: bool = False):
     """Show a rubric and ask which points were said; Enter takes those that were heard.
 
     typed: prompt → the line that is typed. A ticked point that a typed answer does not name has to
-    be defended. partner: another person has the rubric and names the points; none is shown.
+    be defended; without such words it counts on the candidate's word alone. partner: another person has the rubric and names the points; none is shown.
     """
     if partner:
         say(f"Your interviewer names the points that you said, of {len(heard.points)}.")
@@ -66,7 +66,10 @@ def tick(heard: Heard, typed: Callable[[str], str], partner: bool = False):
             say(f"{error}")
     for index in () if partner else heard.challenged():
         say(heard.challenge(index))
-        heard.defend(index, typed("your words (Enter takes the tick back)> "))
+        say(heard.defend(index, typed("your words (Enter takes the tick back)> ")))
+        if index not in heard.said and typed("y keeps it on your word alone, Enter leaves it> "
+                                             ).lower() in ("y", "yes"):
+            heard.insist(index)
 
 
 def say_as_is(text: str):

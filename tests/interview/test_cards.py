@@ -292,7 +292,6 @@ def test_nonsense_is_never_suggested_as_good_and_every_tick_of_it_is_challenged(
         assert not heard.said, question.id
         heard.tick(range(len(heard.points)))
         assert heard.challenged() == list(range(len(heard.points))), question.id
-        heard.defend(0, heard.points[0].text)
         heard.defend(1, "because I say so")
         assert 0 in heard.said and 1 not in heard.said
 

@@ -198,8 +198,10 @@ class Drill(W.VBox):
 
     def _follow_up(self):
         """Ask the next follow-up of a typed answer; after the last one show the back."""
+        if self.phase == "follow":
+            self.comment.show(f"One answer: {self.following['answer']}")
         if follow := next(self.follow_ups, None):
-            self.phase = "follow"
+            self.phase, self.following = "follow", follow
             self.front.show(f"Follow-up: {follow['question']}")
             self._visible()
             self.key.focus()

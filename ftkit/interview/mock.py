@@ -24,12 +24,11 @@ from typing import NamedTuple
 from ftkit.base import files, machine
 from ftkit.base.errors import UserError
 from ftkit.base.formatting import clean, to_html
-from ftkit.interview import agreement, bank, cards, coding, rubrics
+from ftkit.interview import agreement, bank, cards, clarifying, coding, rubrics
 from ftkit.interview.grader import Grader
 from ftkit.interview.listening import Heard, misconceptions
 from ftkit.interview.rubrics import Point
 from ftkit.lessons import progress_log
-from ftkit.lessons.words import plain_terms
 
 ROUNDS = ("concept", "coding", "design", "story")
 STRONG, WEAK = 0.75, 0.5
@@ -47,7 +46,7 @@ class Task:
 
     minutes: its clock. points: its rubric. model: the paragraphs of the model answer. cards: ids in
     the bank to repeat after a weak answer. stub: the code to complete. facts: what the interviewer
-    tells who asks. twist: what changes at half time.
+    tells who asks; about: the topics of each. twist: what changes at half time.
     """
 
     round: str
@@ -62,6 +61,7 @@ class Task:
     follow_ups: tuple[dict[str, str], ...] = ()
     stub: str = ""
     facts: tuple[str, ...] = ()
+    about: tuple[str, ...] = ()
     twist: str = ""
 
 
@@ -84,7 +84,8 @@ def _prepared(line: dict) -> Task:
     return Task(line["round"], line["id"], line["topic"], line["prompt"], line["minutes"],
                 tuple(Point(*point) for point in line["points"]), tuple(model),
                 tuple(line["lessons"]), tuple(line["cards"]), tuple(line.get("follow_ups", ())),
-                facts=tuple(line.get("facts", ())), twist=line.get("twist", ""))
+                facts=tuple(line.get("facts", ())), about=tuple(line.get("about", ())),
+                twist=line.get("twist", ""))
 
 
 class Talk:
@@ -106,7 +107,9 @@ class Talk:
             raise UserError(f"questions is {questions!r}; expected a whole number of at least 1")
         self.rounds = bank.names("round", rounds, ROUNDS)
         self.seed = secrets.randbelow(10**6) if seed is None else seed
-        self.tasks = self._draw(level, topic, questions)
+        self.left_out: list[str] = []  # rounds that do not fit into the minutes
+        tasks = self._draw(level, topic, questions)
+        self.tasks = tasks if minutes is None else self._fitting(tasks, minutes, bool(rounds))
         self.minutes = sum(task.minutes for task in self.tasks) if minutes is None else minutes
         self.clock, self.store = clock, store or cards.Store()
         self.grader, self.partner = None if partner else grader, partner
@@ -132,6 +135,37 @@ class Talk:
         for name in ("design", "story"):
             tasks[name] = [_prepared(rng.choice(list(bank.prepared(name).values())))]
         return [task for name in ROUNDS if name in self.rounds for task in tasks[name]]
+
+    def _fitting(self, tasks: list[Task], minutes: float, chosen: bool) -> list[Task]:
+        """The tasks whose clocks fit into the minutes.
+
+        Rounds that were not chosen are left out, the longest first; then there are fewer concept
+        questions; the clocks of what still does not fit run faster.
+        """
+        def clocks() -> int:
+            return sum(task.minutes for task in tasks)
+
+        concept = [task for task in tasks if task.round == "concept"]
+        while not chosen and len(self.rounds) > 1 and (
+                clocks() - sum(task.minutes for task in concept[1:]) > minutes):
+            longest = max(tasks, key=lambda task: (task.round != "concept", task.minutes)).round
+            self.left_out.append(longest)
+            self.rounds = [name for name in self.rounds if name != longest]
+            tasks = [task for task in tasks if task.round != longest]
+        while len(concept) > 1 and clocks() > minutes:
+            tasks.remove(concept.pop())
+        faster = min(1.0, minutes / clocks())
+        return [dataclasses.replace(task, minutes=max(1, int(task.minutes * faster)))
+                for task in tasks]
+
+    def plan(self) -> str:
+        """How many questions each round has, in how many minutes, and what does not fit."""
+        count = {name: sum(task.round == name for task in self.tasks) for name in self.rounds}
+        clocks = sum(task.minutes for task in self.tasks)
+        left = f"; no time for {' and '.join(self.left_out)}" if self.left_out else ""
+        return (", ".join(f"{n} {name}" for name, n in count.items())
+                + f"; the clocks of the questions add up to {clocks} of {self.minutes:g} minutes"
+                + left)
 
     def start(self):
         """Start the clocks anew."""
@@ -189,14 +223,11 @@ class Talk:
 
     def clarify(self, asked: str) -> str:
         """What the interviewer tells a candidate who asks this about a design task."""
-        facts = self.current().facts
-        shared = [len(plain_terms(asked) & plain_terms(fact)) for fact in facts]
-        best = shared.index(max(shared)) if any(shared) else None
+        task, chosen = self.current(), None
         if self.grader:
-            with contextlib.suppress(UserError):  # without an endpoint: by key terms
-                best = self.grader.fact(asked, facts)
-        return facts[best] if best is not None else (
-            "I have no figure for that. Assume what is reasonable, and say what you assume.")
+            with contextlib.suppress(UserError):  # without an endpoint: by the words of topics
+                chosen = self.grader.fact(asked, task.facts)
+        return clarifying.answer(asked, task.prompt, task.facts, task.about, chosen)
 
     def turns(self, so_far: Callable[[], str]) -> Iterator[str]:
         """What the interviewer says after the first answer, one after the other: the check at half
@@ -207,7 +238,8 @@ class Talk:
         task = self.current()
         if task.twist:
             yield (f"Half time: {_clock(self.clock() - self.asked)} of {task.minutes} minutes, "
-                   f"{len(Heard(task.points, so_far(), task.prompt).said)} of {len(task.points)} points heard. "
+                   f"{len(Heard(task.points, so_far(), task.prompt).said)} of "
+                   f"{len(task.points)} points heard. "
                    f"And now: {task.twist}")
         yield from (f"Follow-up: {follow['question']}" for follow in task.follow_ups)
         if self.grader and so_far().strip():
@@ -396,7 +428,7 @@ def _clock(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
 
 
-BOLD, KEY_SENTENCE = re.compile(r"^\*\*(.+?)\*\*"), r"<b>\1</b>"
+BOLD, KEY_SENTENCE = re.compile(r"\*\*(.+?)\*\*"), r"<b>\1</b>"
 
 
 def _escape(text: str) -> str:
@@ -454,12 +486,14 @@ def draw_questions(pool: list[bank.Question], count: int,
                    rng: random.Random) -> list[bank.Question]:
     """`count` questions at random, or the whole pool if it is smaller; topics take turns.
 
-    As many topics as possible have enough questions to be called a strength or a gap.
+    From six questions on, as many topics as possible have enough questions to be called a strength
+    or a gap; fewer questions are on different topics.
     """
     topics: dict[str, list[bank.Question]] = {}
     for question in rng.sample(pool, len(pool)):
         topics.setdefault(question.topic, []).append(question)
     long = [questions[:ENOUGH] for questions in topics.values() if len(questions) >= ENOUGH]
-    together = [question for questions in long[:count // ENOUGH] for question in questions]
+    repeated = count // ENOUGH if count >= 2 * ENOUGH else 0
+    together = [question for questions in long[:repeated] for question in questions]
     others = [q for q in bank.take_turns(rng.sample(pool, len(pool))) if q not in together]
     return bank.take_turns((together + others)[:count])

@@ -43,9 +43,7 @@ def interview(level=None, topic=None, minutes: float | None = None, questions: i
 
 def run(talk: Talk, ask: Ask) -> Talk:
     """Ask the questions of an interview, then print its report."""
-    count = {name: sum(task.round == name for task in talk.tasks) for name in talk.rounds}
-    say("Mock interview: " + ", ".join(f"{n} {name}" for name, n in count.items())
-        + f"; {talk.minutes:g} minutes by the clock.", KEYS)
+    say(f"Mock interview: {talk.plan()}.", KEYS)
     if talk.partner:
         say(f"Give this page to the other person, and do not look: {talk.sheet()}")
     seen = ""

@@ -167,7 +167,7 @@ class Session:
     def recall(self, text: str, confidence: float | None = None):
         """Store what was typed on a recall card, further words of it too, and the confidence (0 to
         1). `heard` has the points to tick; an own card has none."""
-        self.own = f"{self.own} {text}".strip()
+        self.own = "; ".join(filter(None, [self.own, text]))
         self.confidence = self.confidence if confidence is None else confidence
         self._hear(None)
 

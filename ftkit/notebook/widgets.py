@@ -154,7 +154,7 @@ class ErrorLine(TextLines):
 
 
 class Paragraphs(TextLines):
-    """Paragraphs in a narrow column. `**Words**` at the start of one are bold; one that begins with
+    """Paragraphs in a narrow column. `**Words**` are bold; one that begins with
     ✗, ? or – is indented as in a list."""
 
     def show(self, *lines: str):
@@ -164,7 +164,7 @@ class Paragraphs(TextLines):
         self.value = f"<div style='line-height:1.45;max-width:52em'>{text}</div>" if text else ""
 
 
-BOLD = re.compile(r"^\*\*(.+?)\*\*")
+BOLD = re.compile(r"\*\*(.+?)\*\*")
 
 
 def _paragraph(line: str) -> str:

@@ -42,7 +42,8 @@ def test_right_points_in_own_words_are_accepted():
 
 @pytest.mark.parametrize("card, point, text", [
     ("prevent-forgetting", 1, "mix old data back in"), ("states-7b", 1, "16 bytes"),
-    ("states-7b", 3, "about 108 GB"), ("full-or-peft", 1, "start with LoRA everywhere, with its own lr"),
+    ("states-7b", 3, "about 108 GB"),
+    ("full-or-peft", 1, "start with LoRA everywhere, with its own lr"),
     ("disagree-on-tuning", 3, "a cheaper option is tried first")])
 def test_points_that_a_candidate_was_not_credited_with_are_suggested(card, point, text):
     assert point - 1 in heard(card, text).said

@@ -260,9 +260,74 @@ def test_the_cards_of_a_weak_design_are_due_and_those_of_a_good_story_are_not(ho
     assert "due now in the drill" in " ".join(talk.lines())
 
 
+@pytest.mark.parametrize("minutes, rounds, expected, clocks", [
+    (15, None, {"concept": 3, "story": 1}, 15),
+    (30, None, {"concept": 4, "coding": 1, "story": 1}, 28),
+    (5, None, {"concept": 1}, 3), (15, "design", {"design": 1}, 15), (90, None, None, None)])
+def test_the_clocks_of_the_questions_fit_into_the_minutes(minutes, rounds, expected, clocks):
+    for seed in range(20):
+        talk = mock.Talk(minutes=minutes, seed=seed, rounds=rounds)
+        count = Counter(task.round for task in talk.tasks)
+        used = sum(task.minutes for task in talk.tasks)
+        assert used <= minutes and f"add up to {used} of {minutes} minutes" in talk.plan()
+        if expected:
+            assert count.keys() == expected.keys() and ("no time for design" in talk.plan()) == (
+                rounds is None)
+            assert clocks - 3 <= used <= minutes
+        else:
+            assert count["concept"] == 6 and len(count) == 4
+
+
+def test_few_questions_are_on_different_topics():
+    for seed in range(50):
+        for count in (2, 3, 5):
+            talk = mock.Talk(questions=count, seed=seed, rounds="concept")
+            assert len({task.topic for task in talk.tasks}) == count
+
+
+def test_bold_is_rendered_in_the_report_of_each_task(home):
+    tasks = [mock._prepared(line) for line in LINES] + [mock._concept(q) for q in bank.everything()]
+    for task in tasks:
+        page = mock._section({"task": task, "score": 0.5, "seconds": 3, "answer": "",
+                              "missed": []}) + mock._for_interviewer(task)
+        assert "**" not in page, task.id
+
+
+def test_a_full_screen_waits_for_enter_and_what_is_typed_there_is_kept():
+    """80 by 24: no more than a screen of the text is printed before a key."""
+    code = ("from ftkit.interview.typed_lines import say, read_line\n"
+            "say(*(f'paragraph {i} ' + 'word ' * 30 for i in range(20)))\n"
+            "print('GOT', read_line('> '))")
+    process, master = start_in_pty(code)
+    shown = ""
+    for key in ("\n", "an answer\n"):
+        shown = read_until(master, "-- Enter shows more --")
+        assert shown.count("\n") <= 24 and shown.count("paragraph") >= 5
+        os.write(master, key.encode())
+    assert "GOT an answer" in read_until(master, "GOT an answer")
+    process.wait(20)
+    os.close(master)
+
+
+def start_in_pty(code):
+    master, slave = pty.openpty()
+    process = subprocess.Popen([sys.executable, "-c", code], stdin=slave, stdout=slave,
+                               stderr=slave, cwd=ROOT)
+    os.close(slave)
+    return process, master
+
+
+def read_until(master, text):
+    shown = ""
+    while text not in shown:
+        assert select.select([master], [], [], 30)[0], shown
+        shown += os.read(master, 4096).decode()
+    return shown
+
+
 def test_the_clock_of_the_interview_ends_it():
     now = [0.0]
-    talk = mock.Talk(minutes=1, questions=3, clock=lambda: now[0])
+    talk = mock.Talk(minutes=1, questions=3, seed=0, rounds=mock.ROUNDS, clock=lambda: now[0])
     talk.score({0})
     now[0] = 61
     assert talk.task is None and talk.summary()["asked"] == 1
@@ -282,7 +347,7 @@ def test_a_whole_interview_in_the_terminal(home, capsys, monkeypatch):
     talk = mock_terminal.run(
         mock.Talk(level="junior", questions=1, rounds="concept, design, story", seed=0),
         typed("?", "t", "It goes on", "from weights.", "", "my words", "", "1 9", "1",
-                  "no word of it", *"yy", "", "said", "", "", "", "", "1 2", "", "", *"nn",
+                  "no word of it", "", *"yy", "", "said", "", "", "", "", "1 2", *[""] * 4, *"nn",
                   "", "1 2"))
     said = capsys.readouterr().out
     assert said.count("Model answer:") == 3 and all(t.model[0].replace("**", "") in said

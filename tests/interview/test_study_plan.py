@@ -11,7 +11,8 @@ from ftkit.interview import bank, cards, paths, study_plan
 
 
 def spent(day) -> int:
-    return day["cards"] + day["interview"] + sum(minutes for _, minutes in day["lessons"])
+    return day["cards"] + day["interview"] + sum(
+        minutes for _, minutes in [*day["lessons"], day["practice"] or ("", 0)])
 
 
 @pytest.mark.parametrize("days, minutes", [(1, 10), (7, 45), (14, 30), (30, 20), (30, 90)])
@@ -65,3 +66,19 @@ def test_few_answers_make_no_weak_topic():
     one, *_ = bank.everything()
     assert study_plan.weak_topics([{"card": one.id, "rating": 1}]) == []
     assert study_plan.weak_topics([{"card": "own", "rating": 1}] * 4) == []
+
+
+def test_cards_of_earlier_days_come_back_and_each_week_has_its_rounds(home):
+    plan = ft.progress(days=14, minutes=45)
+    assert plan.days[0]["due"] == 0 < sum(day["due"] for day in plan.days[2:7])
+    rounds = [day["practice"] and day["practice"][0] for day in plan.days]
+    assert rounds[:7] == rounds[7:] == [None, None, "clinic", None, "design round", "story round",
+                                        None]
+    assert "`ftkit drill --clinic`" in repr(plan) and "story round 10 min" in repr(plan)
+
+
+def test_a_failed_question_of_a_mock_interview_makes_its_topic_weak(home):
+    one = bank.everything()[0]
+    failed = {"kind": "interview", "question": one.id, "topic": one.topic, "score": 0.3}
+    assert study_plan.weak_topics([], [failed]) == [one.topic]
+    assert study_plan.weak_topics([], [failed, failed | {"score": 0.9}]) == []

@@ -10,6 +10,7 @@ that is true but not the cause is accepted as true. Both front ends pass typed t
 
 from __future__ import annotations
 
+import re
 import secrets
 
 from ftkit.base.errors import UserError
@@ -24,6 +25,17 @@ HELP = ("Read what was sent, and ask for what you would look at next by its numb
         "cause is accepted as true.",
         "c lists the causes. g gives up: it reveals the cause, what decides the case, what to do, "
         "and the lesson. n takes the next case, ? shows this.")
+
+
+# Findings that practitioners name and that no case has → what the clinic says.
+NO_CAUSE = {re.compile(words, re.I): said for words, said in {
+    r"\bnothing\b.{0,12}\b(?:broken|wrong|faulty|bad)\b|\bhealthy\b"
+    r"|\bno (?:bug|fault|problem|error)s?\b"
+    r"|\b(?:all|run|everything) (?:is )?(?:good|fine|ok(?:ay)?|right)\b":
+        "Each case here has one fault, also where the log looks healthy. What would you read next?",
+    r"\bclip(?:ping|ped)?\b":
+        "Missing clipping is no cause here: a usual step hardly changes by it. What makes the "
+        "gradients as they are? The gradient norms are a reading."}.items()}
 
 
 class Round:
@@ -56,6 +68,9 @@ class Round:
             return ["n takes the first case"]
         if word == "g":
             return [self.current.give_up()]
+        for words, said in NO_CAUSE.items():
+            if words.search(text) and text.strip().lower() not in CAUSES:
+                return [said]
         return [self.current.ask(word) if word.isdecimal() else self.current.judge(text).text]
 
 

@@ -14,8 +14,8 @@ from ftkit.interview.typed_lines import Ask, read_line, say, say_as_is, tick
 KEYS = "Keys: q ends, ? shows help, u takes the last rating back, s suspends the card."
 HELP = ("Say the answer aloud or type it, then press Enter. Enter alone shows the answer and "
         "suggests the rating 1, again. After a typed answer the questions that may follow come, "
-        "each with an answer after yours, then the key sentence and the rubric: type the numbers of "
-        "the points that you said.",
+        "each with an answer after yours, then the key sentence and the rubric: type the numbers "
+        "of the points that you said.",
         "Number cards take a unit (GB is not GiB); choice cards take the number of a choice.",
         "How sure are you? Type a percentage, or Enter for none. The end of the drill compares it "
         "with how often you were right; in a notebook, Progress of `ft.drill()` draws it.",

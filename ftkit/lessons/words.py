@@ -14,7 +14,11 @@ than that the their them then there these they thing this those to too two under
 uses very was were what when where which while who why will with without would yes you your
 """.split())
 SHORT = frozenset("lr kl r b val".split())
+# "no early stopping" and "stopped too early" are opposites; a negation is not a key term.
 SAME = {re.compile(rf"\b(?:{short})\b"): long for short, long in {
+    r"(?:no|not|without|missing|never) (?:early[ -]stop\w*|stop\w* early)": "latestop",
+    r"should (?:have )?(?:been )?stop\w* earl\w+": "latestop",
+    "stop\\w* (?:far |much |way )?(?:too )?late": "latestop",
     "lr|step ?size": "learning rate", "warm[ -]up": "warmup",
     "fine[ -]?tun(?:e|ed|ing)": "finetune", "eos|end[ -]of[ -](?:sequence|text)|end token": "eos",
     "grads?": "gradient", "val": "validation", "bos|beginning[ -]of[ -]sequence": "bos",

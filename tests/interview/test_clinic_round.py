@@ -242,6 +242,25 @@ def test_causes_are_understood_in_plain_words():
     assert sum(of["written first"] + of["held out"]) >= 0.95 * 150
 
 
+@pytest.mark.parametrize("text, name", [
+    ("test questions were among the training examples", "contaminated"),
+    ("stopped too early", "too_few_steps"), ("the run was stopped too early", "too_few_steps"),
+    ("no early stopping", "trained_too_long"), ("it was stopped too late", "trained_too_long"),
+    ("it should have been stopped earlier", "trained_too_long")])
+def test_phrases_that_differ_by_one_word_name_their_own_cause(text, name):
+    assert find(text, CAUSES).name == name
+
+
+@pytest.mark.parametrize("text, said", [
+    ("nothing is broken", "has one fault"), ("no bug", "has one fault"),
+    ("the run is fine", "has one fault"), ("no gradient clipping", "no cause here")])
+def test_what_no_case_has_gets_a_question_back(text, said):
+    cases = clinic_round.Round(fast_round(1))
+    visit = cases.visit()
+    reply, = cases.reply(text)
+    assert said in reply and reply.endswith(("?", ".")) and not visit.tries
+
+
 def test_a_diagnosis_counts_in_each_run_that_it_is_true_of():
     visit = clinic_round.Visit("rate_too_high_135m", 1)
     assert visit.judge("the learning rate is too high").right and visit.solved

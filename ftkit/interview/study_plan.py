@@ -47,8 +47,9 @@ class Plan:
         self.days = []
         for i in range(days):
             date = now + timedelta(days=i)
-            day = _day(i, days, minutes, queue) | {"date": date.date()}
-            self.days.append(day | {"due": _review(boxes, int(day["cards"] / CARD_MINUTES), date)})
+            day = _day(i, days, minutes, queue)
+            self.days.append(day | {"date": date.date(), "due": _review(
+                boxes, int(day["cards"] / CARD_MINUTES), date)})
         self.left = [lesson for lesson, _ in queue]
 
     def lines(self) -> list[str]:

@@ -388,7 +388,7 @@ def test_a_half_typed_answer_waits_for_enter_while_one_says_how_sure(home):
     assert drill.phase == "follow"
     answer(drill, "and B")
     assert drill.phase == "rate"
-    assert drill.back.lines[0] == "Your answer: it freezes W and B and B"
+    assert drill.back.lines[0] == "Your answer: it freezes W; and B; and B"
     assert drill.session.confidence == 0.9 and drill.key.value == ""
 
 

@@ -159,9 +159,10 @@ second_guess
 # %%
 cut = working("windows", windows)
 joined = (tokenizer.eos_token + tokenizer.bos_token).join(texts)
-length = 1 + len(tokenizer(joined)["input_ids"])
-by_stride = {stride: perplexity.of(perplexity.score(model, tokenizer, [joined], 64, stride))
-             for stride in (63, 48, 32, 16, 8)}
+scored = {stride: perplexity.score(model, tokenizer, [joined], 64, stride)
+          for stride in (63, 48, 32, 16, 8)}
+by_stride = {stride: perplexity.of(found) for stride, found in scored.items()}
+length = 1 + len(scored[8][0].nll)
 ft.table([{"stride": stride, "context at a cut, tokens": 64 - stride,
            "windows to compute": len(cut(length, 64, stride)), "perplexity": value}
           for stride, value in by_stride.items()])

@@ -35,7 +35,7 @@ NO_CAUSE = {re.compile(words, re.I): said for words, said in {
         "Each case here has one fault, also where the log looks healthy. What would you read next?",
     r"\bclip(?:ping|ped)?\b":
         "Missing clipping is no cause here: a usual step hardly changes by it. What makes the "
-        "gradients as they are? The gradient norms are a reading."}.items()}
+        "gradients as they are? Ask for a reading of them, if there is one."}.items()}
 
 
 class Round:

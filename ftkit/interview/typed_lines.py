@@ -107,10 +107,13 @@ def tick(heard: Heard, typed: Callable[[str], str], partner: bool = False):
             say(f"{error}")
     for index in () if partner else heard.challenged():
         say(heard.challenge(index))
-        say(heard.defend(index, typed("your words (Enter takes the tick back)> ")))
-        if index not in heard.said and typed("y keeps it on your word alone, Enter leaves it> "
-                                             ).lower() in ("y", "yes"):
-            heard.insist(index)
+        words = None
+        while words is None or (words and index not in heard.said):
+            words = typed("your words (y: count it on my word, Enter: do not)> ")
+            if words.lower() in ("y", "yes"):
+                heard.insist(index)
+            else:
+                say(heard.defend(index, words))
 
 
 def say_as_is(text: str):

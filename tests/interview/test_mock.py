@@ -347,7 +347,7 @@ def test_a_whole_interview_in_the_terminal(home, capsys, monkeypatch):
     talk = mock_terminal.run(
         mock.Talk(level="junior", questions=1, rounds="concept, design, story", seed=0),
         typed("?", "t", "It goes on", "from weights.", "", "my words", "", "1 9", "1",
-                  "no word of it", "", *"yy", "", "said", "", "", "", "", "1 2", *[""] * 4, *"nn",
+                  "no word of it", "", *"yy", "", "said", "", "", "", "", "1 2", "", "", *"nn",
                   "", "1 2"))
     said = capsys.readouterr().out
     assert said.count("Model answer:") == 3 and all(t.model[0].replace("**", "") in said

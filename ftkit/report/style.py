@@ -192,8 +192,10 @@ def draw(ax, lines: list[Line], x: str = "step", beside_log: bool = False):
         marked = [p for p in finite if p[0] == line.ring]
         if marked and bad is None:
             text = short(line.label)  # the value is at the ring
-            ax.annotate(number(marked[0][1]), marked[0][:2], (0, -9), textcoords="offset points",
-                        ha="center", va="top", color=dark(color), annotation_clip=False)
+            ax.annotate(number(marked[0][1]), marked[0][:2], textcoords="offset points",
+                        color=dark(color), annotation_clip=False,
+                        **_beside_ring(marked[0], [p for other in lines for p in other.points
+                                                   if p[0] == other.ring == line.ring]))
         elif line.best and bad is None and len(finite) > 2:
             marked = [min(finite, key=lambda p: p[1])]
         if marked:
@@ -211,6 +213,17 @@ def draw(ax, lines: list[Line], x: str = "step", beside_log: bool = False):
     if x in ("step", "tokens"):
         ax.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1, steps=(1, 2, 5, 10)))
     label_line_ends(ax, ends)
+
+
+def _beside_ring(point, rings) -> dict:
+    """Where the value of a ring is written: below it, or above or right of it if another ring of
+    the same x is in the way."""
+    ys = [p[1] for p in rings]
+    if point[1] == min(ys):
+        return {"xytext": (0, -9), "ha": "center", "va": "top"}
+    if point[1] == max(ys):
+        return {"xytext": (0, 9), "ha": "center", "va": "bottom"}
+    return {"xytext": (9, 0), "ha": "left", "va": "center"}
 
 
 def heights(lines: list[Line]) -> list[float]:

@@ -29,6 +29,8 @@ from pygments.formatters import HtmlFormatter
 from pygments.lexers import get_lexer_by_name
 from pygments.util import ClassNotFound
 
+from ftkit.interview import paths as course
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 CACHE = ROOT / ".cache" / "site"
@@ -215,7 +217,8 @@ def reference_pages() -> list[Page]:
     """The pages of notebooks/reference, with usual values, configurations and pitfalls."""
     pages = []
     for path in sorted((HERE / "reference").glob("*.md")):
-        body = _write_markdown()(path.read_text("utf-8"))
+        body = _write_markdown()(path.read_text("utf-8")).replace('href="../../', 'href="../')
+        body = re.sub(r'href="(\d\w+)\.md"', r'href="\1.reference.html"', body)
         pages.append(Page(f"{path.stem}.reference.html", _title(body), body, sections(body)))
     return pages
 
@@ -275,12 +278,15 @@ def index_page(pages: list[Page]) -> Page:
     rows = "".join(
         f'<li><a href="{page.name}">{html.escape(page.title)}</a><br><span>'
         f'{html.escape(_claim(page))}</span></li>' for page in pages)
+    ways = "".join(f"<li><code>{path.path}</code>: {html.escape(path.about)}; "
+                   f"{sum(step.minutes for step in course.lessons_of(path.path)):,} minutes</li>"
+                   for path in course.paths().values())
     body = ('<h1 id="ftkit">Fine-tuning language models, by doing it</h1><p>These are the lessons '
             'of ftkit with the outputs of one run. To run the cells, solve the exercises and make '
             'guesses yourself, install ftkit and type <code>ftkit lab</code>.</p>'
             '<p><a class="open" href="playground.html"><strong>Open the playground</strong></a>: '
             'fine-tune a language model in this browser, with nothing to install.</p>'
-            f'<ol class="lessons">{rows}</ol>')
+            f'<ol class="lessons">{rows}</ol><h2 id="paths">Paths</h2><ul>{ways}</ul>')
     return Page("index.html", "ftkit", body, sections(body))
 
 
@@ -333,8 +339,8 @@ def build(out: Path, execute: bool = True, smoke: bool = False) -> list[Page]:
         notebook = executed(path, package, smoke) if execute else nbformat.read(path, 4)
         lessons.append(lesson_page(notebook, path.stem))
     extra = [glossary_page(lessons)]
-    lessons, sources = with_sources(lessons)
-    reference = reference_pages()
+    linked, sources = with_sources([*lessons, *reference_pages()])
+    lessons, reference = linked[:len(lessons)], linked[len(lessons):]
     pages = [index_page(lessons), *lessons, *extra, *sources, *reference]
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)

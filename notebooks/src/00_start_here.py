@@ -412,6 +412,8 @@ ft.table([{"tokens": f"{tokens:,.0f}", "A100 at 1.50": training_cost(6.7e9, toke
 # - A higher learning rate is not simply faster: ten times as high broke the run.
 
 # %% [markdown]
+# Not all of them? `ft.progress()` shows four paths with the minutes that are left on each.
+#
 # | lessons | about |
 # |---|---|
 # | [01](01_full_fine_tuning.ipynb) [02](02_lora.ipynb) [03](03_the_peft_family.ipynb) | which parameters are trained: all, a low-rank update, the PEFT family |

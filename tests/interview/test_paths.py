@@ -32,9 +32,11 @@ def test_the_paths_have_the_sizes_that_they_promise():
 
 def test_the_page_of_the_lessons_shows_the_minutes_of_each_path():
     page = (ROOT / "notebooks" / "README.md").read_text("utf-8")
-    shown = re.findall(r"^\| `(\w+)`.*\| ([\d,]+) \|$", page, re.M)
-    assert {name: int(minutes.replace(",", "")) for name, minutes in shown} == {
-        name: sum(step.minutes for step in paths.lessons_of(name)) for name in paths.paths()}
+    readme = (ROOT / "README.md").read_text("utf-8")
+    for shown in (re.findall(r"^\| `(\w+)`.*\| ([\d,]+) \|$", page, re.M),
+                  re.findall(r"`(\w+)`\s+\(([\d,]+)(?: minutes)?\)", readme)):
+        assert {name: int(minutes.replace(",", "")) for name, minutes in shown} == {
+            name: sum(step.minutes for step in paths.lessons_of(name)) for name in paths.paths()}
 
 
 def test_the_file_says_what_the_lessons_say():
@@ -51,10 +53,10 @@ def test_the_file_says_what_the_lessons_say():
 
 def test_a_path_shows_what_is_next_and_leaves_out_what_is_done(home):
     assert repr(ft.progress("tour")).startswith("Path tour, ")
-    assert "0 of 6 done, 265 minutes left.\nNext: 00, 45 minutes." in repr(ft.progress("ship"))
+    assert "0 of 6 done, 270 minutes left.\nNext: 00, 45 minutes." in repr(ft.progress("ship"))
     solve("00")
-    assert "1 of 6 done, 220 minutes left.\nNext: 01, 40 minutes." in repr(ft.progress("ship"))
-    assert "Minutes left on each path: tour 110, interview 200, ship 220" in repr(ft.progress())
+    assert "1 of 6 done, 225 minutes left.\nNext: 01, 45 minutes." in repr(ft.progress("ship"))
+    assert "Minutes left on each path: tour 110, interview 200, ship 225" in repr(ft.progress())
     for name in paths.steps()["tour"].exercises:
         progress_log.add("check", name=name, state="solved")
     tour = ft.progress("tour")

@@ -72,6 +72,8 @@ def test_the_glossary_has_its_terms_and_leads_to_their_lessons(pages):
 
 def test_the_index_states_the_claim_of_every_lesson(pages):
     lessons = len(list((ROOT / "notebooks").glob("*.ipynb")))
+    assert "<code>ship</code>: six lessons, then a model of your own; 270 minutes" in pages[
+        "index.html"]
     assert len(re.findall("<span>Claim[^:<]*: .+?</span>", pages["index.html"])) == lessons
 
 

@@ -38,9 +38,7 @@ class Interview(W.VBox):
         self.task: Task = self.talk.tasks[0]
         self.went_well: list[bool] = []
         self.over = threading.Event()
-        self.head = TextLines(f"{len(self.talk.tasks)} questions in the rounds "
-                              f"{', '.join(self.talk.rounds)}; {self.talk.minutes:g} minutes",
-                              css="ftkit-talk-head")
+        self.head = TextLines(f"{self.talk.plan()}.", css="ftkit-talk-head")
         self.prompt = TextLines("Answer each question aloud or in writing; then score yourself.",
                                 bold=True, css="ftkit-talk-question")
         if partner:

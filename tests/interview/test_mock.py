@@ -206,7 +206,8 @@ def test_an_interview_has_four_rounds_and_each_question_a_clock():
     assert talk.clock_line().endswith("0:20 over")
     talk.score(set())
     assert talk.clock_line().endswith("question 2 of 6 · 3:00 left")
-    assert {task.round for task in mock.Talk(rounds="story, design").tasks} == {"design", "story"}
+    talk = mock.Talk(rounds="story, design", seed=0)
+    assert {task.round for task in talk.tasks} == {"design", "story"}
     with pytest.raises(ValueError, match="round is 'poem'; expected one of concept, coding"):
         mock.Talk(rounds="poem")
 
@@ -406,7 +407,7 @@ def test_the_clock_of_a_question_waits_until_the_solution_before_it_is_read(home
         return {"Enter runs the file, g gives up> ": "g", "Enter continues> ": ""}.get(prompt)
 
     seconds = [0.0]
-    talk = mock.Talk(rounds="coding, story", clock=lambda: seconds[0])
+    talk = mock.Talk(rounds="coding, story", seed=0, clock=lambda: seconds[0])
     mock_terminal.run(talk, ask)
     assert asked[1] == "Enter continues> "
     assert f"question 2 of 2 · {talk.tasks[1].minutes}:00 left" in capsys.readouterr().out

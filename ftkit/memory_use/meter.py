@@ -180,7 +180,7 @@ class Meter(TorchDispatchMode):
         if inside is not None:
             with self, torch.overrides.enable_reentrant_dispatch(), torch.no_grad():
                 return inside(*args, **kwargs)
-        hidden = _hidden(func, args, kwargs)
+        hidden = _hidden(func, args, kwargs, on_gpu=self.round > 1)
         if self.phase == BACKWARD and (
                 func is torch.ops.aten.index_put.default  # into zeros of its own
                 or (func is torch.ops.aten.add.Tensor and _into_its_first(args))):
@@ -263,17 +263,26 @@ def _quantized(p) -> list:
 _DEVICE = torch.ops.prim.device.default
 _CASTS = {torch.ops.aten._to_copy.default}
 _NORMS = {torch.ops.aten.linalg_vector_norm.default}
+_ARITHMETIC, _IN_PLACE = ({getattr(torch.ops.aten, name + end).Tensor
+                           for name in ("add", "sub", "mul", "div")} for end in ("", "_"))
 
 
-def _hidden(func, args, kwargs) -> int:
+def _hidden(func, args, kwargs, on_gpu: bool) -> int:
     """Bytes of an operation's internal temporary tensors.
 
-    On CPU a norm in a wider dtype first converts a copy of its input.
+    On CPU a norm in a wider dtype first converts a copy of its input, and arithmetic on two dtypes
+    a copy of each tensor that does not have the wider one (a kernel of CUDA converts as it reads).
     """
     if func in _NORMS:
         x, wide = args[0], kwargs.get("dtype")
         if wide is not None and wide != x.dtype and x.device.type == "cpu":
             return x.numel() * wide.itemsize
+    if not on_gpu and (func in _ARITHMETIC or func in _IN_PLACE):
+        x, y = args[:2]
+        if isinstance(y, torch.Tensor) and x.dtype != y.dtype and x.ndim and y.ndim:
+            wide = torch.promote_types(x.dtype, y.dtype)
+            written = [x] if func in _IN_PLACE else []
+            return sum(t.numel() * wide.itemsize for t in (x, y, *written) if t.dtype != wide)
     return 0
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from ftkit.base import files, formatting, machine, quiet
-from ftkit.base.config import LORA, Config, DPOConfig
+from ftkit.base.config import Config, DPOConfig
 from ftkit.base.errors import UserError
 from ftkit.base.files import at_home
 from ftkit.base.progress_bar import Bar
@@ -360,30 +360,14 @@ def _memory(args) -> int:
             bar.say(formatting.clean(f"{args.model}{changed}"))
 
     progress({})
-    config, chosen = _usual(options.config(args), args)
     with contextlib.closing(bar), contextlib.redirect_stdout(sys.stderr):
         result = footprint.memory(
-            config, args.model, gpus=args.gpus, zero=args.zero, logits=args.logits,
+            None, args.model, gpus=args.gpus, zero=args.zero, logits=args.logits,
             offload=args.offload, device=args.device, attention=args.attention,
-            measure=args.measure, trainer=args.trainer, gpu=args.gpu, objective=args.objective,
-            progress=progress)
-    result = dataclasses.replace(result, notes=(*chosen, *result.notes))
+            measure=args.measure, trainer=args.trainer, gpu=args.gpu,
+            objective=args.objective or "sft", progress=progress, **options.given(args))
     _print(args, result.to_dict(), result.text(args.verbose))
     return DONE if result.verdict is None or result.verdict["fits"] else DOES_NOT_FIT
-
-
-def _usual(config, args) -> tuple:
-    """Default to a batch of one record with checkpointing for LoRA of a large model, where no
-    option says otherwise. Returns the Config and a note for each choice."""
-    if args.model in ("tiny", "smollm2") or config.method not in LORA:
-        return config, ()
-    usual = {name: value for name, value in (("batch_size", 1), ("gradient_checkpointing", True))
-             if not hasattr(args, name)}
-    if not usual:
-        return config, ()
-    options = " ".join(f"--{name.replace('_', '-')} {value}".lower()
-                       for name, value in usual.items())
-    return config.but(**usual), (f"{options} is assumed, as usual with {config.method}",)
 
 
 def _check(args) -> int:

@@ -15,6 +15,7 @@ from ftkit.base.config import OBJECTIVES, Config, for_objective
 from ftkit.base.config_fields import fields_of, kinds_of
 from ftkit.base.errors import UserError
 from ftkit.cli import terminal_text
+from ftkit.memory_use.trainers import TRAINERS
 
 METAVARS = {int: "N", float: "X", bool: "true|false"}
 ZERO_STAGES = ("0 none, 1 optimizer states, 2 gradients too, 3 parameters too "
@@ -296,8 +297,8 @@ COMMANDS = {
         _option("--gpu", "NAME|SIZE", "check whether the step fits this GPU, such as \"RTX 4090\" "
                 "or 24GB (exit status 0: it fits, 3: it does not), and report the largest batch "
                 "and possible changes", "System"),
-        _option("--trainer", "NAME", "whose training step: ftkit (default), hf (transformers' "
-                "Trainer), litgpt or torchtune", "System", default="ftkit"),
+        _option("--trainer", "NAME", "whose training step: "
+                + ", ".join(one.about for one in TRAINERS.values()), "System", default="ftkit"),
         _option("--gpus", "N", "number of GPUs (default: 1)", "System", default=1,
                 type=whole_number(1, 2**20)),
         _option("--zero", "STAGE", "which states are sharded across the GPUs: "
@@ -383,10 +384,14 @@ def check_resume(args: argparse.Namespace):
                              f"run. Leave {option} out, or start a new run.")
 
 
-def config(args: argparse.Namespace) -> Config:
+def given(args: argparse.Namespace) -> dict:
+    """The fields of a Config that options give."""
     every = {name for kind, _ in OBJECTIVES.values() for name in fields_of(kind)}
-    return for_objective(args.objective or "sft",
-                         {k: v for k, v in vars(args).items() if k in every})
+    return {k: v for k, v in vars(args).items() if k in every}
+
+
+def config(args: argparse.Namespace) -> Config:
+    return for_objective(args.objective or "sft", given(args))
 
 
 NEEDED = {"reward": ("grpo", "rloo"), "teacher": ("distill",)}  # option → its objectives

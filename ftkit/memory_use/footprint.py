@@ -25,10 +25,11 @@ from ftkit.base.optimizers import OPTIMIZERS
 from ftkit.memory_use import footprint_text, formula, model_shapes, traced_step, verdict
 from ftkit.memory_use.footprint_text import PADDED
 from ftkit.memory_use.traced_step import READ, Step, on_a_line
+from ftkit.memory_use.trainers import NOT_PREDICTED, TRAINERS
 
 STATES = ("weights", "gradients", "optimizer")
 CHOICES = {"zero": (0, 1, 2, 3), "device": (None, "cpu", "cuda"), "offload": (False, True),
-           "attention": (None, "sdpa", "eager"), "trainer": ("ftkit", "hf", "litgpt", "torchtune")}
+           "attention": (None, "sdpa", "eager"), "trainer": (*TRAINERS,)}
 # A forward pass of more tokens is rejected as a mistake.
 MOST_TOKENS, MOST_TRACED, TRACED = 10**9, 2**22, 2**20
 SEQUENCES = 1024  # that are traced; of more, all count as long as the first
@@ -43,6 +44,8 @@ def memory(config: Config | None = None, model="tiny", *, gpus: int = 1, zero: i
            progress: Callable[[dict], None] | None = None, **changes) -> Footprint:
     """Memory of one training step of `config` on `model`, in bytes on each of `gpus` GPUs.
 
+    config: by default Config(), with a batch of one record and gradient checkpointing for LoRA and
+        QLoRA of a model other than tiny and smollm2, unless `changes` say otherwise.
     model: tiny, smollm2, a known hub id or short name (`model_shapes.names()`), a folder, a
         config.json (no weights needed), or a number of parameters such as 7e9 or "7B" (its weights,
         gradients and optimizer state only).
@@ -69,7 +72,10 @@ def memory(config: Config | None = None, model="tiny", *, gpus: int = 1, zero: i
     if not isinstance(config, Config | None):
         raise UserError(f"config is a {type(config).__name__}; expected a Config. Pass a model as "
                         "model=.")
+    named = config is None
     config = _of_objective(config or Config(), objective, changes)
+    usual = _usual(config, model, changes) if named else {}
+    config = config.but(**usual)
     _check(config, gpus, zero=zero, offload=offload, device=device, attention=attention,
            trainer=trainer)
     card = None if gpu is None else verdict.card(gpu)
@@ -94,7 +100,7 @@ def memory(config: Config | None = None, model="tiny", *, gpus: int = 1, zero: i
                       logits, trainer))
     footprint = dataclasses.replace(
         footprint, model=footprint_text.name_of(model), device=device,
-        notes=footprint_text.notes_on(config, shape, lengths, context, trainer, footprint),
+        notes=footprint_text.notes_on(config, shape, lengths, context, trainer, footprint, usual),
         assumptions=footprint_text.assumptions(config, shape, lengths, supervised, device,
                                                attention, logits, trainer, zero))
     if card is not None:
@@ -258,6 +264,14 @@ def _stored(content, config: Config) -> Config:
                     "bitsandbytes weights in 4 or 8 bits with lora or qlora")
 
 
+def _usual(config, model, given: dict) -> dict:
+    """What LoRA of a large model is run with, a batch of one record and checkpointing, where
+    nothing else is given."""
+    usual = {"batch_size": 1, "gradient_checkpointing": True}
+    return {} if model in ("tiny", "smollm2") or config.method not in LORA else {
+        name: value for name, value in usual.items() if name not in given}
+
+
 def _of_objective(config, objective: str | None, changes: dict):
     """Convert `config` to the Config class of an objective, with `changes`."""
     if objective is None:
@@ -291,7 +305,8 @@ def _check(config, gpus, **chosen):
     for name, value in chosen.items():
         if value not in CHOICES[name]:
             raise UserError(f"{name} is {value!r}; expected one of "
-                            f"{', '.join(map(str, CHOICES[name]))}")
+                            f"{', '.join(map(str, CHOICES[name]))}"
+                            + (f" ({why})" if (why := NOT_PREDICTED.get(str(value))) else ""))
     zero, entry = chosen["zero"], OPTIMIZERS[config.optim]
     if zero and gpus == 1:
         raise UserError(f"zero is {zero} with one GPU, but ZeRO shards states across GPUs. Set "

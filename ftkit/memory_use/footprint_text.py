@@ -6,12 +6,13 @@
 from ftkit.base.config import MAX_LOGITS, DistillConfig, DPOConfig, GRPOConfig
 from ftkit.base.formatting import gb
 from ftkit.memory_use import formula, model_shapes, verdict
+from ftkit.memory_use.trainers import TRAINERS
 
 # The parts of a step's memory.
 NAMES = {"weights": "weights", "gradients": "gradients", "optimizer": "optimizer state",
          "master": "fp32 master copies", "copies": "16-bit copies of weights",
          "activations": "activations", "logits": "logits", "other": "other"}
-PADDED = ("hf", "litgpt")  # trainers whose batches are padded, with all logits at once
+PADDED = [name for name, one in TRAINERS.items() if one.loss]  # their batches, with all logits
 # Largest error of the simulated peak against the measured one: docs/measurements/MEMORY.md and
 # published.json there.
 ERROR = {"cpu": "at most 0.2 % from what torch's allocator recorded (docs/measurements/MEMORY.md)",
@@ -137,9 +138,14 @@ def assumptions(config, shape, lengths, supervised, device, attention, logits, t
     } | ({"not_counted": left_out} if device == "cuda" else {}) | recipe
 
 
-def notes_on(config, shape, lengths, context, trainer, footprint) -> tuple[str, ...]:
-    """List sentences about unusual properties of a prediction."""
+def notes_on(config, shape, lengths, context, trainer, footprint, usual) -> tuple[str, ...]:
+    """List sentences about unusual properties of a prediction. usual: fields of Config that nobody
+    gave."""
     notes = []
+    if usual:
+        options = " ".join(f"--{name.replace('_', '-')} {value}".lower()
+                           for name, value in usual.items())
+        notes.append(f"{options} is assumed, as usual with {config.method}")
     if shape is not None and max(lengths) > context:
         notes.append(f"sequences of {max(lengths):,} tokens are longer than the {context:,} that "
                      "this model was made for; its positions would have to be extended")

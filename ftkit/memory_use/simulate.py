@@ -88,7 +88,7 @@ def trace(shape, config, batches: list[packed_batch.PackedBatch], device: str = 
     whole: the objective needs each token's loss (`Forward.token_losses`), so all logits are kept.
     """
     theirs = TRAINERS[trainer]
-    attn = attn or ("sdpa" if theirs.forward else None)
+    attn = attn or ("sdpa" if theirs.loss else None)
     refused = f"{attn} attention is simulated" if attn else None
     return _with_padding_if_needed(_trace, refused, shape, config, batches, device, attn, logits,
                                    theirs, whole)
@@ -106,8 +106,7 @@ def _trace(refused, shape, config, batches, device, attn, logits, trainer, whole
         makers = MAKERS | trainer.optimizers(device == "cuda")
         update = loop.Update(
             model, config, clip=_always_clip,
-            forward=(trainer.forward(model) if trainer.forward and not whole
-                     else _forward(model, refused, logits, whole)),
+            forward=_forward(model, refused, logits, whole, trainer.loss),
             make_optimizer=functools.partial(optimizers.make, makers=makers),
             scaler_class=_NoOverflow, copy_model=lambda _: base)
         fill_state(update)
@@ -375,11 +374,15 @@ class _OnGpu(attention_kernels.Layout):
         return super().attend(q, k, v, scale, None if half else window, dropout, layer)
 
 
-def _forward(model, refused: str | None, logits: int | None = None, whole: bool = False):
-    """Create the Forward of a model without a trial; arguments as in `trace`."""
+def _forward(model, refused: str | None, logits: int | None = None, whole: bool = False,
+             loss=None):
+    """Create the Forward of a model without a trial; arguments as in `trace`. loss: as in
+    `trainers.Trainer`."""
     kind = _EachToken if whole else packed_loss.Forward
-    return kind(model, refused or packed_attention.known_obstacle(model),
-                logits or MAX_LOGITS)
+    forward = kind(model, refused or packed_attention.known_obstacle(model), logits or MAX_LOGITS)
+    if loss is not None and not whole:
+        forward.loss_sum = functools.partial(loss, forward)
+    return forward
 
 
 def _check_packed(refused, model, batch):

@@ -180,10 +180,10 @@ second_guess
 from ftkit.inside import charts
 
 batch = {"model": LLAMA, "batch_size": 4, "max_length": 2048, "precision": "bf16",
-         "device": "cuda"}
+         "gradient_checkpointing": False, "device": "cuda"}
 traced = {"full": ft.memory(method="full", **batch), "LoRA": ft.memory(method="lora", **batch)}
 traced["QLoRA"] = ft.memory(method="qlora", **batch)
-traced["LoRA, checkpointed"] = ft.memory(method="lora", gradient_checkpointing=True, **batch)
+traced["LoRA, checkpointed"] = ft.memory(method="lora", **batch | {"gradient_checkpointing": True})
 charts.compared(traced)
 
 # %%

@@ -19,10 +19,11 @@ DATA = json.loads((HERE / "published.json").read_text("utf-8"))
 
 def predicted(row: dict) -> float:
     """Our bytes for a row, in GB."""
+    from ftkit.base.config import Config
     from ftkit.memory_use.footprint import memory
 
     model = DATA["models"].get(row["model"], row["model"])
-    found = memory(model=model, device="cuda", **row["options"])
+    found = memory(Config(), model, device="cuda", **row["options"])
     return (found.total_states if row.get("states") else found.peak) / 1e9
 
 

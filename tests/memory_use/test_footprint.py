@@ -54,6 +54,15 @@ def test_lora_on_q_and_v_of_llama_7b_has_the_parameters_of_the_arithmetic():
     assert found.trainable == 32 * 2 * 8 * (4096 + 4096) == 4_194_304
 
 
+def test_python_and_the_command_line_assume_the_same_batch(ftkit):
+    for model, batch in (("llama-2-7b", 1), ("tiny", 16)):
+        _, text, _ = ftkit("memory", "--model", model, "--method", "lora", "--json")
+        asked, found = json.loads(text), memory(model=model, method="lora")
+        assert json.loads(json.dumps(found.to_dict())) == asked and found.config.batch_size == batch
+        assert found.config.gradient_checkpointing == (batch == 1)
+    assert memory(Config(method="lora"), "llama-2-7b").config.batch_size == 16
+
+
 PUBLISHED = {  # as the hub counts the tensors of each checkpoint
     "meta-llama/Llama-2-70b-hf": 68_976_648_192, "meta-llama/Llama-3.1-405B": 405_853_388_800,
     "meta-llama/Llama-3.2-1B": 1_235_814_400, "Qwen/Qwen2.5-7B": 7_615_616_512,
@@ -205,6 +214,8 @@ def test_a_config_that_no_model_can_have_is_told_in_words(ftkit, tmp_path, chang
     ({"model": "tiny", "zero": 4, "gpus": 2}, "zero is 4"),
     ({"model": "7B", "method": "lora"}, "shape"),
     ({"model": "tiny", "attention": "flash"}, "attention"),
+    ({"model": "tiny", "trainer": "trl"}, "trainer hf is an upper bound"),
+    ({"model": "tiny", "trainer": "unsloth"}, "not peaks"),
     ({"model": "tiny", "attention": "eager", "measure": True}, "Leave attention"),
     ({"model": "tiny", "learning_rat": 1}, "learning_rate"),
     ({"config": "tiny"}, "config is a str"),

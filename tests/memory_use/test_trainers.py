@@ -2,20 +2,13 @@
 
 import pytest
 
-from ftkit.memory_use import footprint, footprint_text, trainers
 from ftkit.memory_use.footprint import memory
 
 SHAPE = {"model_type": "llama", "vocab_size": 3072, "hidden_size": 192, "intermediate_size": 512,
          "num_hidden_layers": 2, "num_attention_heads": 4, "max_position_embeddings": 512,
          "tie_word_embeddings": True}
 SMALL = {"model": SHAPE, "max_length": 128, "batch_size": 4, "precision": "pure-bf16",
-         "device": "cuda"}
-
-
-def test_the_names_that_need_no_torch_are_those_of_the_table():
-    assert footprint.CHOICES["trainer"] == (*trainers.TRAINERS,)
-    padded = [name for name, one in trainers.TRAINERS.items() if one.forward]
-    assert padded == [*footprint_text.PADDED]
+         "gradient_checkpointing": False, "device": "cuda"}
 
 
 def test_full_fine_tuning_of_torchtune_holds_no_gradients():
@@ -51,7 +44,8 @@ def test_qlora_of_litgpt_keeps_the_inputs_of_the_step_before_and_a_second_embedd
 
 @pytest.mark.parametrize("what, options, reported", [
     ("litgpt configs, Llama-2-7B", {"method": "qlora", "r": 32, "target_modules": "q_proj,v_proj",
-                                    "lora_dropout": 0.05, "batch_size": 2}, 13.68)])
+                                    "lora_dropout": 0.05, "batch_size": 2,
+                                    "gradient_checkpointing": False}, 13.68)])
 def test_a_published_peak_of_litgpt_is_met(what, options, reported):
     found = memory(model="llama-2-7b", trainer="litgpt", precision="pure-bf16", max_length=512,
                    device="cuda", **options)

@@ -41,6 +41,7 @@ def train(
     model, units: list[list[dict]], config, total: int,
     evaluate: Callable[[], dict] | None = None, order: Iterator[list[int]] | None = None,
     begin: Callable[[Update], Start] | None = None,
+    peak: Callable[[int], float] | None = None,
 ) -> Iterator[dict]:
     """Train `model` in place for `total` optimizer steps; yields one row (dict) per step.
 
@@ -49,6 +50,7 @@ def train(
     order: indices of `units` for each forward pass; by default reshuffled in every epoch.
     begin: called with the Update before the first step, to restore the state of an interrupted run
     (`ftkit.experiment.checkpoints`).
+    peak: see `run_steps`.
     In a row, loss (and with `kl_coef` kl) is the mean over all supervised tokens of the step, so
     accumulation equals one large batch; grad_norm is the norm before clipping. Closing the
     generator ends the run.
@@ -70,7 +72,8 @@ def train(
                 "supervised_tokens": sum(batch.supervised_tokens for batch in batches)}
 
     waiting = []
-    for row in run_steps(take_step, model, config, total, len(units), evaluate, start):
+    for row in run_steps(take_step, model, config, total, len(units), evaluate, start,
+                         peak):
         waiting.append(row)
         # Reading a number waits for the GPU, so rows are yielded in small groups there.
         if (device.type == "cpu" or len(waiting) == 8 or "val_loss" in row or row["step"] == total
@@ -83,12 +86,13 @@ def train(
 
 def run_steps(take_step: Callable[[float], dict], model, config, total: int, units: int,
               evaluate: Callable[[], dict] | None = None,
-              done: Start = NEW) -> Iterator[dict]:
+              done: Start = NEW, peak: Callable[[int], float] | None = None) -> Iterator[dict]:
     """Run the steps with schedule, evaluations and clock; yields one row per step.
 
     take_step: called with the learning rate; takes one optimizer step and returns its numbers,
     including the tokens of this step. The row has the total tokens of all steps so far. done:
-    progress of a resumed run.
+    progress of a resumed run. peak: called with a step, returns its peak learning rate, which the
+    schedule scales; by default that of `config`.
     """
     per_step = config.batch_size * config.gradient_accumulation_steps
     every = config.eval_steps or max(1, total // 10)
@@ -97,7 +101,8 @@ def run_steps(take_step: Callable[[float], dict], model, config, total: int, uni
     model.train()
     for step in range(done.step + 1, total + 1):
         row = {"step": step, "epoch": step * per_step / units}
-        row |= take_step(config.learning_rate * schedule(step, total, config))
+        highest = config.learning_rate if peak is None else peak(step)
+        row |= take_step(highest * schedule(step, total, config))
         for name in sums:
             if name in row:
                 row[name] = sums[name] = sums[name] + row[name]

@@ -304,4 +304,7 @@ def stored(id: str) -> Run:
     if store.has_ended(run.id) and run.is_finished and not _places(run.id):
         raise UserError(f"run {run.id} has reached its end ({run.stopped or 'all steps'}), so "
                         "there is nothing to resume")
+    if run.changes:
+        raise UserError(f"the learning rate of run {run.id} was changed while it trained, so it "
+                        "cannot be resumed. Start a new run.")
     return run

@@ -280,6 +280,9 @@ def _repeats(group, seeds, lab) -> list:
     if not missing:
         return []
     first = group[0]
+    if any(getattr(run, "changes", None) for run in group):
+        raise UserError(f"the learning rate of run {first.id} was changed while it trained, so "
+                        "more seeds of its config would not be the same run")
     lab = lab or next((r.experiment for r in group if getattr(r, "experiment", None)), None)
     if lab is None:
         raise UserError(f"run {first.id} comes from the store, which does not keep its experiment. "

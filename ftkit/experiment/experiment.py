@@ -348,7 +348,7 @@ class Experiment:
         from ftkit.engine import loop
 
         return loop.train(run.model, prepared.units, run.config, run.total_steps, measure,
-                          begin=begin)
+                          begin=begin, peak=run.peak_learning_rate)
 
     def measure(self, run, prepared) -> dict[str, float]:
         """Measure the loss on each evaluation set: name → nats per token."""

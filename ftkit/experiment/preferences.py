@@ -103,7 +103,7 @@ class Objective(Experiment):
             return row | {"grad_norm": float(update.apply(learning_rate))}
 
         return loop.run_steps(take_step, run.model, run.config, run.total_steps,
-                              len(prepared.units), measure, start)
+                              len(prepared.units), measure, start, run.peak_learning_rate)
 
     def gradients(self, run, prepared, scaler, done: int = 0) -> Callable[[], Row]:
         """Return a function that accumulates the gradients of the next step in the model and

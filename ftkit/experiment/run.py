@@ -81,6 +81,8 @@ class Run:
     at evaluations, val_loss and `<probe>_loss`;
     `before` and `after` have these keys too. `end` says how the run ended; `stopped` is the reason
     as a sentence, or None if the run reached its last step.
+    `changes` are peak learning rates set while it trained (`set_learning_rate`): dicts of step, the
+    last one before the change, and learning_rate.
     `activity` is the measurement in progress, for progress displays.
     `samples` are dicts of step, prompt, reference and answer: validation records answered at each
     evaluation, if `sample` asked for it.
@@ -110,6 +112,7 @@ class Run:
     notes: list[str] = dataclasses.field(default_factory=list)
     samples: list[dict] = dataclasses.field(default_factory=list)
     saved_to: str | None = None
+    changes: list[dict] = dataclasses.field(default_factory=list)
     activity: str = dataclasses.field(default="", repr=False, compare=False)
     model: Any = dataclasses.field(default=shelf.Slot(), repr=False, compare=False)
     tokenizer: Any = dataclasses.field(default=None, repr=False, compare=False)
@@ -118,7 +121,7 @@ class Run:
     @property
     def is_finished(self) -> bool:
         """Whether the run is complete, and another run of the same Config would end here too."""
-        return self.end.is_reproducible and (
+        return not self.changes and self.end.is_reproducible and (
             self.end is not End.FINISHED or len(self.rows) == self.total_steps)
 
     @property
@@ -126,6 +129,20 @@ class Run:
         """Step number of the last row. A Trainer's run (`LiveCallback`) has rows for some steps."""
         step = self.rows[-1].get("step") if self.rows else 0
         return int(step) if isinstance(step, int | float) and step == step else len(self.rows)
+
+    def set_learning_rate(self, value: float):
+        """Change the peak learning rate from the next step on, with a note. Call it between steps,
+        in the thread that trains."""
+        step = self.last_step
+        old = self.peak_learning_rate(step + 1)
+        self.changes.append({"step": step, "learning_rate": value})
+        self.notes.append(f"learning_rate was changed from {old:g} to {value:g} after step {step}, "
+                          "while the run trained")
+
+    def peak_learning_rate(self, step: int) -> float:
+        """The peak learning rate of a step: the Config's, or the one that was set last before."""
+        return next((change["learning_rate"] for change in reversed(self.changes)
+                     if change["step"] < step), self.config.learning_rate or 0.0)
 
     def differing(self, identity: dict) -> list[str]:
         """Names of the facts in which this run differs from `lab.identity()`."""
@@ -173,7 +190,7 @@ class Run:
                      "peak_memory_bytes", "predicted_memory_bytes", "end", "stopped", "machine",
                      "versions", "data", "total_steps", "notes", "samples", "saved_to"):
             out[name] = getattr(self, name)
-        return plain(out)
+        return plain(out | ({"changes": self.changes} if self.changes else {}))
 
     @classmethod
     def from_dict(cls, saved: dict) -> Self:
@@ -220,7 +237,7 @@ PLAIN: dict[str, Any] = {
     "total_steps": int, "trainable_parameters": int, "total_parameters": int,
     "stopped": str, "seconds": int | float, "tokens": int, "supervised_tokens": int,
     "peak_memory_bytes": int, "predicted_memory_bytes": int, "machine": dict, "versions": dict,
-    "notes": list, "samples": list, "saved_to": str}
+    "notes": list, "samples": list, "saved_to": str, "changes": list}
 
 
 def numbers(row) -> Row:

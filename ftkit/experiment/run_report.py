@@ -134,7 +134,7 @@ def _open(groups) -> list[str]:
              "settled." for name, members in groups if len(members) < SEEDS]
     runs = [run for _, members in groups for run in members]
     found += [f"{run.id} did not reach its end: {to_markdown(run.stopped or run.end)}."
-              for run in runs if not run.is_finished]
+              for run in runs if not run.is_finished and (run.stopped or not run.changes)]
     if any("general_loss" not in run.after for run in runs):
         found.append("general_loss was not measured, so nothing is known about forgetting.")
     if all(name.endswith("loss") for run in runs for name in run.after):

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 
 from ftkit.base.errors import UserError
+from ftkit.report import series
 
 _TERM = re.compile(r"([\w.]+)(<=|>=|!=|=|<|>)(.*)", re.S)
 _TESTS: dict[str, Callable] = {
@@ -19,8 +20,8 @@ _TESTS: dict[str, Callable] = {
 def facts(run, note: dict | None = None) -> dict:
     """Return the facts to filter by: id, model, data, every Config field, steps, seconds, end,
     stopped, final measures; and name, note and hidden from `annotations`."""
-    known = {"id": run.id, "model": run.model_name, "data": str(run.data.get("name")),
-             **run.config.to_dict(), "steps": run.last_step, "seconds": run.seconds,
+    known = {"id": run.id, **series.settings_of(run), "data": str(run.data.get("name")),
+             "steps": run.last_step, "seconds": run.seconds,
              "end": str(run.end), "stopped": run.stopped or "", **run.after}
     return known | {"name": "", "note": "", "hidden": False} | (note or {})
 

@@ -68,8 +68,9 @@ class Training:
                 self._record(row)
                 left = time.perf_counter()
                 yield run
+                stop = self._stop(row)  # which may wait, too
                 self.paused_seconds += time.perf_counter() - left
-                if stop := self._stop(row):
+                if stop:
                     run.end, run.stopped = stop
                     break
             else:

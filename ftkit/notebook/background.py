@@ -27,6 +27,7 @@ class BackgroundTask:
     """
 
     can_wait = True  # training goes first
+    waited = 0.0  # seconds in a pause, which do not count
     cancelable = False  # whether a run ends it at its next `cancel.point`; it is then STOPPED
     what = ""  # described as the reason when a run has to wait for it
 
@@ -49,7 +50,7 @@ class BackgroundTask:
             state = STOPPED
         except BaseException as error:  # noqa: BLE001 - the queue continues whatever it was
             self.error, state = error, FAILED
-        self.seconds = time.perf_counter() - began
+        self.seconds = time.perf_counter() - began - self.waited
         self.change_state(state)
 
     def change_state(self, state: str):
@@ -64,6 +65,9 @@ class BackgroundTask:
 
 class TrainingTask(BackgroundTask):
     """One run of an Experiment. Setting `stop_requested` ends it after its current step.
+
+    `pause`, `step` and `resume` may be called from any thread; `.left` is the number of steps until
+    it waits, None without a pause.
 
     `.run` is the finished Run (a partial one if it was stopped), `.started_run` the Run before its
     first step, `.rows` the rows that are not drawn yet. `.recall`: looks up a finished run of the
@@ -80,6 +84,45 @@ class TrainingTask(BackgroundTask):
         self.experiment, self.config = experiment, config
         self.run = self.started_run = None
         self.rows: collections.deque = collections.deque()
+        self.left: int | None = None
+        self._learning_rate: float | None = None  # to set after the current step
+
+    @property
+    def paused(self) -> bool:
+        return self.left == 0
+
+    def pause(self):
+        self.left = 0
+
+    def step(self):
+        """Take one step and pause again."""
+        self.left = 1
+
+    def resume(self):
+        self.left = None
+
+    @property
+    def learning_rate(self) -> float | None:
+        """The peak of the next step; None before the run has begun. Set it at any time."""
+        run = self.started_run
+        return self._learning_rate or (run and run.peak_learning_rate(run.last_step + 1))
+
+    @learning_rate.setter
+    def learning_rate(self, value: float):
+        self._learning_rate = value
+
+    def _after_step(self) -> bool:
+        """Wait while paused; returns whether the run should end."""
+        began = time.perf_counter()
+        if self.left:
+            self.left -= 1
+        while self.paused and not self.stop_requested.wait(0.03):
+            pass
+        self.waited += time.perf_counter() - began
+        if self._learning_rate is not None:
+            self.started_run.set_learning_rate(self._learning_rate)
+            self._learning_rate = None
+        return self.stop_requested.is_set()
 
     def does(self, experiment, config) -> bool:
         """Whether this task trains `config` on `experiment` and was not stopped."""
@@ -98,7 +141,7 @@ class TrainingTask(BackgroundTask):
 
         self.run = self.experiment.run(
             self.config, on_start=start, on_row=self.rows.append,
-            stop=self.stop_requested.is_set, live=False, sample=self.sample)
+            stop=self._after_step, live=False, sample=self.sample)
 
 
 class BackgroundQueue:

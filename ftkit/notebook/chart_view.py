@@ -16,6 +16,7 @@ from types import SimpleNamespace
 import ipywidgets as W
 
 from ftkit.base.formatting import clean
+from ftkit.experiment.run import Run
 from ftkit.notebook import widgets
 from ftkit.report import chart, run_chart
 from ftkit.report.live import RATE, Live
@@ -36,12 +37,11 @@ class Growing(Live):
         super().__init__(show=lambda _: None)
         self.view, self._begun = view, self.number
 
-    def start(self, total: int, before: dict, name: str, index: int,
-              others: list[run_chart.Drawn]):
+    def start(self, run: Run, name: str, index: int, others: list[run_chart.Drawn]):
         """Start a run with this name and number. others: finished runs to draw with it."""
-        run = SimpleNamespace(rows=[], before=before, after={})
-        self.drawn = [*others, run_chart.Drawn(name, index, [run])]
-        self.begin(total, before)
+        shown = SimpleNamespace(rows=[], before=run.before, after={}, changes=run.changes)
+        self.drawn = [*others, run_chart.Drawn(name, index, [shown])]
+        self.begin(run.total_steps, run.before)
 
     def add(self, row: dict):
         self.drawn[-1].runs[0].rows.append(row)
@@ -101,7 +101,8 @@ class ChartView:
         """Send only new points."""
         points = {id: [chart.plain_point(p) for p in live.data.get(key, [])[self._sent[id]:]]
                   for key, id in live.ids.items()}
-        if sum(map(len, points.values())) > MANY:
+        marks = len(run_chart.changes(live.drawn))
+        if sum(map(len, points.values())) > MANY or marks > len(self.shown["marks"]):
             return self.begin(live)
         about = live.about()
         self.shown |= about

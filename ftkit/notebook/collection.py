@@ -127,6 +127,8 @@ class RunCollection:
         pairs = series.as_pairs({name: ours[name] for name in names
                                  if not (any_seed and name == "seed")})
         if run is baseline:
+            if run.changes:  # differs from itself at its start
+                pairs = series.as_pairs({"learning_rate": ours["learning_rate"]})
             return f"{pairs} (baseline)" if pairs else "baseline"
         return pairs or ("as the baseline" if any_seed else "the same again")
 
@@ -247,6 +249,8 @@ class RunCollection:
                 groups[0][1][0].data.get("held_still"), self._held):
             return []
         best, following = ranked(groups)[:2]
+        if best.runs[0].changes or following.runs[0].changes:  # by hand, so seeds cannot repeat it
+            return []
         few = min(len(best.runs), len(following.runs)) == 1
         return [best.runs[0], following.runs[0]] if few else []
 

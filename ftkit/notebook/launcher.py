@@ -1,7 +1,8 @@
 """Start and stop runs from a what-if panel: one run, one config with several seeds, or one field
-over several values. Runs train one after the other, in the background.
+over several values. Runs train one after the other, in the background,
+and can be paused, taken step by step, and continued with another learning rate.
 
-    launcher.start(); launcher.start_seeds(); launcher.stop()
+    launcher.start(); launcher.pause(); launcher.step(); launcher.start_seeds(); launcher.stop()
 """
 
 import dataclasses
@@ -28,6 +29,10 @@ VALUES = 5  # runs of a sweep
 TIPS = {
     "start": ("start", "Train with these values; while another run is training, join the queue"),
     "stop": ("stop", "End the run after its current step, keep it, and empty the queue"),
+    "pause": ("pause", "Wait after the current step; again: continue"),
+    "step": ("step", "Take one step, then pause"),
+    "set-rate": ("use from now on", "Train the present run at this learning rate from its next "
+                 "step on; its curve is marked, and its notes say so"),
     "seeds": ("seeds", f"Train these values with {SEEDS} seeds: the chart shows their mean with a "
               "band of one standard deviation"),
     "knob": ("knob", "The field that the next button changes"),
@@ -46,8 +51,9 @@ class Batch:
 
 
 class Launcher:
-    """`.start_button`, `.stop_button`, `.seeds_button`, `.knob` (the field to sweep over) and
-    `.sweep_button` are the widgets. `.error` is the exception of the last failed run.
+    """`.start_button`, `.pause_button`, `.step_button`, `.stop_button`, `.seeds_button`, `.knob`
+    (the field to sweep over), `.sweep_button` and `.rate_button` (next to the learning rate, while
+    a run trains at another one) are the widgets. `.error` is the exception of the last failed run.
 
     on_end: called after a run has ended and was drawn. The launcher owns its tasks in the queue.
     """
@@ -64,6 +70,12 @@ class Launcher:
         press = functools.partial(widgets.button, show_error=show_error)
         self.start_button = press("Start", "play", self.start, TIPS["start"][1])
         self.stop_button = press("Stop", "stop", self.stop, TIPS["stop"][1])
+        self.pause_button = press("", "pause", self.pause, TIPS["pause"][1], css="ftkit-pause")
+        self.step_button = press("", "step-forward", self.step, TIPS["step"][1], css="ftkit-step")
+        self.rate_button = press("", "", self.set_learning_rate, TIPS["set-rate"][1],
+                                 css="ftkit-set-rate")
+        if "learning_rate" in controls.rows:
+            controls.rows["learning_rate"].children += (self.rate_button,)
         self.seeds_button = press(f"× {SEEDS} seeds", "", self.start_seeds, TIPS["seeds"][1],
                                   css="ftkit-seeds")
         self.sweep_button = press(f"over {VALUES} values", "", self.start_sweep, TIPS["sweep"][1],
@@ -85,6 +97,47 @@ class Launcher:
             self.submit(config)
         else:
             self.show_stored(finished, config)
+
+    def pause(self):
+        """Pause the present run, or continue it."""
+        if task := self._training():
+            task.resume() if task.paused else task.pause()
+        self._update_buttons()
+
+    def step(self):
+        """Take one step of the present run, or the first of a new one, and pause."""
+        if task := self._training():
+            task.step()
+        else:
+            self.submit(self._read_typed(), left=1)
+        self._update_buttons()
+
+    def set_learning_rate(self):
+        """Continue the present run with the learning rate of the control."""
+        task, rate = self._training(), self._learning_rate()
+        if task and rate:
+            task.learning_rate = rate
+            self._results.status.show(f"learning_rate {rate:g} from the next step on")
+        self.show_rate()
+
+    def show_rate(self):
+        """Offer the learning rate of the control where the present run has another one."""
+        task, rate = self._training(), self._learning_rate()
+        now = task and task.started_run and task.learning_rate
+        self.rate_button.description = f"Use {rate:g} from now on" if rate else ""
+        self.rate_button.layout.display = None if now and rate and now != rate else "none"
+
+    def _learning_rate(self) -> float | None:
+        try:
+            config = self._controls.config
+        except UserError:
+            return None
+        return config.learning_rate or getattr(
+            self._forecast.resolved(config), "learning_rate", None)
+
+    def _training(self) -> background.TrainingTask | None:
+        task = self.running()
+        return task if isinstance(task, background.TrainingTask) else None
 
     def start_seeds(self):
         config = self._read_typed()
@@ -138,8 +191,9 @@ class Launcher:
             self._runs.swept[run.id] = batch.field
         self._runs.choose(batch.runs)
 
-    def submit(self, config: Config, batch: Batch | None = None):
-        """Put a run of `config` into the queue, unless it is a second click on Start."""
+    def submit(self, config: Config, batch: Batch | None = None, left: int | None = None):
+        """Put a run of `config` into the queue, unless it is a second click on Start. left: steps
+        until it pauses, which also trains a run anew that is stored."""
         experiment, running = self._picked.experiment, self.running()
         waiting = background.QUEUE.waiting(self)
         if batch is None and any(
@@ -150,10 +204,11 @@ class Launcher:
         if not running and current is not None:
             self._results.status.show(f"waiting: {current.what or 'another run'}")
         task = background.TrainingTask(experiment, config, self, self._task_changed)
-        task.sample = self._answers.sample()
+        task.sample, task.left = self._answers.sample(), left
         if batch is not None:
             self._batches[task] = batch
-        if self._forecast.forecast.facts is None:  # look in the store when it has loaded
+        if self._forecast.forecast.facts is None and left is None:
+            # Look in the store when it has loaded.
             task.recall = self._forecast.finished_run
         background.QUEUE.submit(task)
         self._update_buttons()
@@ -233,3 +288,8 @@ class Launcher:
         self.start_button.description = "Queue" if running or waiting else "Start"
         self.stop_button.disabled = not (running or waiting)
         self.stop_button.description = f"Stop ({waiting} waiting)" if waiting else "Stop"
+        task = None if ended else self._training()
+        self.pause_button.disabled = task is None
+        self.pause_button.icon = "play" if task and task.paused else "pause"
+        self.step_button.disabled = bool(task and not task.paused)
+        self.show_rate()

@@ -76,7 +76,8 @@ def arrange(controls: Controls, picked: ModelAndData, forecast: ForecastView, la
     tips = (launcher.TIPS | pickers.TIPS | code_view.TIPS | table_view.TIPS | answers_view.TIPS
             | controls.tips)
     ui = W.VBox([
-        W.HBox([launch.start_button, launch.stop_button, results.progress, results.status],
+        W.HBox([launch.start_button, launch.pause_button, launch.step_button, launch.stop_button,
+                results.progress, results.status],
                layout=W.Layout(**wrap)),
         error_line,
         W.HBox([*picked.pickers.values(), *([] if few else [controls.line])],

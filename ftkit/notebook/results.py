@@ -82,6 +82,8 @@ class Results:
             total = 0
             while not task.done.wait(0.03):
                 run = task.started_run
+                if task.paused and self.curves.began and not task.rows:
+                    self._wait(task)
                 if not total and run is not None and not run.before and run.activity:
                     self.status.show(f"before the first step: {run.activity}")
                 if not total and run is not None and run.before:
@@ -94,13 +96,23 @@ class Results:
             if task.run is not None:
                 self.progress.max, self.progress.value = total or 1, len(task.run.rows)
 
+    def _wait(self, task: TrainingTask):
+        """Draw a paused run once, and wait until it continues."""
+        began = time.perf_counter()
+        self.curves.paint()
+        self.progress.value = self.curves.row.get("step", 0)
+        self.status.show(f"paused after step {self.progress.value} of {self.progress.max}")
+        while task.paused and not task.rows and not task.done.wait(0.03):
+            pass
+        self.curves.began += time.perf_counter() - began  # for the time left
+
     def _begin(self, run: Run):
         name = self._runs.name_of(run)
         self.owner.show(f"Training now: {name}")
         self.diagnosis.show()
         self.settle_button.layout.display = "none"
         others = [one for one in self._runs.drawn() if run.id not in [r.id for r in one.runs]]
-        self.curves.start(run.total_steps, run.before, name, self._runs.index_of(run), others)
+        self.curves.start(run, name, self._runs.index_of(run), others)
 
     def _draw_rows(self, rows):
         while rows:

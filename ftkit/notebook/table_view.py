@@ -276,6 +276,13 @@ def reproduced(run, kind: str) -> str:
     if run.data.get("name") == TRAINERS_DATA:
         raise UserError(f"run {run.id} was trained by your own script, through LiveCallback. Start "
                         "that script again to reproduce it.")
+    code = _reproduced(run, kind)
+    changed = [f"# {clean(note)}: this code does not repeat that\n" for note in run.notes
+               if run.changes and note.startswith("learning_rate was changed")]
+    return "".join(changed) + code
+
+
+def _reproduced(run, kind: str) -> str:
     data = str(run.data.get("name"))
     if kind == "Python":
         if run.experiment is not None:

@@ -200,6 +200,7 @@ class WhatIf:
             config = self.config
             self.controls.show(config, self.forecast_view.resolved(config))
             self.code.update()
+            self.launcher.show_rate()
             if self.picked.is_unread:
                 return
             self.show_error("")

@@ -78,13 +78,17 @@ class Live:
         worked = max(time.process_time() - self.worked, passed / 4)
         if passed < 1 / self.HERTZ or worked < self.cost / self.SHARE:
             return False
-        began, self.shown = time.thread_time(), True
-        self.safely(self._paint)
+        began = time.thread_time()
+        self.paint()
         spent = time.thread_time() - began
         # A running mean, so that one slow update does not delay the next ones.
         self.cost = self.cost + (spent - self.cost) / 4 if self.cost else spent
         self.last, self.worked = time.perf_counter(), time.process_time()
         return True
+
+    def paint(self):
+        self.shown = True
+        self.safely(self._paint)
 
     def finish(self, run):
         """Replace the display by the whole chart, its static picture and its sentence."""

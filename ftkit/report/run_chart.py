@@ -47,7 +47,14 @@ def _line(one: Drawn, key: str) -> fig.Line:
 def spec(drawn: list[Drawn], text: str, training: bool) -> dict:
     """The spec of the interactive chart (`chart.page`). text: for screen readers alone, because
     the panel has the verdict next to the chart."""
-    return chart.of_lines(*lines(drawn, training), "step", text) | {"quiet": True}
+    marks = [{"x": x, "text": text} for x, text in changes(drawn)]
+    return chart.of_lines(*lines(drawn, training), "step", text) | {"quiet": True, "marks": marks}
+
+
+def changes(drawn: list[Drawn]) -> list[tuple[int, str]]:
+    """Steps at which the learning rate of a run was changed in flight, and what it became."""
+    return [(change["step"], f"{one.name.partition(' ')[0]}: {change['learning_rate']:g}")
+            for one in drawn for run in one.runs for change in getattr(run, "changes", ())]
 
 
 def picture(drawn: list[Drawn], text: str, training: bool = False) -> Picture:
@@ -55,4 +62,7 @@ def picture(drawn: list[Drawn], text: str, training: bool = False) -> Picture:
     panels, labels = lines(drawn, training)
     shown = [[line for line in panel if line.points] for panel in panels[:-1]]
     figure = plots.draw_panels(shown, "step", labels[:-1], columns=1, high=1.8, width=8.2)
+    for ax in figure.axes:
+        for step, _ in changes(drawn):
+            ax.axvline(step, color="#707070", linestyle=":", linewidth=1)
     return Picture(figure, text, spec(drawn, text, training))

@@ -57,11 +57,16 @@ def value(run, key: str) -> float | None:
 
 
 def config_of(run) -> dict:
-    """The config of a run as a dict; empty if it has none."""
+    """The config of a run as a dict; empty if it has none. A learning rate that was changed
+    while the run trained is a text with each value."""
     config = getattr(run, "config", None)
     if config is None:
         return {}
-    return config.to_dict() if hasattr(config, "to_dict") else dict(vars(config))
+    found = config.to_dict() if hasattr(config, "to_dict") else dict(vars(config))
+    if changes := getattr(run, "changes", None):
+        found["learning_rate"] = ", ".join([f"{config.learning_rate:g}", *(
+            f"{one['learning_rate']:g} after step {one['step']}" for one in changes)])
+    return found
 
 
 def settings_of(run) -> dict:

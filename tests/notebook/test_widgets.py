@@ -13,9 +13,10 @@ from helpers import numbers
 
 import ftkit as ft
 from ftkit.base import cancel, machine
+from ftkit.base.errors import UserError
 from ftkit.base.formatting import gb
 from ftkit.experiment import forecast, store
-from ftkit.notebook import background, kernel, what_if, widgets
+from ftkit.notebook import background, kernel, table_view, what_if, widgets
 from ftkit.notebook.presets import PRESETS
 
 RECORDS = numbers(40)
@@ -126,7 +127,8 @@ def test_every_control_of_the_panel_is_driven_in_this_file(panel):
     driven = [*controls.fields.values(), controls.line, controls.group, controls.undo_button,
               controls.reset_button, controls.preset, launch.start_button, launch.stop_button,
               launch.seeds_button, launch.knob, launch.sweep_button, panel.code.kind,
-              panel.results.settle_button]
+              panel.results.settle_button, launch.pause_button, launch.step_button,
+              launch.rate_button]
     elsewhere = {*controls_in(panel.table.ui), *controls_in(panel.answers.ui)}  # test_run_table.py
     assert set(controls_in(panel.ui)) == {*driven, *elsewhere}
     assert set(controls.fields) == set(FIELDS), "a field of Config has no control"
@@ -232,6 +234,86 @@ def test_stop_keeps_the_partial_run_and_empties_the_queue(panel):
     assert panel.launcher.stop_button.disabled
     assert panel.launcher.start_button.description == "Start"
     assert panel.forecast.recall(happened.config) is None, "a part does not stand for the whole run"
+
+
+def until(true, seconds=30):
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it never happened"
+        time.sleep(0.01)
+
+
+def test_a_run_is_paused_stepped_and_continued_and_the_pause_is_no_training_time(panel):
+    launch = panel.launcher
+    panel.config = SMALL.but(max_steps=4, seed=41)
+    press(launch.step_button)
+    until(lambda: launch.running() and launch.running().paused)
+    task = launch.running()
+    for taken in (1, 2):
+        text = f"paused after step {taken} of 4"
+        until(lambda text=text: panel.results.status.lines == [text])
+        assert len(task.started_run.rows) == taken == panel.results.curves.row["step"]
+        assert launch.pause_button.icon == "play"
+        time.sleep(0.5)
+        assert len(task.started_run.rows) == taken, "a paused run trains"
+        press(launch.step_button if taken == 1 else launch.pause_button)
+    panel.wait()
+    made = panel.runs[-1]
+    assert made.is_finished and len(made.rows) == 4 and task.waited > 0.9
+    assert made.seconds < 0.9 and task.seconds < time.perf_counter()
+    assert launch.pause_button.disabled and not launch.step_button.disabled
+    again = ft.Experiment(data=RECORDS, probes={"again": RECORDS[:5]}, eval_records=4).run(
+        SMALL.but(max_steps=4, seed=41))
+    assert [row["loss"] for row in again.rows] == [row["loss"] for row in made.rows]
+
+
+def test_stop_ends_a_paused_run(panel):
+    panel.config = SMALL.but(max_steps=4, seed=42)
+    press(panel.launcher.step_button)
+    until(lambda: panel.launcher.running() and panel.launcher.running().paused)
+    press(panel.launcher.stop_button)
+    panel.wait()
+    assert panel.runs[-1].stopped == "stopped manually after step 1 of 4"
+
+
+def test_a_learning_rate_changed_in_flight_is_marked_and_never_passes_for_the_constant_one(panel):
+    launch, control = panel.launcher, panel.controls.fields["learning_rate"]
+    config = SMALL.but(max_steps=4, seed=43, learning_rate=1e-3, lr_scheduler_type="constant",
+                       warmup_steps=0)
+    panel.config = config
+    press(launch.step_button)
+    until(lambda: launch.running() and launch.running().paused)
+    assert launch.rate_button.layout.display == "none", "nothing differs yet"
+    widgets.write(control, 1e-4)
+    assert launch.running().started_run.changes == [], "moving a control changes no run"
+    assert launch.rate_button.layout.display is None
+    assert launch.rate_button.description == "Use 0.0001 from now on"
+    press(launch.rate_button)
+    assert launch.rate_button.layout.display == "none"
+    press(launch.pause_button)
+    panel.wait()
+    made = panel.runs[-1]
+    assert [row["learning_rate"] for row in made.rows] == [1e-3, 1e-4, 1e-4, 1e-4]
+    assert panel.results.chart.shown["marks"] == [{"x": 1, "text": "A: 0.0001"}]
+    text = "0.001, 0.0001 after step 1"
+    assert text in panel.table.entries[0]["run"] == "⚑ " + panel.collection.name_of(made)
+
+    stored = ft.load_run(made.id)
+    assert stored.changes == [{"step": 1, "learning_rate": 1e-4}] and not stored.is_finished
+    assert "learning_rate was changed from 0.001 to 0.0001 after step 1" in str(stored.notes)
+    widgets.write(control, 1e-3)
+    assert panel.config == config and "already run" not in str(panel.forecast_view.text.lines)
+    constant = run(panel)
+    assert constant.id != made.id and constant.is_finished
+    compared = ft.compare(stored, constant)
+    assert compared.differs["learning_rate"] == [text, 1e-3]
+    panel.collection.choose([made, constant])
+    assert panel.collection.to_settle() == []
+    for code in ("Python", "command line"):
+        assert table_view.reproduced(made, code).startswith("# learning_rate was changed")
+    for wrong in (lambda: compared.repeat(3), lambda: panel.experiment.resume(made.id)):
+        with pytest.raises(UserError, match="was changed while it trained"):
+            wrong()
 
 
 def test_queued_runs_follow_one_another(panel):

@@ -76,11 +76,21 @@ class Drawing {
       this.drawPanel(frame, log && panel.log, index === panels.length - 1);
       return frame;
     });
+    for (const {x, text} of this.spec.marks ?? []) this.drawMark(x, text, height);
     this.select = make("rect", {class: "fc-select", y: 0, height, width: 0}, this.svg);
     this.rule = make("line", {class: "fc-rule", y1: 0, y2: height, visibility: "hidden"}, this.svg);
     this.dots = make("g", {}, this.svg);
     this.drawLegend();
     this.point(this.cursor);
+  }
+
+  drawMark(at, text, height) { // a change in flight: a line through all panels
+    const [low, high] = this.domain(), {x, top} = this.frames[this.frames.length - 1];
+    if (at < low || at > high) return;
+    const right = x(at) > this.left + this.inner / 2;
+    make("line", {class: "fc-change", x1: x(at), x2: x(at), y1: 14, y2: height - 10}, this.svg);
+    make("text", {class: "fc-change-name", x: x(at) + (right ? -5 : 5), y: top + 12,
+      "text-anchor": right ? "end" : "start"}, this.svg, text);
   }
 
   drawLegend() {

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 
 from ftkit.base import cancel
+from ftkit.experiment.run import Run
 from ftkit.notebook import kernel, widgets
 
 WAITING, RUNNING, FINISHED = "waiting", "running", "finished"
@@ -82,7 +83,8 @@ class TrainingTask(BackgroundTask):
     def __init__(self, experiment, config, owner=None, on_change: Callable | None = None):
         super().__init__(self.train, owner, on_change)
         self.experiment, self.config = experiment, config
-        self.run = self.started_run = None
+        self.run: Run | None = None
+        self.started_run: Run | None = None
         self.rows: collections.deque = collections.deque()
         self.left: int | None = None
         self._learning_rate: float | None = None  # to set after the current step
@@ -120,6 +122,7 @@ class TrainingTask(BackgroundTask):
             pass
         self.waited += time.perf_counter() - began
         if self._learning_rate is not None:
+            assert self.started_run is not None  # it has taken a step
             self.started_run.set_learning_rate(self._learning_rate)
             self._learning_rate = None
         return self.stop_requested.is_set()

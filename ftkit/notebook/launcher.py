@@ -101,7 +101,7 @@ class Launcher:
     def pause(self):
         """Pause the present run, or continue it."""
         if task := self._training():
-            task.resume() if task.paused else task.pause()
+            task.pause() if task.left is None else task.resume()
         self._update_buttons()
 
     def step(self):
@@ -290,6 +290,6 @@ class Launcher:
         self.stop_button.description = f"Stop ({waiting} waiting)" if waiting else "Stop"
         task = None if ended else self._training()
         self.pause_button.disabled = task is None
-        self.pause_button.icon = "play" if task and task.paused else "pause"
-        self.step_button.disabled = bool(task and not task.paused)
+        self.pause_button.icon = "pause" if task is None or task.left is None else "play"
+        self.step_button.disabled = task is not None and task.left is None
         self.show_rate()

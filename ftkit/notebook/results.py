@@ -104,7 +104,8 @@ class Results:
         self.status.show(f"paused after step {self.progress.value} of {self.progress.max}")
         while task.paused and not task.rows and not task.done.wait(0.03):
             pass
-        self.curves.began += time.perf_counter() - began  # for the time left
+        if self.curves.began is not None:  # the time left counts from there
+            self.curves.began += time.perf_counter() - began
 
     def _begin(self, run: Run):
         name = self._runs.name_of(run)

@@ -254,13 +254,13 @@ def test_a_run_is_paused_stepped_and_continued_and_the_pause_is_no_training_time
         until(lambda text=text: panel.results.status.lines == [text])
         assert len(task.started_run.rows) == taken == panel.results.curves.row["step"]
         assert launch.pause_button.icon == "play"
-        time.sleep(0.5)
+        time.sleep(2.5 / taken)
         assert len(task.started_run.rows) == taken, "a paused run trains"
         press(launch.step_button if taken == 1 else launch.pause_button)
     panel.wait()
     made = panel.runs[-1]
-    assert made.is_finished and len(made.rows) == 4 and task.waited > 0.9
-    assert made.seconds < 0.9 and task.seconds < time.perf_counter()
+    assert made.is_finished and len(made.rows) == 4 and task.waited > 3
+    assert made.rows[1]["seconds"] - made.rows[0]["seconds"] < 2
     assert launch.pause_button.disabled and not launch.step_button.disabled
     again = ft.Experiment(data=RECORDS, probes={"again": RECORDS[:5]}, eval_records=4).run(
         SMALL.but(max_steps=4, seed=41))

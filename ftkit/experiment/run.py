@@ -228,7 +228,7 @@ class Run:
                  f"trained ({fraction:.1%})"]
         facts += [f"stopped: {self.stopped}"] * bool(self.stopped) + self.notes
         title = f"{self.model_name} · {self.data.get('name', '')} · {self.config}"
-        return (f"<b>{to_html(title)}</b><table><tr><th></th><th>before</th><th>after</th>"
+        return (f"<b>{to_html(title)}</b><table><tr><td></td><th>before</th><th>after</th>"
                 f"<th>change</th></tr>{cells}</table>{to_html('; '.join(facts))}")
 
 

@@ -29,7 +29,7 @@ class Table:
                   for column in self._columns]
         tags = ["th"] + ["td"] * len(self.rows)
         lines = "".join(
-            "<tr>" + "".join(f"<{tag}{style}>{to_html(text).replace('± ', '±&nbsp;')}</{tag}>"
+            "<tr>" + "".join(_cell(tag if text else "td", text, style)  # a head has a text
                              for text, style in zip(line, styles, strict=True)) + "</tr>"
             for tag, line in zip(tags, self._lines, strict=True))
         named = self.caption and (  # left, to stay visible when a wide table scrolls
@@ -52,6 +52,10 @@ class Table:
             for parts in itertools.zip_longest(*cells, fillvalue=""):
                 lines.append("  ".join(map(str.ljust, parts, widths)).rstrip())
         return "\n".join([*lines, self.caption] if self.caption else lines)
+
+
+def _cell(tag: str, text: str, style: str) -> str:
+    return f"<{tag}{style}>{to_html(text).replace('± ', '±&nbsp;')}</{tag}>"
 
 
 def table(rows) -> Table:

@@ -13,6 +13,16 @@ document.getElementById("contents").onclick = event => {
 document.querySelector("[aria-current]")?.scrollIntoView({ block: "center" });
 scrollTo(0, location.hash ? scrollY : 0);
 
+// What scrolls sideways gets the focus, so that the arrow keys scroll it.
+const boxes = document.querySelectorAll("main pre, main .wide, main math, main p:has(> img)");
+const watcher = new ResizeObserver(seen => {
+  for (const { target } of seen) {
+    if (target.scrollWidth > target.clientWidth) target.tabIndex = 0;
+    else target.removeAttribute("tabindex");
+  }
+});
+boxes.forEach(box => watcher.observe(box));
+
 // Every word must occur; one in a heading counts ten times.
 function search(text) {
   const words = text.toLowerCase().split(/\s+/).filter(Boolean);

@@ -11,7 +11,7 @@ import statistics
 from ftkit.base import machine
 from ftkit.base.config import Config
 from ftkit.base.config_fields import MEMORY, TOKENS, changing
-from ftkit.data import encoding
+from ftkit.data import encoding, mask_view
 from ftkit.engine import loop
 from ftkit.experiment import inputs, step_cost, store
 from ftkit.experiment.run import Run
@@ -62,6 +62,7 @@ class Forecast:
     def __init__(self, lab):
         self.lab, self.ratio = lab, 1.0
         self.facts: Facts | None = None
+        self.preview: mask_view.BatchView | None = None  # two training records
         self.finished: list[Run] = []  # of the store, oldest first
         self._read: set[str] = set()
         self._observed: set[str] = set()  # runs
@@ -80,6 +81,7 @@ class Forecast:
         sample = inputs.some(lab.train, SAMPLE)
         known = labels(sample)
         self._read_store()
+        self.preview = lab.show_batch()
         if len(lab.train) <= READ_AHEAD:
             lab.encode(tokenizer, model.resolve(Config()))
         self.facts = Facts(model, len(known) / max(1, len(sample)), len(lab.train),

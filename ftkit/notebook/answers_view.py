@@ -20,10 +20,11 @@ from ftkit.notebook import widgets
 from ftkit.notebook.collection import RunCollection
 from ftkit.notebook.pickers import ModelAndData
 
+SMALL = 20_000_000  # up to this many parameters, a model answers while it trains by default
 MOST, FIRST = 5, 3  # the largest number of prompts; the number taken from the data
 BEFORE, EXPECTED = "before training", "expected"
-STEPS = 3  # newest evaluations shown while a run trains, after the one before training
-TIPS = {"during": ("also while it trains", "Ask the prompts at each evaluation of the next runs "
+STEPS = 1  # newest evaluations shown while a run trains, after the one before training
+TIPS = {"during": ("while it trains", "Ask the prompts at each evaluation of the next runs "
                    "too; a run takes longer by the time of its answers"),
         "prompts": ("prompts", f"At most {MOST} prompts, one on each line. Empty: records of the "
                     "validation data")}
@@ -42,23 +43,30 @@ class Answers:
         self.rows: list[dict] = []
         self._known: dict[tuple[str, str], str] = {}  # (run id or "", prompt) → answer
         # Sent as a whole: letter by letter, the last ones may arrive after a click on Ask.
-        self.prompts = W.Textarea(continuous_update=False, rows=3,
-                                  placeholder="prompts of your own, one on each line; empty: "
-                                  "records of the validation data",
-                                  layout=W.Layout(width="min(100%, 560px)"))
+        self.prompts = W.Textarea(continuous_update=False, rows=2,
+                                  placeholder="your own prompts, one on each line",
+                                  layout=W.Layout(flex="1 1 200px", width="auto", height="48px"))
         self.prompts.add_class("ftkit-prompts")
         self.prompts.tooltip = TIPS["prompts"][1]
         self.ask_button = widgets.button("Ask", "comments", self.error.cleared(self.ask), ASK_TIP,
                                          self.error.report)
-        self.during = W.Checkbox(description="also while it trains", indent=False,
-                                 tooltip=TIPS["during"][1], layout=W.Layout(width="180px"))
+        self.during = W.Checkbox(description="while it trains", indent=False,
+                                 tooltip=TIPS["during"][1], layout=W.Layout(width="130px"))
+        self._own_choice = False
+        self.during.observe(lambda _: setattr(self, "_own_choice", True), "value")
         self.during.add_class("ftkit-during")
         self._shown: tuple = ()  # id of a run and number of its samples
         self.table = W.HTML()
         self.table.add_class("ftkit-answers")
         self.table.layout.max_width = "100%"
         self.ui = W.VBox([W.HBox([self.prompts, self.ask_button, self.during],
-                                 layout=W.Layout(flex_flow="row wrap")), self.error, self.table])
+                                 layout=W.Layout(flex_flow="row wrap", align_items="center")),
+                          self.error, self.table], layout=W.Layout(min_width="0"))
+
+    def ask_by_default(self, parameters: int):
+        """Answer while a run trains if the model is small, unless the learner has decided."""
+        if not self._own_choice:
+            self.during.value, self._own_choice = parameters <= SMALL, False
 
     def forget(self):
         """Drop all answers, because the model or the data has changed."""
@@ -74,12 +82,11 @@ class Answers:
 
     def sample(self) -> int | list[str]:
         """The `sample` argument of `Experiment.run`: the typed prompts, the number of validation
-        records to answer if none are typed, or 0 if answers are off. Raises UserError if there is
-        nothing to answer."""
+        records to answer if none are typed, or none if answers are off."""
         if not self.during.value:
             return 0
-        self.records()  # raises for data without questions
-        return self.lines() or FIRST
+        without_questions = self._picked.experiment.val.kind == "text"
+        return self.lines() or (0 if without_questions else FIRST)
 
     def records(self) -> list[dict]:
         """The records to answer. Raises UserError if there are none or too many."""
@@ -102,7 +109,7 @@ class Answers:
         if run is None or not run.samples or self._shown == (run.id, len(run.samples)):
             return
         self._shown = run.id, len(run.samples)
-        self.rows = rows_of(run.samples)
+        self.rows = rows_of(run.samples, self._runs.name_of(run).partition(" ")[0])
         self.table.value = page(self.rows)
 
     def _collect(self, records, runs):
@@ -138,10 +145,11 @@ def _prompt(record: dict) -> str:
     return clean(f"{record.get('instruction', '')} {record.get('input', '')}".strip())
 
 
-def rows_of(samples: list[dict]) -> list[dict]:
-    """`Run.samples` as rows of the table: before training, and at the newest evaluations."""
+def rows_of(samples: list[dict], letter: str) -> list[dict]:
+    """`Run.samples` as rows of the table: before training, and at the newest evaluations. letter:
+    of the run."""
     steps = sorted({one["step"] for one in samples} - {0})
-    names = {0: BEFORE} | {step: f"step {step}" for step in steps[-STEPS:]}
+    names = {0: BEFORE} | {step: f"{letter}, step {step}" for step in steps[-STEPS:]}
     rows: dict[str, dict] = {}
     for one in samples:
         row = rows.setdefault(one["prompt"], {
@@ -160,8 +168,8 @@ def page(rows: list[dict]) -> str:
     head = "".join(f"<th scope='col' style='{style}'>{to_html(clean(n))}</th>" for n in names)
     lines = [f"<tr>{''.join(_cell(name, row, style) for name in names)}</tr>" for row in rows]
     return (f"<div tabindex='0' role='region' aria-label='answers' style='overflow-x:auto'><table>"
-            f"<caption>greedy answers of at most {inputs.LONGEST} tokens; marked: words that are "
-            f"not in the answer before training</caption><tr>{head}</tr>{''.join(lines)}</table>"
+            f"<caption title='greedy, at most {inputs.LONGEST} tokens'>marked: not in the answer "
+            f"before training</caption><tr>{head}</tr>{''.join(lines)}</table>"
             "</div>")
 
 

@@ -53,16 +53,18 @@ class Controls:
                        for names in groups.values() for name in names}
         self.rows = {name: widgets.FieldRow(control) for name, control in self.fields.items()}
         self.line = watch(
-            W.Text(placeholder="Config: all fields at their defaults", tooltip=TIPS["line"][1],
-                   continuous_update=False, layout=W.Layout(flex="1 1 200px", width="auto")),
+            W.Text(placeholder="all defaults", tooltip=TIPS["line"][1], description="config",
+                   style={"description_width": "42px"}, continuous_update=False,
+                   layout=W.Layout(flex="1 1 200px", width="auto")),
             self.read_line, "line")
         self.preset = watch(
             W.Dropdown(options=[("presets ...", ""), *((name, name) for name in PRESETS)],
                        tooltip=TIPS["preset"][1], layout=W.Layout(width="170px")),
             self._use_preset, "preset")
-        self.undo_button = widgets.button("Undo", "undo", self.undo, TIPS["undo"][1], show_error)
-        self.reset_button = widgets.button("Reset", "refresh", self.reset, TIPS["reset"][1],
-                                           show_error)
+        self.undo_button = widgets.button("", "undo", self.undo, TIPS["undo"][1], show_error,
+                                          "ftkit-undo")
+        self.reset_button = widgets.button("", "refresh", self.reset, TIPS["reset"][1],
+                                           show_error, "ftkit-reset")
         self.few = len(self.fields) <= FEW
         self.boxes = {title: W.VBox([self.rows[name] for name in names])
                       for title, names in groups.items()}
@@ -94,6 +96,14 @@ class Controls:
             self._past.append(self._seen)
             self._write(config)
         self._on_change()
+
+    def row_of(self, text: str) -> W.Box | None:
+        """The row of the field that an error begins with, which its group shows then."""
+        row = self.rows.get(text.partition(" ")[0].partition("=")[0])
+        if row is None:
+            return None
+        self.group.value = next(title for title, box in self.boxes.items() if row in box.children)
+        return row
 
     def _write(self, config: Config):
         with self.lock, self._by_learner.paused():

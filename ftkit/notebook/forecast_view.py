@@ -58,12 +58,13 @@ class ForecastView:
         self._config = config
         finished = self.finished_run(config)
         if finished is not None:
-            text = "already run: Start shows the stored run and trains nothing"
+            is_newest = bool(self._runs.all) and self._runs.all[-1].id == finished.id
+            text = "" if is_newest else "already run: Start shows the stored run"
         else:
             if may_estimate and self.forecast.facts and self.forecast.memory(config) is None:
                 self._estimate_memory(config)
             text = self.describe(config)
-        self.text.show(f"next run: {str(config) or 'all fields at their defaults'}", text)
+        self.text.show(text)
         return finished
 
     def _estimate_memory(self, config: Config):
@@ -84,7 +85,6 @@ class ForecastView:
             return f"does not fit: {known.refused}"
         memory = "memory not known yet" if known is None else "memory not known"
         if known is not None and known.bytes is not None:
-            memory = (f"about {formatting.gb(known.bytes)} of "
-                      f"{formatting.gb(free_memory.available())} free memory")
+            memory = f"{formatting.gb(known.bytes)} of {formatting.gb(free_memory.available())}"
         unit = "step" if steps == 1 else "steps"
         return f"{steps:,} {unit}, about {formatting.duration(max(1, seconds))}, {memory}"

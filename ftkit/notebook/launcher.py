@@ -35,7 +35,7 @@ TIPS = {
                  "step on; its curve is marked, and its notes say so"),
     "seeds": ("seeds", f"Train these values with {SEEDS} seeds: the chart shows their mean with a "
               "band of one standard deviation"),
-    "knob": ("knob", "The field that the next button changes"),
+    "knob": ("field to sweep", "The field that Sweep changes"),
     "sweep": ("sweep", f"Train {VALUES} neighboring values of this field, all else as the controls "
               "say"),
 }
@@ -78,7 +78,7 @@ class Launcher:
             controls.rows["learning_rate"].children += (self.rate_button,)
         self.seeds_button = press(f"× {SEEDS} seeds", "", self.start_seeds, TIPS["seeds"][1],
                                   css="ftkit-seeds")
-        self.sweep_button = press(f"over {VALUES} values", "", self.start_sweep, TIPS["sweep"][1],
+        self.sweep_button = press("Sweep", "", self.start_sweep, TIPS["sweep"][1],
                                   css="ftkit-sweep")
         self.knob = W.Dropdown(options=[n for n in controls.fields if is_slider(FIELDS[n])],
                                tooltip=TIPS["knob"][1], layout=W.Layout(width="150px"))
@@ -120,10 +120,12 @@ class Launcher:
             self._results.status.show(f"learning_rate {rate:g} from the next step on")
         self.show_rate()
 
-    def show_rate(self):
-        """Offer the learning rate of the control where the present run has another one."""
+    def show_rate(self, ended: bool = False):
+        """Offer the learning rate of the control where the present run has another one, unless it
+        belongs to a sweep or to seeds. ended: that run has ended just now."""
         task, rate = self._training(), self._learning_rate()
-        now = task and task.started_run and task.learning_rate
+        alone = task and not ended and task not in self._batches
+        now = task.learning_rate if task and alone else None
         self.rate_button.description = f"Use {rate:g} from now on" if rate else ""
         self.rate_button.layout.display = None if now and rate and now != rate else "none"
 
@@ -219,6 +221,7 @@ class Launcher:
         if not self._runs.all or self._runs.all[-1].id != run.id:
             status.show(f"already run: {run.id} was loaded from the store")
             self._runs.add(run, self._runs.requested.get(run.id, config))
+            self._answers.show_during(run)
         elif status.lines in ([], ["ready"]):
             status.show("already run, from the store: "
                         + self._runs.line_of(run))
@@ -292,4 +295,4 @@ class Launcher:
         self.pause_button.disabled = task is None
         self.pause_button.icon = "pause" if task is None or task.left is None else "play"
         self.step_button.disabled = task is not None and task.left is None
-        self.show_rate()
+        self.show_rate(ended)

@@ -1,8 +1,8 @@
 """Where the parts of a what-if panel are on the page, its style, and the script that gives
 ipywidgets the names, tips and live regions they lack.
 
-From top to bottom: Start, Stop and the status; model, data and the line of the Config; the tools;
-controls and chart next to each other; copied code; the table of runs; answers.
+From top to bottom: Start, Stop, what a run takes and the status; model, data and the line of the
+Config; the tools; controls and answers next to the chart; copied code; the table of runs.
 """
 
 import json
@@ -22,7 +22,6 @@ from ftkit.notebook.table_view import RunTable
 from ftkit.report import chart
 
 ROOM = 590  # pixels reserved for chart and verdict, so that the page does not move later
-HELP = "Rest the pointer on a name, or move with Tab: here it says what a control does."
 STYLE = """<style>
 .ftkit-what-if .ftkit-label {font-size: 12px; line-height: 1.15; overflow: hidden}
 .ftkit-what-if .ftkit-label .widget-html-content {line-height: 1.15; white-space: normal}
@@ -42,6 +41,9 @@ STYLE = """<style>
 .ftkit-what-if .ftkit-empty .widget-html-content {flex: none; align-self: auto}
 .ftkit-what-if .ftkit-answers .widget-html-content {line-height: 1.4}
 .ftkit-what-if .ftkit-answers caption {text-align: left}
+.ftkit-what-if .ftkit-forecast {margin: 0 8px}
+.ftkit-what-if .ftkit-answers table, .ftkit-what-if .ftkit-preview {font-size: 12px}
+.ftkit-what-if .ftkit-preview summary {cursor: pointer}
 .ftkit-what-if .ftkit-sort {padding: 0 2px; font-size: 12px}
 .ftkit-what-if .ftkit-groups button {padding: 0 7px; font-size: 12px}
 .ftkit-what-if .ftkit-help .widget-html-content {line-height: 1.35}
@@ -53,38 +55,40 @@ STYLE = """<style>
 
 def arrange(controls: Controls, picked: ModelAndData, forecast: ForecastView, launch: Launcher,
             results: Results, table: RunTable, answers: Answers, code: CodeView,
-            error_line: W.Widget) -> W.VBox:
+            errors: tuple[W.Box, W.Box, W.Box]) -> W.VBox:
     wrap = {"flex_flow": "row wrap", "align_items": "center"}
     few = controls.few
     tools = [controls.preset, controls.undo_button, controls.reset_button, launch.seeds_button,
              launch.knob, launch.sweep_button, code.kind]
     if few:
         tools = [controls.undo_button, controls.reset_button, launch.seeds_button, code.kind]
-    help_line = W.HTML(f"<span>{HELP}</span>")
+    help_line = W.HTML("<span></span>")
     help_line.add_class("ftkit-help")
     boxes = W.VBox(list(controls.boxes.values()), layout=W.Layout(
-        height=None if few else "396px", overflow="hidden auto"))
-    left = W.VBox([*([] if few else [controls.group]), boxes, help_line],
+        max_height=None if few else "340px", flex="none", overflow="hidden auto"))
+    left = W.VBox([*([] if few else [controls.group]), boxes, help_line, answers.ui],
                   layout=W.Layout(flex="1 1 330px", max_width="440px", min_width="0"))
     results.sweep.layout.flex, results.chart.ui.layout.flex = "1 1 340px", "1.4 1 380px"
     verdict = W.HBox([results.diagnosis, results.settle_button], layout=W.Layout(**wrap))
     pictures = W.HBox([results.sweep, results.chart.ui], layout=W.Layout(flex_flow="row wrap"))
-    right = W.VBox([forecast.text, results.owner, verdict, results.chart.empty, pictures],
+    right = W.VBox([picked.preview, results.owner, verdict, results.chart.empty, pictures],
                    layout=W.Layout(flex="1.3 1 340px", min_width="0",
                                    min_height=None if few else f"{ROOM}px"))
     css = f"ftkit-panel-{chart.new_id()}"
-    tips = (launcher.TIPS | pickers.TIPS | code_view.TIPS | table_view.TIPS | answers_view.TIPS
-            | controls.tips)
+    tips = (controls.tips | launcher.TIPS | pickers.TIPS | code_view.TIPS | table_view.TIPS
+            | answers_view.TIPS)
     ui = W.VBox([
         W.HBox([launch.start_button, launch.pause_button, launch.step_button, launch.stop_button,
-                results.progress, results.status],
+                forecast.text, results.progress, results.status],
                layout=W.Layout(**wrap)),
-        error_line,
+        errors[0],
         W.HBox([*picked.pickers.values(), *([] if few else [controls.line])],
                layout=W.Layout(**wrap)),
+        errors[1],
         W.HBox(tools, layout=W.Layout(**wrap)),
+        errors[2],
         W.HBox([left, right], layout=W.Layout(flex_flow="row wrap")),
-        code.text, W.VBox([table.ui, answers.ui]), _script(css, tips)])
+        code.text, table.ui, _script(css, tips)])
     ui.add_class("ftkit-what-if")
     ui.add_class(css)
     return ui

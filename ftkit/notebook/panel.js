@@ -80,12 +80,10 @@
     const line = root.querySelector(".ftkit-help");
     if (!line || !target?.closest) return;
     const row = target.closest(".ftkit-row");
-    for (const [selector, [name, tip]] of Object.entries(tips)) {
-      if (tip && (target.closest(selector) || row?.querySelector(selector))) {
-        line.textContent = `${name}: ${tip}`;
-        return;
-      }
-    }
+    const known = Object.entries(tips).filter(([, [, tip]]) => tip);
+    const found = known.find(([selector]) => target.closest(selector))
+      ?? known.find(([selector]) => row?.querySelector(selector));
+    if (found) line.textContent = found[1].join(": ");
   }
 
   function attach(root) {

@@ -9,7 +9,9 @@ from collections.abc import Callable
 
 import ipywidgets as W
 
+from ftkit.base.formatting import clean, to_html
 from ftkit.data import schema
+from ftkit.data.mask_view import BatchView
 from ftkit.experiment.experiment import Experiment
 from ftkit.experiment.run import plain
 from ftkit.notebook import widgets
@@ -25,6 +27,8 @@ class ModelAndData:
     """`.experiment`, and `.pickers`: name → text field, empty without pickers. `.is_unread`:
     whether the fields name a model or data that could not be read.
 
+    `.preview` shows two training records with their loss mask.
+
     on_edit: called before the fields are read. on_change: called with the previous experiment
     after they were.
     """
@@ -34,6 +38,9 @@ class ModelAndData:
         self.experiment, self.is_unread = experiment, False
         self._on_edit, self._on_change = on_edit, on_change
         self._by_learner = widgets.ByLearner(show_error)
+        self.preview = W.HTML(layout=W.Layout(max_width="100%"))
+        self.preview.add_class("ftkit-preview")
+        self._content = ""
         offered = {"model": ["tiny", "smollm2"], "data": schema.sample_names()}
         self.pickers = {name: self._by_learner.watch(
             W.Combobox(description=name, options=options, value=self._names()[name],
@@ -45,6 +52,18 @@ class ModelAndData:
         train = self.experiment.train
         data = train.name if train.name in schema.sample_names() else str(train.path or train.name)
         return {"model": str(self.experiment.model), "data": data}
+
+    def show_preview(self, view: BatchView | None):
+        """Say how many records there are, and show the first ones; None removes them."""
+        lab = self.experiment
+        self._content = "" if view is None else (
+            f"<summary>{to_html(clean(lab.train.name))}: {len(lab.train):,} records to train on, "
+            f"{len(lab.val):,} to validate</summary>{view._repr_html_()}")  # noqa: SLF001
+        self.preview.value = self._content and f"<details open>{self._content}</details>"
+
+    def fold_preview(self):
+        if self._content and "<details open" in self.preview.value:
+            self.preview.value = f"<details>{self._content}</details>"
 
     def read(self):
         """Switch to the model and the data that the fields name; an empty field is the default.

@@ -18,10 +18,12 @@ from ftkit.notebook.collection import RunCollection
 from ftkit.report import chart, series
 from ftkit.report.table import Table
 
+FIELDS = 3  # up to this many differing fields get columns; more are in the names of the runs
 PAGE = 8  # rows shown at first, and added by More rows
 ROOM, ROW = 2, 28  # rows of reserved space before the first run; pixels of a row
 BOX, RUN, NUMBER = 28, 120, 92  # pixels of a column; the column of runs grows
 TIPS = {
+    "more": ("more", "Filter, stored and hidden runs, baseline, names and notes, CSV, code"),
     "filter": ("filter", "Show runs that match all terms: lora, val_loss<0.5, seed=1, "
                "method!=full; then Enter"),
     "store": ("all stored runs", "Also list runs of other sessions, models and data"),
@@ -42,7 +44,8 @@ BUTTONS = {  # name: icon, tooltip
 
 
 class RunTable:
-    """`.ui` has the widgets, `.entries` the facts on the listed runs, in table order.
+    """`.ui` has the widgets, `.entries` the facts on the listed runs, in table order, `.differing`
+    the model, data and fields of Config in which they differ, filtered or not.
 
     use_values: called with a run, to set the controls to its Config.
     """
@@ -53,6 +56,8 @@ class RunTable:
         show_error, cleared = self.error.report, self.error.cleared
         self.sorted_by, self.pages = "-id", 1
         self.entries: list[dict] = []
+        self.differing: list[str] = []
+        self.steps_differ = False
         self._listed: dict[str, Run] = {}
         narrow = W.Layout(width="190px")
         self.filter = W.Text(placeholder="filter: lora val_loss<0.5", layout=narrow,
@@ -80,6 +85,10 @@ class RunTable:
                    "Differences": self.differences, "CSV": self.csv}
         self.buttons = {name: widgets.button(name, icon, cleared(actions[name]), tip, show_error)
                         for name, (icon, tip) in BUTTONS.items()}
+        self.tools = W.ToggleButton(description="More", tooltip=TIPS["more"][1],
+                                    layout=W.Layout(width="auto"))
+        self.tools.add_class("ftkit-more")
+        self.tools.observe(widgets.guarded(lambda _: self._draw(), show_error), "value")
         self.more = widgets.button("More rows", "", self._more, "Show more rows", show_error)
         self.clear = widgets.button("Clear filter", "", self._clear, "Show all runs again",
                                     show_error)
@@ -88,11 +97,13 @@ class RunTable:
         self.result, self.code = W.HTML(), widgets.Code(css="ftkit-reproduced")
         self.result.add_class("ftkit-result")
         wrap = W.Layout(flex_flow="row wrap", align_items="center")
+        also = [self.buttons[name] for name in ("Make baseline", "Hide", "CSV")]
+        self.extra = W.HBox([self.filter, self.store, self.hidden, *also, self.name, self.note,
+                             self.reproduce], layout=W.Layout(flex_flow="row wrap"))
         self.ui = W.VBox([
-            W.HBox([self.filter, self.store, self.hidden], layout=wrap),
             W.VBox([self.header, self.body]), self.more,
-            W.HBox([*self.buttons.values(), self.name, self.note, self.reproduce], layout=wrap),
-            self.error, self.result, self.code])
+            W.HBox([*(b for b in self.buttons.values() if b not in also), self.tools], layout=wrap),
+            self.extra, self.error, self.result, self.code])
         self.body.layout.min_height = f"{ROOM * ROW}px"
         self._draw()
 
@@ -103,8 +114,11 @@ class RunTable:
             runs = {run.id: run for run in self._collection.stored()} | runs
         self._listed = runs
         entries = [self._entry(run, notes.get(run.id)) for run in runs.values()]
-        entries = [e for e in store_query.matching(self.filter.value, entries)
-                   if self.hidden.value or not e["hidden"]]
+        entries = [e for e in entries if self.hidden.value or not e["hidden"]]
+        self.differing = [name for name in ("model", "data", *widgets.FIELDS)
+                          if len({str(entry.get(name)) for entry in entries}) > 1]
+        self.steps_differ = len({entry["steps"] for entry in entries}) > 1
+        entries = store_query.matching(self.filter.value, entries)
         by = self.sorted_by
         if any(by.lstrip("-") in entry for entry in entries):
             entries = store_query.ordered(entries, by)
@@ -113,14 +127,16 @@ class RunTable:
         self._draw()
 
     def _entry(self, run: Run, note: dict | None) -> dict:
-        flag = "⚑ " if run is self._collection.baseline else ""
-        return store_query.facts(run, note) | {"run": flag + self._collection.name_of(run),
+        return store_query.facts(run, note) | {"run": self._collection.name_of(run),
                                                "index": self._collection.index_of(run)}
 
     def columns(self) -> list[str]:
+        """The differing fields unless they are many, and what was measured."""
+        differing = self.differing if len(self.differing) <= FIELDS else []
         measures = dict.fromkeys(
             key for run in self._listed.values() for key in run.after)
-        return ["run", *list(measures)[:3], "steps", "seconds"]
+        steps = ["steps"] if self.steps_differ and "max_steps" not in differing else []
+        return ["run", *differing, *list(measures)[:3], *steps, "seconds"]
 
     def _draw(self):
         columns = self.columns()
@@ -142,6 +158,8 @@ class RunTable:
         self.body.children = [self._row(entry, columns) for entry in shown] or [
             W.HBox([widgets.empty("No run matches."), self.clear]) if listed and self.filter.value
             else widgets.empty("Your runs are listed here.")]
+        self.extra.layout.display = None if self.tools.value else "none"
+        self.buttons["Restore"].layout.display = None if self._collection.deleted else "none"
         self.more.layout.display = None if len(shown) < len(self.entries) else "none"
         self.buttons["Restore"].disabled = not self._collection.deleted
         # Hidden, not removed: otherwise the page would move when the first run appears.
@@ -160,7 +178,7 @@ class RunTable:
         color = f"ftkit-c{entry['index'] % 7}"
         cells = [f"<span class='ftkit-run-name' title='{to_attribute(details)}'>"
                  f"<b class='{color}' aria-hidden='true'>{chart.mark(entry['index'])}</b> "
-                 f"{to_html(clean(entry['run']))}"
+                 f"{to_html(clean(self._name(entry, columns)))}"
                  f"<small>{self._aside(entry)}</small></span>"]
         for name in columns[1:]:
             text = duration(entry[name]) if name == "seconds" else cell(entry.get(name))
@@ -169,6 +187,15 @@ class RunTable:
                       f"{_grid(columns)}'>{''.join(cells)}</div>",
                       layout=W.Layout(flex="1 1 auto", min_width="0"))
         return W.HBox([box, page], layout=W.Layout(align_items="center", min_height="26px"))
+
+    def _name(self, entry: dict, columns: list[str]) -> str:
+        """The letter of a run, its given name, and its settings unless they have columns."""
+        letter, _, settings = entry["run"].partition(" ")
+        baseline = self._collection.baseline
+        is_baseline = baseline is not None and entry["id"] == baseline.id
+        if {*self.differing} <= {*columns}:
+            settings = entry["name"] or ("baseline" if is_baseline else "")
+        return f"{letter} {'⚑ ' if is_baseline else ''}{settings}".rstrip()
 
     def _aside(self, entry: dict) -> str:
         parts = [entry["note"], entry["stopped"], "hidden" if entry["hidden"] else ""]

@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Sequence
 
+import ipywidgets as W
+
 from ftkit.base.config import Config
 from ftkit.base.config_fields import grouped
 from ftkit.base.errors import UserError
@@ -81,15 +83,19 @@ class WhatIf:
     def __init__(self, experiment: Experiment, config: Config, baseline: Run | None,
                  names: Sequence[str] | None, with_pickers: bool):
         groups = grouped(Config, names) if names else with_basics(grouped(Config))
-        self.error_line = widgets.ErrorLine()
+        # Boxes for the error of a control near them.
+        self.at_start, self.at_data, self.at_controls = W.VBox(), W.VBox(), W.VBox()
+        self.error_line = widgets.MovingError(self.at_start)
         self.collection = RunCollection(baseline, experiment.fixed_settings(),
                                         self._runs_changed)
         self.results = Results(self.collection, lambda: self.launcher.settle(), self.show_error)
         say, show_error = self.results.status.show, self.show_error
-        self.controls = Controls(groups, config, self._controls_changed, say, show_error)
+        self.controls = Controls(groups, config, self._controls_changed, say,
+                                 lambda text: self.show_error(text, self.at_controls))
         self.forecast_view = ForecastView(experiment, self.collection, self._in_background)
         self.picked = pickers.ModelAndData(experiment, with_pickers, self.forecast_view.clear,
-                                           self._experiment_changed, show_error)
+                                           self._experiment_changed,
+                                           lambda text: self.show_error(text, self.at_data))
         self.answers = answers_view.Answers(self.picked, self.collection, self._in_background)
         self.launcher = Launcher(self.controls, self.picked, self.forecast_view, self.collection,
                                  self.results, self.answers, self._run_drawn, show_error)
@@ -97,8 +103,8 @@ class WhatIf:
         self.code = CodeView(self.picked, self.controls, self._in_background, show_error)
         self.ui = layout.arrange(
             self.controls, self.picked, self.forecast_view, self.launcher, self.results,
-            self.table, self.answers, self.code, self.error_line)
-        self.forecast_view.load(self.experiment, self._refresh)
+            self.table, self.answers, self.code, (self.at_start, self.at_data, self.at_controls))
+        self.forecast_view.load(self.experiment, self._loaded)
         self._refresh()
 
     @property
@@ -176,9 +182,11 @@ class WhatIf:
             f"this cell was run again: {len(self.runs)} runs, their baseline and the controls were "
             "kept" + ("; the run in progress was stopped and is kept" if stopped else ""))
 
-    def show_error(self, text: str):
-        """Show an error message; "" removes it."""
-        self.error_line.report(text)
+    def show_error(self, text: str, place: W.Box | None = None):
+        """Show an error message next to the field that it names, else in `place`; "" removes it."""
+        place = (self.at_data if self.picked.is_unread else
+                 self.controls.row_of(text) or place or self.at_start)
+        self.error_line.report_at(place, text)
 
     def _ipython_display_(self):
         widgets.display(self.ui, repr(self))
@@ -209,6 +217,13 @@ class WhatIf:
                 self.launcher.show_stored(finished, config)
             self._show_title()
 
+    def _loaded(self):
+        facts = self.forecast.facts
+        if facts is not None:
+            self.answers.ask_by_default(facts.model.parameters)
+        self.picked.show_preview(self.forecast.preview)
+        self._refresh()
+
     def _show_forecast(self) -> Run | None:
         return self.forecast_view.show(self.config, may_estimate=self.launcher.running() is None)
 
@@ -224,6 +239,7 @@ class WhatIf:
 
     def _runs_changed(self):
         self.table.update()
+        self.picked.fold_preview()
         if self.launcher.running() is None:
             self.results.show(self._valid_config())
 
@@ -239,7 +255,7 @@ class WhatIf:
         self.collection.switch(pickers.key_of(old), pickers.key_of(self.experiment),
                                self.experiment.fixed_settings())
         self.answers.forget()
-        self.forecast_view.load(self.experiment, self._refresh)
+        self.forecast_view.load(self.experiment, self._loaded)
         self._refresh()
         if self.baseline is None and self.runs:
             self.results.status.show("other model or data: the next run is their baseline")
@@ -259,4 +275,6 @@ class WhatIf:
 
         task = background.BackgroundTask(function, forecast, task_changed)
         task.what, task.cancelable = what, cancelable
+        if getattr(background.QUEUE.current, "paused", False):
+            self.results.status.show("waiting: the run is paused. Continue or stop it.")
         background.QUEUE.submit(task)

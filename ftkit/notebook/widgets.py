@@ -153,6 +153,22 @@ class ErrorLine(TextLines):
         return call
 
 
+class MovingError(ErrorLine):
+    """An error line that moves next to the control whose action failed. place: where it is."""
+
+    def __init__(self, place: W.Box):
+        super().__init__()
+        self.place = place
+        place.children += (self,)
+
+    def report_at(self, place: W.Box, text: str):
+        if text and place is not self.place:
+            self.place.children = tuple(c for c in self.place.children if c is not self)
+            self.place = place
+            place.children += (self,)
+        self.report(text)
+
+
 class Paragraphs(TextLines):
     """Paragraphs in a narrow column. `**Words**` are bold; one that begins with
     ✗, ? or – is indented as in a list."""

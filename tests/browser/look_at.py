@@ -81,7 +81,7 @@ def test_picture_of_a_sweep(page_of):
     page.run_cells(*cells)
     page.command("application:toggle-left-area")
     for css, said in ((".ftkit-start", "Newest run"),
-                      (".ftkit-what-if button:has-text('over 5 values')", "E learning_rate")):
+                      (".ftkit-what-if button.ftkit-sweep", "E learning_rate")):
         page.locator(css).click()
         expect(page.locator(".ftkit-what-if")).to_contain_text(said, timeout=240_000)
     expect(page.locator(".ftkit-choose")).to_have_count(5, timeout=240_000)

@@ -35,11 +35,11 @@ def figures(notebook: dict) -> list[str]:
 
 
 def move(page, field: str, key: str) -> float:
-    """Press a key on a slider; milliseconds, by the page's clock, until the panel has told what a
-    run would now take."""
+    """Press a key on a slider; milliseconds, by the page's clock, until the panel shows the new
+    value beside it, which the kernel sends."""
     knob = page.locator(f".ftkit-{field} .noUi-handle").last
     knob.focus()
-    page.locator(".ftkit-forecast").last.evaluate(
+    page.locator(f".ftkit-row:has(.ftkit-{field}) .ftkit-readout").last.evaluate(
         "box => { const old = box.innerText; window.took = null;"
         " const seen = new MutationObserver(() => {"
         "   if (box.innerText.trim() && box.innerText != old) {"
@@ -87,7 +87,7 @@ def test_a_lesson_runs_reacts_stops_and_is_still_there_when_reopened(lesson, nam
     for key in ("Home", "ArrowRight", "ArrowRight"):  # auto, 1, 5
         page.locator(".ftkit-max_steps .noUi-handle").last.press(key)
     # A page sends a slider's next value when the kernel has taken the last, a click at once.
-    expect(page.locator(".ftkit-forecast").last).to_contain_text(
+    expect(page.locator(".ftkit-line input").last).to_have_value(
         re.compile(r"max_steps=5\b"), timeout=SLOW)
     page.locator(".ftkit-start").last.click()
     expect(status).to_contain_text("finished: 5 steps", timeout=SLOW)

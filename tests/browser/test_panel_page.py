@@ -120,7 +120,8 @@ def test_by_keys_alone_the_focus_is_never_lost_and_what_changes_is_announced(pag
 def test_stop_by_keys_leaves_the_focus_in_the_panel(page):
     page.tab_to(".ftkit-max_steps .noUi-handle")
     page.page.keyboard.press("End")
-    expect(page.locator(".ftkit-forecast")).to_contain_text("max_steps=1000", timeout=PATIENCE)
+    expect(page.locator(".ftkit-line input")).to_have_value(re.compile("max_steps=1000"),
+                                                            timeout=PATIENCE)
     page.locator(".ftkit-start").focus()
     page.page.keyboard.press("Enter")
     expect(page.locator(".ftkit-status")).to_contain_text(re.compile("step [1-9]"),
@@ -129,6 +130,71 @@ def test_stop_by_keys_leaves_the_focus_in_the_panel(page):
     page.page.keyboard.press("Enter")
     expect(page.locator(".ftkit-status")).to_contain_text("stopped manually", timeout=PATIENCE)
     expect(page.locator(".ftkit-start")).to_be_focused()
+
+
+def test_one_step_then_another_learning_rate_and_the_rest_in_one_go(page):
+    status, now = page.locator(".ftkit-status"), page.locator(".ftkit-set-rate")
+    expect(now).to_be_hidden()
+    page.locator(".ftkit-step").click()
+    expect(status).to_contain_text("paused after step 1 of 20", timeout=PATIENCE)
+    page.locator(".ftkit-step").click()
+    expect(status).to_contain_text("paused after step 2 of 20", timeout=PATIENCE)
+    page.locator(".ftkit-learning_rate .noUi-handle").press("ArrowRight")
+    expect(now).to_have_text("Use 1e-06 from now on", timeout=PATIENCE)
+    button, knob = (page.locator(css).bounding_box() for css in (
+        ".ftkit-set-rate", ".ftkit-learning_rate"))
+    assert abs(button["y"] - knob["y"]) < 60, "the button is next to its control"
+    now.click()
+    expect(now).to_be_hidden()
+    page.locator(".ftkit-pause").click()  # continue
+    expect(status).to_contain_text("finished: 20 steps", timeout=PATIENCE)
+    expect(page.locator(".fc-change")).to_have_count(1, timeout=PATIENCE)
+    expect(page.locator(".fc-change-name")).to_have_text(re.compile("^[A-Z]+: 1e-06$"))
+    expect(page.locator(".ftkit-owner")).to_contain_text("after step 2", timeout=PATIENCE)
+    rates = eval(in_kernel(page, "[r['learning_rate'] for r in panel.runs[-1].rows]"))
+    assert max(rates[2:]) <= 1e-6 < min(rates[:2])
+
+
+def test_an_error_is_next_to_its_control_and_goes_when_it_is_mended(page):
+    error = page.locator(".ftkit-error").filter(has_text="✗")
+
+    def is_below(css):
+        expect(error).to_have_count(1, timeout=PATIENCE)
+        top, field = error.bounding_box(), page.locator(css).bounding_box()
+        assert 0 <= top["y"] - field["y"] - field["height"] < 60, css
+
+    for css, wrong, right in ((".ftkit-data", "no such data", "capital"),
+                              (".ftkit-line", "learning_rat=1", "max_steps=20"),
+                              (".ftkit-target_modules", "no_such_module", "q_proj")):
+        if css == ".ftkit-target_modules":
+            page.locator(".ftkit-method select").select_option("lora")
+            page.locator(".ftkit-groups").get_by_role("button", name="Method").click()
+        field = page.locator(f"{css} input")
+        for text in (wrong, right):
+            field.fill(text)
+            field.press("Enter")
+            if text == wrong and css == ".ftkit-target_modules":
+                page.locator(".ftkit-start").click()
+            if text == wrong:
+                is_below(css)
+        expect(error).to_have_count(0, timeout=PATIENCE)
+
+
+def test_records_and_their_mask_are_seen_before_the_run_and_answers_next_to_its_chart(page_of):
+    cells = [CELLS[0], CELLS[1].replace("eval_steps=5", "eval_steps=5, seed=77")]
+    page = page_of("preview", cells)  # a run that no other test stores
+    page.run_cells(*cells)
+    preview = page.locator(".ftkit-preview")
+    expect(preview.locator("summary")).to_have_text(
+        re.compile(r"^capital: \d+ records to train on, \d+ to validate$"), timeout=PATIENCE)
+    expect(preview).to_contain_text("trained on")
+    assert preview.locator("[title*='trained on']").count() > 2
+    expect(preview.locator("[title*=masked]").first).to_be_visible()
+    train(page)
+    expect(preview.locator("[title*=masked]").first).to_be_hidden()  # folded
+    expect(page.locator(".ftkit-answers tbody th[scope=row]")).to_have_count(3)
+    chart, answers = (page.locator(css).bounding_box() for css in (PLOT, ".ftkit-answers"))
+    assert answers["x"] + answers["width"] <= chart["x"], "left of it"
 
 
 def test_a_prompt_is_asked_as_a_whole_however_fast_ask_follows(page):
@@ -181,7 +247,8 @@ def test_after_a_reload_with_a_living_kernel_everything_still_works(page):
         page.locator(".ftkit-groups").get_by_role("button", name=title).click()
         expect(page.locator(f".ftkit-{name}")).to_be_visible()
     page.locator(".ftkit-seed .noUi-handle").press("ArrowRight")
-    expect(page.locator(".ftkit-forecast")).to_contain_text("seed=1", timeout=PATIENCE)
+    expect(page.locator(".ftkit-line input")).to_have_value(re.compile("seed=1"),
+                                                            timeout=PATIENCE)
     page.locator(".ftkit-stop").click()
     expect(page.locator(".ftkit-status")).to_contain_text("stopped manually", timeout=PATIENCE)
     page.locator(".ftkit-choose input").first.check()
@@ -213,7 +280,8 @@ def test_a_reopened_notebook_has_its_chart_without_a_kernel(page):
 def test_table_answers_and_axe(page):
     train(page)
     page.locator(".ftkit-seed .noUi-handle").press("ArrowRight")
-    expect(page.locator(".ftkit-forecast")).to_contain_text("seed=1", timeout=PATIENCE)
+    expect(page.locator(".ftkit-line input")).to_have_value(re.compile("seed=1"),
+                                                            timeout=PATIENCE)
     train(page)
     boxes = page.locator(".ftkit-choose input")
     expect(boxes).to_have_count(2)

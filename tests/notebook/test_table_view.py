@@ -160,7 +160,7 @@ def test_the_values_of_a_run_can_be_used_again_and_it_can_be_the_baseline(panel)
     assert panel.config.seed == 3
     press(panel.table.buttons["Make baseline"])
     row = panel.table.body.children[0].children[1].value
-    assert panel.baseline is run and "⚑ B baseline" in row
+    assert panel.baseline is run and "B ⚑ baseline" in row
 
 
 def test_the_fields_that_differ_are_listed(panel):
@@ -207,7 +207,7 @@ def test_every_control_of_the_table_is_driven_in_this_file(panel):
     add(panel, 0)
     table, answers = panel.table, panel.answers
     driven = {table.filter, table.store, table.hidden, table.name, table.note, table.reproduce,
-              *table.buttons.values(), table.more,
+              *table.buttons.values(), table.more, table.tools,
               *table.header.children[1:], table.body.children[0].children[0]}
     assert set(controls_in(table.ui)) == driven
     assert set(controls_in(answers.ui)) == {answers.prompts, answers.ask_button,
@@ -224,7 +224,7 @@ def test_prompts_are_answered_before_and_after_and_the_difference_is_marked(pane
     press(panel.answers.ask_button)
     background.QUEUE.join()
     rows = panel.answers.rows
-    assert len(rows) == 3 and rows[0].keys() == {
+    assert len(rows) == answers_view.FIRST and rows[0].keys() == {
         "prompt", "expected", "before training", "A baseline"}
     records = panel.answers.records()
     tuned = ft.answers(run.model, run.tokenizer, records, max_new_tokens=inputs.LONGEST)
@@ -255,10 +255,10 @@ def test_prompts_are_answered_at_each_evaluation_of_a_run_where_that_is_asked_fo
     press(panel.launcher.start_button)
     (run,) = panel.wait()
     rows = panel.answers.rows
-    assert list(rows[0]) == ["prompt", "expected", "before training", "step 2", "step 3", "step 4"]
+    assert list(rows[0]) == ["prompt", "expected", "before training", "A, step 4"]
     for row in rows:
         for name, answer in list(row.items())[2:]:
-            step = 0 if name == "before training" else int(name.split()[1])
+            step = 0 if name == "before training" else int(name.split()[2])
             (one,) = [s for s in run.samples if (s["prompt"], s["step"]) == (row["prompt"], step)]
             assert one["answer"] == answer
     assert "<img" not in panel.answers.table.value

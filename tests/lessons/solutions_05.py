@@ -117,6 +117,8 @@ SOLUTIONS = {
                                 "end one before it"),
             "to the first EOS": (lambda ids, prompt, length: labels_of(
                 ids, prompt, ids.index(2, prompt) + 1), "at the first EOS"),
+            "marks": (lambda ids, prompt, length: [
+                1 if prompt <= i < length else -100 for i in range(len(ids))], "the id itself"),
             "only the answer": (lambda ids, prompt, length: ids[prompt:length],
                                 "3 labels for 9 ids"),
         },
@@ -133,6 +135,13 @@ SOLUTIONS = {
                 lambda lengths: (packed_mask(lengths)[0], [i + 1 for i in packed_mask(lengths)[1]]),
                 "count from 0"),
             "not itself": (not_itself, "must see itself"),
+            "only itself": (lambda lengths: (torch.eye(sum(lengths)), packed_mask(lengths)[1]),
+                            "only itself"),
+            "nested positions": (lambda lengths: (
+                packed_mask(lengths)[0], [list(range(n)) for n in lengths]), "are nested"),
+            "numbers of the records": (lambda lengths: (
+                packed_mask(lengths)[0], [k for k, n in enumerate(lengths) for _ in range(n)]),
+                "numbers of the records"),
             "swapped": (lambda lengths: packed_mask(lengths)[::-1], "the order is the wrong way"),
         },
     },

@@ -2,12 +2,11 @@
 
 import itertools
 import math
-from statistics import mean, pstdev, stdev, variance
+from statistics import mean, median, pstdev, stdev, variance
 
 from shown_solutions import shown
 
 text_windows = shown("text_windows")
-domain_perplexity = shown("domain_perplexity")
 split_gain = shown("split_gain")
 
 
@@ -40,15 +39,6 @@ def in_place(documents, eos_id, length):
     for document in documents:
         document.append(eos_id)
     return cut([i for document in documents for i in document], length)
-
-
-def token_list(losses, counts):
-    each = [loss for loss, count in zip(losses, counts, strict=True) for _ in range(count)]
-    return math.exp(mean(each))
-
-
-def as_product(losses, counts):
-    return math.prod(math.exp(a * n / sum(counts)) for a, n in zip(losses, counts, strict=True))
 
 
 def differences(a, b):
@@ -94,29 +84,23 @@ SOLUTIONS = {
                 lambda documents, eos_id, length: (
                     [[*document, eos_id][:length] for document in documents]),
                 "join all documents"),
+            "one EOS": (lambda documents, eos_id, length: cut(
+                [i for document in documents for i in document] + [eos_id], length), "one EOS, at"),
+            "filled up": (
+                lambda documents, eos_id, length: [
+                    w + [eos_id] * (length - len(w))
+                    for w in text_windows(documents, eos_id, length)],
+                "was filled up"),
+            "EOS in each window": (
+                lambda documents, eos_id, length: [
+                    [*w, eos_id] for w in cut([i for d in documents for i in d], length - 1)],
+                "ends each window"),
             "not cut": (
                 lambda documents, eos_id, length: (
                     [[i for document in documents for i in [*document, eos_id]]]),
                 "at most 4"),
             "overlapping": (overlapping, "overlap"),
             "documents changed": (in_place, "were changed"),
-        },
-    },
-    "domain_perplexity": {
-        "variants": [token_list, as_product],
-        "wrong": {
-            "not weighted": (lambda a, n: math.exp(mean(a)), "the same weight"),
-            "mean of perplexities": (lambda a, n: mean(map(math.exp, a)),
-                                     "mean of the perplexities"),
-            "exp first": (lambda a, n: sum(math.exp(x) * k for x, k in zip(a, n, strict=True))
-                          / sum(n),
-                          "exp was taken before"),
-            "no exp": (lambda a, n: math.log(domain_perplexity(a, n)), "the mean loss"),
-            "base 2": (lambda a, n: 2 ** math.log(domain_perplexity(a, n)), "in nats"),
-            "sign": (lambda a, n: 1 / domain_perplexity(a, n), "the sign"),
-            "per document": (lambda a, n: math.exp(
-                sum(x * k for x, k in zip(a, n, strict=True)) / len(a)),
-                             "number of tokens"),
         },
     },
     "split_gain": {
@@ -139,9 +123,13 @@ SOLUTIONS = {
             "not paired": (with_sd(lambda n, c, d: math.hypot(stdev(d), stdev(c))),
                            "ignores the pairing"),
             "variance": (with_sd(lambda n, c, d: variance(differences(d, c))), "the variance"),
+            "medians": (lambda n, c, d: (median(differences(c, n)), median(differences(d, c)), 0.1),
+                        "the median"),
             "two numbers": (lambda n, c, d: split_gain(n, c, d)[:2], "three numbers"),
             "sd of the other step": (with_sd(lambda n, c, d: stdev(differences(c, n))),
                                      "the sd of control - none"),
+            "sd of both": (with_sd(lambda n, c, d: stdev(differences(d, n))),
+                           "sd of domain - none"),
             "sorted": (lambda *lists: split_gain(*map(sorted, lists)), "the lists were sorted"),
         },
     },

@@ -99,6 +99,7 @@ SOLUTIONS = {
                 1 + math.cos(180 * (s - 1 - w) / (total - w))) / 2), "takes radians"),
             "a whole wave": (after_warmup(
                 lambda s, total, w: half_wave(2 * (s - 1 - w) / (total - w))), "a whole wave"),
+            "never falls": (after_warmup(lambda s, total, w: 1.0), "never falls"),
             "ends at a tenth": (after_warmup(
                 lambda s, total, w: 0.1 + 0.9 * half_wave((s - 1 - w) / (total - w))),
                                 "a tenth of the peak"),
@@ -126,6 +127,12 @@ SOLUTIONS = {
                 rate for rate in sweep if choose_learning_rate({rate: sweep[rate]}, floor)),
                 key=lambda rate: statistics.fmean(s["target"] + s["kept"] for s in sweep[rate]),
                 default=None), "highest sum"),
+            "best single seed": (lambda sweep, floor: max((
+                rate for rate in sweep if choose_learning_rate({rate: sweep[rate]}, floor)),
+                key=lambda rate: max(s["kept"] for s in sweep[rate]), default=None), "single seed"),
+            "best worst seed": (lambda sweep, floor: max((
+                rate for rate in sweep if choose_learning_rate({rate: sweep[rate]}, floor)),
+                key=lambda rate: min(s["kept"] for s in sweep[rate]), default=None), "worst seed"),
             "the lowest": (lambda sweep, floor: min((
                 rate for rate, seeds in sweep.items() if statistics.fmean(
                     seed["target"] for seed in seeds) >= floor - 1e-9), default=None),

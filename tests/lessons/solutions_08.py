@@ -78,6 +78,11 @@ def accumulate_half(model, batches):
     return model(**batches[0]).loss
 
 
+def accumulate_twice(model, batches):
+    accumulate(model, batches)
+    return accumulate(model, batches)
+
+
 def accumulate_without_backward(model, batches):
     total = sum(map(labeled, batches))
     return sum(model(**batch).loss * labeled(batch) / total for batch in batches)
@@ -143,6 +148,13 @@ SOLUTIONS = {
                                "is a step, too"),
             "the slip of the text": (lambda n, m, a, g, e, drop_last=False: n // m * e,
                                      "4 · 4 · 8"),
+            "dropped once at the end": (
+                lambda n, m, a, g, e, drop_last=False: n * e // (m * a * g) if drop_last else
+                math.ceil(n / (m * a * g)) * e, "round down before"),
+            "a fraction": (lambda n, m, a, g, e, drop_last=False: n * e / (m * a * g),
+                           "cannot be a fraction"),
+            "one epoch": (lambda n, m, a, g, e, drop_last=False: math.ceil(n / (m * a * g)),
+                          "one epoch"),
             "drop_last ignored": (
                 lambda n, m, a, g, e, drop_last=False: math.ceil(n / (m * a * g)) * e,
                 "drop_last is ignored"),
@@ -157,6 +169,8 @@ SOLUTIONS = {
             "labels not shifted": (accumulate_unshifted, "never predicted"),
             "no backward": (accumulate_without_backward, "no gradient was left"),
             "loss of one part": (accumulate_half, "the gradient is right; the loss"),
+            "added twice": (accumulate_twice, "added twice"),
+            "not divided": (edited("accumulate", "* count / total", "* count"), "divide once"),
             "one big batch": (accumulate_joined, "were joined"),
             "one backward pass": (accumulate_token_by_token, "3 micro-batches were in memory"),
             "nan without labels": (edited("accumulate", "if count == 0:", "if False:"),

@@ -55,6 +55,10 @@ def _(labels_of):
         return f"{len(made)} labels for {len(ids)} ids; expected one each"
     if made == [-100] * 3 + [5, 6, EOS, -100, -100, -100]:
         return "the labels are shifted by one; leave the shift to the loss"
+    if made[4:6] == [-100, -100]:
+        return "the answer is not trained on: expected the ids 5 and 6 at the indexes 4 and 5"
+    if made[4:6] != [5, 6]:
+        return f"the labels of the ids 5 and 6 are {made[4:6]}; a label is the id itself"
     if made[6] != EOS:
         if list(labels_of([BOS, 4, 5, 6, EOS], 2, 4))[3] != 6:
             return ("the last real token is not trained on: it is at index length - 1, here 6, and "
@@ -80,6 +84,8 @@ def _(packed_mask):
     check_parts(made, 2, "expected a pair (see, positions)")
     if not hasattr(made[0][0], "__len__"):
         return "the order is the wrong way round; return (see, positions)"
+    if isinstance(made[1][0], list | tuple | range):
+        return "the positions are nested; one flat list has a position for each token of the row"
     see, positions = [[int(x) for x in row] for row in made[0]], [int(x) for x in made[1]]
     if len(see) != 5 or any(len(row) != 5 for row in see):
         return f"the mask of records of 2 and 3 tokens has {len(see)} rows; expected 5 by 5"
@@ -89,11 +95,14 @@ def _(packed_mask):
         return "the second record sees the first: see[2][0] must be 0"
     if not all(see[i][i] for i in range(5)):
         return "a token must see itself: see[i][i] is 1"
+    if sum(map(sum, see)) == 5:
+        return "each token sees only itself; it may also see earlier tokens of its own record"
     if see != [[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [0, 0, 1, 0, 0], [0, 0, 1, 1, 0], [0, 0, 1, 1, 1]]:
         return f"the mask of records of 2 and 3 tokens is {see}"
     three = [[int(x) for x in row] for row in packed_mask([1, 1, 2])[0]]
     if three != [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 1, 1]]:
         return f"two records are right, but three records of 1, 1 and 2 tokens give {three}"
     return told(positions, [0, 1, 0, 1, 2], [
+        ([0, 0, 1, 1, 1], "these are the numbers of the records; count the tokens within each"),
         ([1, 2, 1, 2, 3], "the positions start at 1; models count from 0"),
     ], f"positions {positions}; expected 0 1 0 1 2, they start anew in each record")

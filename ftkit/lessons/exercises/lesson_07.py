@@ -72,6 +72,8 @@ def _(answer):
         (_after(warmup, lambda s: 0.1 * peak + 0.9 * wave((s - 1 - warmup) / (total - warmup)),
                 total),
          "this ends at a tenth of the peak, which is usual in pretraining; here it ends at 0"),
+        ([min(peak, value * 1e9) if s > warmup else value for s, value in enumerate(right, 1)],
+         "after the warm-up the learning rate never falls"),
         ([value / peak for value in right], "these are fractions of the peak; multiply by it"),
     ]
     given = _values(lambda step: answer(step, total, peak, warmup), total)
@@ -93,8 +95,8 @@ def _seeds(*pairs: tuple[float, float]) -> list[dict[str, float]]:
 @exercise("choose_learning_rate")
 def _(choose):
     sweep = {1e-5: _seeds((0.1, 0.9), (0.2, 0.9)), 1e-4: _seeds((0.96, 0.6), (0.8, 0.9)),
-             3e-4: _seeds((0.9, 0.7), (0.92, 0.66)), 5e-4: _seeds((0.93, 0.72), (0.95, 0.74)),
-             6e-4: _seeds((1.0, 0.75), (0.84, 0.77)), 7e-4: _seeds((1.0, 0.73), (0.89, 0.75)),
+             3e-4: _seeds((0.9, 0.7), (0.92, 0.66)), 5e-4: _seeds((0.93, 0.74), (0.95, 0.74)),
+             6e-4: _seeds((1.0, 0.7), (0.84, 0.82)), 7e-4: _seeds((1.0, 0.6), (0.89, 0.88)),
              1e-3: _seeds((0.99, 0.2), (0.97, 0.3))}
     chosen = choose(dict(sweep), 0.9)
     wrong = told(chosen, 6e-4, [
@@ -105,10 +107,10 @@ def _(choose):
                "over the seeds"),
         (3e-4, "0.0003 is the lowest that reaches the floor, but 0.0006 reaches it too and keeps "
                "more: 0.76 against 0.68"),
-        (5e-4, "0.0005 reaches the floor with every seed, but the mean decides: 0.0006 has 0.92 "
-               "and keeps more, 0.76 against 0.73"),
-        (7e-4, "0.0007 has the highest sum of both scores; above the floor, kept alone decides: "
-               "0.0006 keeps 0.76"),
+        (5e-4, "0.0005 reaches the floor with every seed and has the best worst seed, but means "
+               "decide: 0.0006 has the target 0.92 and keeps 0.76 against 0.74"),
+        (7e-4, "0.0007 has the highest sum of both scores and the best single seed; above the "
+               "floor, the mean of kept alone decides: 0.0006 keeps 0.76 against 0.74"),
     ], f"choose_learning_rate(sweep, 0.9) gave {chosen!r}; expected 0.0006")
     if wrong:
         return wrong

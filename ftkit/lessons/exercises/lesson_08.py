@@ -16,6 +16,8 @@ def _(optimizer_steps):
         39_001.5: "GPUs and accumulation make one step see 4 · 4 · 8 records",
         math.ceil(52_002 / 16) * 3: "the 8 GPUs work on the same step: multiply by them too",
         math.ceil(52_002 / 32) * 3: "accumulation: 4 micro-batches make one step",
+        407: "that is one epoch; multiply by their number",
+        52_002 * 3 / 128: "a step cannot be a fraction: round up in each epoch, then multiply",
         1219: "an epoch ends with a short batch here, so round up in each epoch, then multiply",
         1218: "without drop_last the short batch at the end of an epoch is a step, too",
     }
@@ -29,6 +31,9 @@ def _(optimizer_steps):
         return f"with drop_last: {dropped}; expected 406 full batches an epoch, 1218"
     if optimizer_steps(100, 5, 2, 1, 2) != 20:
         return "100 records in batches of 10, 2 epochs: expected 20 (no batch is short)"
+    if optimizer_steps(100, 4, 2, 1, 3, drop_last=True) != 36:
+        return ("100 records in batches of 8, 3 epochs, drop_last: expected 36; the rest of an "
+                "epoch is dropped, so round down before you multiply")
 
 
 @exercise("accumulate")
@@ -68,6 +73,11 @@ def _(accumulate):
     if torch.allclose(made, unshifted, atol=1e-6):
         return ("nearly: the first token of a row is never predicted, so count labels[:, 1:] as "
                 "the loss does")
+    for times, mistake in ((2, "it was added twice: one backward pass for each micro-batch"),
+                           (int(sum((batch["labels"][:, 1:] != -100).sum() for batch in batches)),
+                            "divide once by the labeled tokens of all micro-batches")):
+        if torch.allclose(made, times * wanted, atol=1e-5):
+            return f"the gradient is {times} times too large; {mistake}"
     if not torch.allclose(made, wanted, atol=1e-5):
         return "the gradient is not that of the big batch"
     loss, truth = (float(torch.as_tensor(x).detach()) for x in (loss, truth))

@@ -28,19 +28,24 @@ import torch
 
 import ftkit as ft
 from ftkit.inside import collate, encode_all, shuffled
-from ftkit.teaching import at_135m, direction
+from ftkit.teaching import (
+    at_135m,
+    best_values,
+    direction,
+    line_plot,
+    sweep_curves,
+    working,
+)
 
 SEEDS = [0, 1, 2, 3]
 ft.setup(seed=0)
 
 # %% [markdown]
-# ## The question
+# ## Your job in this lesson
 #
-# > *"Which learning rate would you start with to fine-tune an 8B model, why is it lower than in
-# > pretraining, and how would you notice that it is wrong?"*
-#
-# A common answer is "2e-5, because the gradients are small". The number fits one case of several.
-# The reason can be tested.
+# Your team tunes an 8B model next week, and you choose the learning rate. A colleague says: "2e-5, because the
+# gradients are small in fine-tuning." The number fits one case of several. The reason can be tested, and so can
+# the question that decides more: **how would you notice that it is wrong?**
 #
 # ## What one learning rate moves
 # <!-- claims: C93 -->
@@ -97,18 +102,13 @@ scaled.score("the same up to rounding" if abs(gap) < 0.1 else
 # decay can add to it. The sum of the learning rates of a run is therefore a **budget**: it limits how far a
 # weight can get.
 #
-# Why then a low learning rate? Three things differ from pretraining:
+# So why use a low learning rate? Three things differ from pretraining:
 #
-# - The start is good, and a large budget can overwrite it. *This lesson tests only that part.*
-# - The batch is usually smaller, so the gradient is noisier. LLaMA was pretrained with 4M tokens a batch; for
-#   Alpaca, LLaMA 7B tuned on instructions, it was 128 records, perhaps 13,000 tokens. The square-root rule
-#   below turns that factor of 300 into 17, and 3e-4 into 1.7e-5. Alpaca used 2e-5;
-#   other recipes fit less well.
-# - Pretraining itself did not end at its peak, but at a tenth of it or less. The weights have settled
-#   at that low rate, and a return to the peak undoes part of it.
-#
-# Continued pretraining also has a good start, but a large batch and a long run. There the learning
-# rate of pretraining can be used again, as [Code Llama](https://arxiv.org/abs/2308.12950) did (3e-4).
+# - The start is good, and a large budget can overwrite it. *This lesson tests that part.*
+# - The batch is usually smaller, so the gradient is noisier. LLaMA was pretrained with 4M tokens a batch. For
+#   Alpaca, LLaMA 7B tuned on instructions, it was 128 records, perhaps 13,000 tokens. A usual rule for Adam
+#   takes the square root of that factor of 300, which is 17: 3e-4 becomes 1.7e-5. Alpaca used 2e-5.
+# - Pretraining did not end at its peak, but at a tenth of it or less. The weights have settled there.
 
 # %% [markdown]
 # ## The schedule
@@ -120,21 +120,17 @@ scaled.score("the same up to rounding" if abs(gap) < 0.1 else
 # falls. The area under a curve is the sum of the learning rates.](figures/07_schedules.svg)
 
 # %% [markdown]
-# A **schedule** gives each step its learning rate. The **warm-up** raises it linearly, because large first
-# steps can be unstable. Two reasons are given: AdamW's first estimates come from few gradients
-# ([Liu et al. 2019](https://arxiv.org/abs/1908.03265)), and small steps first lead to regions where the loss
-# curves less, which tolerate a higher peak ([Kalra & Barkeshli 2024](https://arxiv.org/abs/2406.09405)).
-# **Cosine** lowers it along half a cosine wave, to zero or to a tenth of the peak. **Linear** decay is the
-# default of transformers and TRL. Both need the number of steps in advance. **WSD** (warm-up, stable, decay)
-# stays at the peak and only falls in a short decay at the end. A run with WSD can be extended: continue from
-# the end of the stable phase, and decay later.
+# A **schedule** gives each step its learning rate. The **warm-up** raises it linearly, because large first steps
+# can be unstable: AdamW's first estimates come from few gradients. **Cosine** lowers it along half a cosine wave,
+# to zero or to a tenth of the peak. **Linear** decay is the default of transformers and TRL. **WSD** (warm-up, stable,
+# decay) stays at the peak and falls at the end, so a run can be extended from the end of its stable phase.
 
 # %% [markdown]
 # ### Your turn: warm-up and cosine
 #
-# Steps count from 1; transformers counts from 0, so its warm-up spends the first step at learning
-# rate 0. Here step `warmup` has the peak, and the step after it too: progress 0 on the cosine.
-# Step `total + 1`, never made, would have progress 1. Stuck? `ft.hint("warmup_cosine")`, then
+# Steps count from 1. Step `warmup` has the peak, and the step after it too: there the cosine begins, with
+# progress 0. Step `total + 1`, which is never made, would have progress 1. (transformers counts from 0, so its
+# warm-up spends the first step at learning rate 0.) Stuck? `ft.hint("warmup_cosine")`, then
 # `ft.solution("warmup_cosine")`.
 
 
@@ -145,16 +141,14 @@ def warmup_cosine(step, total, peak, warmup):
     ...
 
 
-solved = ft.check("warmup_cosine", warmup_cosine)
+ft.check("warmup_cosine", warmup_cosine)
 
 # %% [markdown]
 # The next cell trains one run (full fine-tuning, 20 steps of 16 records) and compares its logged
-# learning rates with the cosine (yours, if it is solved). How much of the budget do the weights use?
+# learning rates with the cosine (yours, or ours until yours is right). How much of the budget do the weights use?
 
 # %%
-from ftkit.by_hand import schedules
-
-cosine = warmup_cosine if solved.state == "solved" else schedules.warmup_cosine
+cosine = working("warmup_cosine", warmup_cosine)
 run = lab.run(learning_rate=1e-3, eval_steps=5, precision="fp32", live=False)
 total = len(run.rows)
 warmup = math.ceil(0.06 * total)  # the default of Config: 6 % of the steps
@@ -173,32 +167,21 @@ moved, size = torch.cat(moved), torch.cat(size)
 ft.table([{"sum of the learning rates": sum(schedule), "largest movement": moved.max().item(),
            "mean movement": moved.mean().item(), "mean size of a weight": size.mean().item()}])
 
-# %%
-steps = range(1, total + 1)
-linear = [1e-3 * min(step / warmup, (total + 1 - step) / (total - warmup)) for step in steps]
-wsd = [1e-3 * min(step / warmup, 1, (total + 1 - step) / 4) for step in steps]  # decay: 4 steps
-print(f"sums: cosine {sum(schedule):.4f}, linear {sum(linear):.4f}, WSD {sum(wsd):.4f}")
-
 # %% [markdown]
-# Single weights use nearly the whole budget. The mean movement is a third of it, because the signs of the
-# gradients vary. So the budget is an upper limit, no prediction. But that third, 2 % of the mean size of a
-# weight, is enough to learn, as the sweep below shows.
+# Single weights use nearly the whole budget. The mean movement is much smaller, because the signs of the gradients
+# vary. So the budget is an upper limit, no prediction. But a few percent of the mean size of a weight are enough to
+# learn, as the next section shows.
 #
-# Linear and cosine have the same sum, WSD has 1.6 times that. So expect its best peak to be lower: a schedule
-# has its own best peak, as a method has. In pretraining, a constant learning rate with a
-# decay over 10 to 20 % of the steps matches cosine ([Hägele et al.
-# 2024](https://arxiv.org/abs/2405.18392)).
+# Linear decay has the same sum as cosine; a WSD that decays over the last fifth has 1.6 times that. So expect its best
+# peak to be lower: a schedule has its own best peak.
 #
 # ## Four learning rates
 # <!-- claims: C32 C40 C41 · E09 -->
 #
 # Which peak is best? Twenty steps of 16 records, full fine-tuning, four seeds each; every run has its own
-# complete cosine. The line is the mean over the seeds. The ring marks the learning rate with the lowest mean
-# val_loss. The number at the right is the value at the ring, not at the end of the line.
+# complete cosine. The line is the mean over the seeds, the ring its lowest point.
 
 # %%
-from ftkit.teaching import best_values, line_plot, sweep_curves
-
 grid = [1e-4, 3e-4, 1e-3, 3e-3]
 once = ft.Config(eval_steps=1000, precision="fp32")  # evaluate before and after only
 full = lab.sweep(once, learning_rate=grid, seed=SEEDS)
@@ -220,7 +203,7 @@ best = best_values(full)["full"]
 # <!-- claims: C40 C7 · E09 -->
 #
 # 0.001 learns most in 20 steps. Does it also keep what the model knew? `general_loss` is the loss on general
-# text, 0.82 for the base model. It rises when the model forgets.
+# text. It rises when the model forgets.
 
 # %%
 hidden = ft.predict("Learning rate 0.001 ends with a lower val_loss than 0.0003. Its general_loss "
@@ -232,8 +215,10 @@ end_of_training = {}
 for rate in grid:
     members = [run for run in full if run.config.learning_rate == rate]
     end_of_training[rate] = [sum(row["loss"] for row in run.rows[-5:]) / 5 for run in members]
-ft.table([{"learning rate": rate, "training loss, last 5 steps": end_of_training[rate],
-           "val_loss": learned[rate], "general_loss": kept[rate]} for rate in grid])
+before = {"learning rate": "before", "training loss, last 5 steps": "", **{
+    key: full[0].before[key] for key in ("val_loss", "general_loss")}}
+ft.table([before] + [{"learning rate": rate, "training loss, last 5 steps": end_of_training[rate],
+                      "val_loss": learned[rate], "general_loss": kept[rate]} for rate in grid])
 
 # %%
 ft.expect(learned[1e-3], "<", learned[3e-4], "0.001 is better on the task than 0.0003", paired=True)
@@ -255,37 +240,37 @@ ft.curves({f"learning rate {rate:g}": [run for run in full if run.config.learnin
            for rate in grid[1:]}, "loss")
 
 # %% [markdown]
-# At 0.003 the mean loss rises again at step 4, with a wide band. Here such an instability is all that one
-# curve shows. Otherwise, too high or too low is seen only by comparison: 0.003 and 0.0003 both end above
+# At 0.003 the mean loss rises again soon after the warm-up, with a wide band. Here such an instability is all that
+# one curve shows. Otherwise, too high or too low is seen only by comparison: 0.003 and 0.0003 both end above
 # 0.001, and all three curves end flat.
 #
-# So the second half of the claim, that the training loss shows a learning rate that is too high, is half
-# right. For the *task* it ranks the four as val_loss does; here every record is new (all 320, each once). When
-# records repeat, a high learning rate can memorize them ([lesson 17](17_overfitting.ipynb)), so rank by
-# val_loss.
+# So the claim's second half is half right. For the *task* the training loss ranks the learning rates as val_loss
+# does; here every record is new. When records repeat, a high learning rate can memorize them ([lesson
+# 17](17_overfitting.ipynb)), so rank by val_loss.
 #
 # The training loss does not show what the model *forgot*. From 0.0003 to 0.001 it falls, while general_loss
-# rises from 0.9 to 1.3. That is the price of learning more in the same steps; it does not make 0.001 too
-# high. Watch something that must not get worse: an extra evaluation set during the run, which this course
-# calls a **probe**.
+# rises. That is the price of learning more in the same steps; it does not make 0.001 too high. Watch something
+# that must not get worse: an extra evaluation set during the run, which this course calls a **probe**.
 #
 # ### Your turn: choose the learning rate
 #
-# Among the learning rates whose mean `target` reaches a floor, take the one that keeps most. In your
-# own work, set the floor before the sweep; the two here only show that the choice depends on it.
+# Your team sets a floor for the task before the sweep. What is then the best learning rate? Decide what must
+# be good enough and what should be as good as possible.
 
 
 # %% tags=["raises-exception"]
 def choose_learning_rate(sweep, floor):
-    """Return the learning rate with the highest mean "kept" among those whose mean "target" is at
-    least `floor`, or None. sweep: learning rate → list of {"target": ..., "kept": ...}, per seed.
-    Both are scores where higher is better."""
+    """Return the learning rate that keeps most among those that reach the floor, or None.
+
+    sweep: learning rate → list of {"target": ..., "kept": ...}, one for each seed. Both are scores
+    where higher is better; means over the seeds count. A target of exactly `floor` reaches it."""
     ...
 
 
 ft.check("choose_learning_rate", choose_learning_rate)
 
 # %%
+choose_learning_rate = working("choose_learning_rate", choose_learning_rate)
 scores = {}  # losses are negated: higher is better
 for rate in grid:
     scores[rate] = [{"target": -task, "kept": -general}
@@ -294,14 +279,14 @@ ft.table([{"val_loss of at most": floor, "your choice": choose_learning_rate(sco
           for floor in (1.8, 3.2)])
 
 # %% [markdown]
-# The cells are empty until you solve it. With a val_loss of at most 1.8, both 0.001 and 0.003 are good enough,
-# and 0.001 keeps more. With 3.2, 0.0003 is good enough too, and keeps most.
+# The strict floor needs a higher learning rate, and costs more of what the model knew. With the loose one a lower
+# learning rate is good enough.
 #
 # ## The same learning rate for LoRA?
 # <!-- claims: C19 C32 · E22 -->
 #
-# Lesson 02 gave each method its own grid. Here are both on one axis; the rings are at the lowest val_loss,
-# also in the plot of general_loss. LoRA has three seeds.
+# Lesson 02 gave each method its own grid. Here are both on one axis. In both plots the ring marks the learning rate
+# with the lowest val_loss. LoRA has three seeds.
 
 # %%
 lora = lab.sweep(once.but(method="lora"), learning_rate=[1e-3, 3e-3, 1e-2, 3e-2],
@@ -311,45 +296,11 @@ print(f"best: full {best:g}, LoRA {lora_best:g}, ratio {lora_best / best:.0f}")
 sweep_curves(full + lora, "val_loss", "general_loss")
 
 # %% [markdown]
-# At 0.001, the best learning rate of full fine-tuning, LoRA ends at a val_loss of 4.1 instead of 1.0. Why?
-# Its update of W is (α/r)·B·A, and B starts at 0 (α/r is 2 here). So the budget limits A and B; their
-# product is small at first. On large models a ratio of about ten is reported, about 15 in very short runs
-# ([Thinking Machines 2025](https://thinkingmachines.ai/blog/lora/)).
-
-# %% [markdown]
-# ## Break it: the range test
+# At the best learning rate of full fine-tuning, LoRA has hardly begun to learn. Why? Its update of W is (α/r)·B·A,
+# and B starts at 0. So the budget limits A and B; their product is small at first. On large models a ratio of
+# about ten is reported, about 15 in very short runs ([Thinking Machines
+# 2025](https://thinkingmachines.ai/blog/lora/)).
 #
-# A shortcut: one short run in which the learning rate rises at each step
-# ([Smith 2015](https://arxiv.org/abs/1506.01186)). Some then take the learning rate at the lowest smoothed
-# loss, others a tenth of it, as fastai once suggested. Which of the two is near the best of the sweep?
-
-# %%
-def smooth(losses, keep=0.8):
-    """A running mean in which a loss counts 0.8 times as much one step later, 0.64 after two."""
-    mean, result = 0.0, []
-    for step, loss in enumerate(losses, 1):
-        mean = keep * mean + (1 - keep) * loss
-        result.append(mean / (1 - keep ** step))  # the start at 0 is taken out, as in Adam
-    return result
-
-
-# %%
-rising = [1e-5 * 1e5 ** (step / 39) for step in range(40)]  # from 0.00001 to 1
-tests = {f"seed {seed}": list(zip(rising, smooth(train(rising, seed)[1]), strict=True))
-         for seed in SEEDS[:3]}
-line_plot(tests, x="learning rate", y="loss of the batch, smoothed")
-
-# %%
-lowest = {name: min(points, key=lambda point: point[1])[0] for name, points in tests.items()}
-ft.table([{"range test": name, "lowest loss at": rate, "a tenth of it": rate / 10,
-           "best of the sweep": best} for name, rate in lowest.items()])
-
-# %% [markdown]
-# Here, the tenth. The minimum comes late for two reasons: the loss rises only when the damage is done, and
-# smoothing delays the curve by some steps. But the range test reads the training loss alone, so it cannot
-# see forgetting. Use it to place the grid of a sweep, not instead of one. (Its batches have 8 records, those of
-# the sweep 16. By the square-root rule below that is a factor of 1.4, too little to change the answer.)
-
 # %% [markdown]
 # ## At 135M
 #
@@ -360,70 +311,31 @@ ft.table([{"range test": name, "lowest loss at": rate, "a tenth of it": rate / 1
 at_135m("lr_valley", verdict)
 
 # %% [markdown]
-# In the mean, full fine-tuning is best at 0.0001 and LoRA at 0.003: about 30 times apart. On grids by
-# factors of 3 that can mean 10 to 90, and the 10 above can mean 3 to 30. At three times its best,
-# 0.0003, full fine-tuning has learned no more, and its loss on plain English is 0.4 nats higher. LoRA at 0.01
-# is 3.2 nats worse there, with seeds far apart, and has lost nearly all facts. In domain fine-tuning of LLMs,
-# a smaller learning rate can save much general ability at comparable learning
-# ([Lin et al. 2025](https://arxiv.org/abs/2509.20758)).
+# In the mean, full fine-tuning is best at 0.0001 and LoRA at 0.003: about 30 times apart. On grids by factors of 3
+# that can mean 10 to 90. At three times its best, full fine-tuning has learned no more, and its loss on plain English
+# is 0.4 nats higher. LoRA at 0.01 is 3.2 nats worse there, and has lost nearly all facts.
 #
-# Published recipes, full fine-tuning unless stated:
+# And the claim's first half, "a tenth to a hundredth of pretraining"? Published recipes:
 #
-# | recipe | peak | pretraining | ratio |
+# | recipe, full fine-tuning | peak | pretraining | ratio |
 # |---|---|---|---|
 # | [Alpaca](https://github.com/tatsu-lab/stanford_alpaca), LLaMA 7B | 2e-5 | 3e-4 | 1/15 |
-# | [LIMA](https://arxiv.org/abs/2305.11206), LLaMA 65B | 1e-5 | 1.5e-4 | 1/15 |
-# | [Llama 2 chat](https://arxiv.org/abs/2307.09288) 70B, SFT | 2e-5 | 1.5e-4 | 1/7.5 |
 # | [Tülu 3](https://arxiv.org/abs/2411.15124) 8B, SFT | 5e-6 | 3e-4 | 1/60 |
 # | [Olmo 3](https://github.com/allenai/OLMo-core) 7B, SFT, script's default | 8e-5 | 3e-4 | 1/4 |
 # | [SmolLM2](https://arxiv.org/abs/2502.02737) 1.7B, [SFT](https://github.com/huggingface/alignment-handbook/tree/main/recipes/smollm2) | 3e-4 | 5e-4 | 1/1.7 |
-# | SmolLM2 135M, SFT | 1e-3 | 3e-3 | 1/3 |
 # | [Code Llama](https://arxiv.org/abs/2308.12950) 7B, continued pretraining | 3e-4 | 3e-4 | 1 |
-# | [QLoRA](https://arxiv.org/abs/2305.14314) 7B | 2e-4 | 3e-4 | 1/1.5 |
 #
-# So the first half of the claim fails: in this table full SFT is between 0.6 and a sixtieth of the
-# pretraining peak. It is a seventh or less in smaller batches at 7B to 70B, more in large packed batches
-# (Olmo 3) and in the recipes of SmolLM2. Model size alone does not explain that. Our sweep of SmolLM2-135M,
-# with 200 tokens a batch, was best at 1/30; the recipe, with 128 conversations a batch on 8 GPUs, is at 1/3.
-# (Our runs are short and start from the Instruct model.) The ratio is no rule: take a recipe of your method,
-# size *and tokens per batch*. Our 2M model cannot test it, because its matrices were pretrained with another
-# optimizer (Muon).
-
-# %% [markdown]
-# ## What if?
+# So it fails: full SFT is between 0.6 and a sixtieth of the pretraining peak. It is a seventh or less in smaller
+# batches at 7B to 70B, more in large packed batches (Olmo 3) and in the recipes of SmolLM2. The ratio is no rule:
+# take a recipe of your method, size *and tokens per batch*. (Our 2M model cannot test it, because its matrices were
+# pretrained with another optimizer, Muon.) More recipes are on the [reference page](reference/07_learning_rate.md).
 #
-# Choose learning rate, steps and seed, and press *Start*. Find the highest learning rate at which
-# `general_loss` ends below 1.0. What do you give up in `val_loss`?
-#
-# <details><summary>Answer</summary>
-# By the table it is between 0.0003 and 0.001. With seed 0, 0.0005 ends just below 1.0 and gives up 0.8 nats of
-# val_loss (1.77 against 0.97) at 20 steps. More steps lower val_loss, but they raise the budget. Try 60 steps.
-# </details>
-
-# %%
-start = ft.Config(learning_rate=5e-4, max_steps=20, eval_steps=5, precision="fp32")
-panel = ft.what_if(lab, config=start, baseline=run, fields=["learning_rate", "max_steps", "seed"])
-panel
-
-# %%
-await panel.result()  # waits for your runs, or makes one, and keeps the figure in the notebook
-
-# %% [markdown]
 # ## In practice, 2026
 # <!-- claims: C42 C33 -->
 #
-# | training (AdamW) | peak to start from |
-# |---|---|
-# | full SFT, 1B to 3B | 1e-5 to 5e-5 (SmolLM2 1.7B: 3e-4) |
-# | full SFT, 7B to 8B | 5e-6 to 2e-5 at about 100 records a batch; up to 8e-5 in large packed batches (Olmo 3) |
-# | full SFT, 70B | 2e-6 to 2e-5 |
-# | full SFT on reasoning traces, 7B to 32B | 1e-5 ([s1](https://arxiv.org/abs/2501.19393), 32B) to 4e-5 ([OpenR1](https://github.com/huggingface/open-r1), 7B) |
-# | LoRA, QLoRA (α/r of 1 to 2) | 1e-4 to 5e-4 (the QLoRA paper's 7B: 2e-4 at α/r = 16/64) |
-# | DPO and GRPO, training on preferences and rewards (lessons [20a](20a_preferences.ipynb), [20b](20b_rewards.ipynb)), full | 5e-7 to 1e-6 (with LoRA about ten times that) |
-#
-# Sweep by factors of 3 around it, each run with its full schedule. If a full run takes days, sweep
-# on a fraction of the data and confirm the best and the next lower one at full length. Usual: warm-up 3 to 10 % of the steps,
-# clipping at 1.0 (the default). In TRL, with the task and a probe as evaluation sets:
+# For your 8B model: full SFT starts from 5e-6 to 2e-5 at about 100 records a batch, LoRA (α/r of 1 to 2) from 1e-4 to
+# 5e-4. Sweep by factors of 3 around it, each run with its full schedule, a warm-up of 3 to 10 % and clipping at 1.0. In
+# TRL, with the task and a probe as evaluation sets:
 #
 # ```python
 # # {"prompt": "...", "completion": "..."}
@@ -450,44 +362,69 @@ await panel.result()  # waits for your runs, or makes one, and keeps the figure 
 # trainer.train()
 # ```
 #
-# The log has `eval_task_loss` and `eval_general_loss`. WSD is `"warmup_stable_decay"` with
-# `lr_scheduler_kwargs={"num_decay_steps": 200, "decay_type": "1-sqrt"}`. Its stable phase ends at step 800, which
-# `save_steps` must write. To extend, set `max_steps=2000` and call
-# `trainer.train(resume_from_checkpoint="sft/checkpoint-800")`.
+# The log has `eval_task_loss` and `eval_general_loss`. Usual values for other trainings, rules to transfer a learning
+# rate, and pitfalls are on the [reference page](reference/07_learning_rate.md).
 
 # %% [markdown]
-# How a learning rate transfers. None of these rules replaces a sweep at the final setting:
+# ## Break it: the range test
 #
-# - **Batch size times k.** With Adam multiply by √k ([Malladi et al.
-#   2022](https://arxiv.org/abs/2205.10287), who also change β₁, β₂ and ε), with SGD by k ([Goyal et
-#   al. 2017](https://arxiv.org/abs/1706.02677)). Above the *critical* batch size, where gradients are hardly
-#   noisy any more, neither helps.
-# - **Larger model.** Lower it, as the table does. For pretraining there is **muP**, which parametrizes models
-#   so that the best learning rate of a narrow one holds for a wide one ([Yang et al.
-#   2022](https://arxiv.org/abs/2203.03466)).
-# - **More steps.** In pretraining the best learning rate falls as the run gets longer ([Bjorck et al.
-#   2024](https://arxiv.org/abs/2409.19913)).
-# - **Continued pretraining.** Warm up again, which costs some forgetting, and mix in old data
-#   ([Ibrahim et al. 2024](https://arxiv.org/abs/2403.08763)).
-# - **Higher LoRA rank.** With α fixed keep it, with α = 2r usually lower it ([lesson
-#   02](02_lora.ipynb)).
-# - **Another optimizer.** [Lion](https://arxiv.org/abs/2302.06675) needs 3 to 10 times less than
-#   AdamW. [Muon](https://arxiv.org/abs/2502.16982), scaled to AdamW's size of update, can take AdamW's
-#   value.
-# - **Layer-wise decay** gives layers near the input a smaller learning rate
-#   ([ULMFiT](https://arxiv.org/abs/1801.06146)); rare for LLMs.
+# Your colleague knows a shortcut: one short run in which the learning rate rises at each step
+# ([Smith 2015](https://arxiv.org/abs/1506.01186)). Some then take the learning rate at the lowest smoothed loss,
+# others a tenth of it. Which of the two is nearer to the best of the sweep?
+
+# %%
+shortcut = ft.predict("Nearer to the best of the sweep, in most of three range tests, is ...",
+                      "the learning rate at the lowest loss", "a tenth of it")
+shortcut
+
+# %%
+def smooth(losses, keep=0.8):
+    """A running mean in which a loss counts 0.8 times as much one step later, 0.64 after two."""
+    mean, result = 0.0, []
+    for step, loss in enumerate(losses, 1):
+        mean = keep * mean + (1 - keep) * loss
+        result.append(mean / (1 - keep ** step))  # the start at 0 is taken out, as in Adam
+    return result
+
+
+# %%
+rising = [1e-5 * 1e5 ** (step / 39) for step in range(40)]  # from 0.00001 to 1
+tests = {f"seed {seed}": list(zip(rising, smooth(train(rising, seed)[1]), strict=True))
+         for seed in SEEDS[:3]}
+line_plot(tests, x="learning rate", y="loss of the batch, smoothed")
+
+# %%
+lowest = {name: min(points, key=lambda point: point[1])[0] for name, points in tests.items()}
+ft.table([{"range test": name, "lowest loss at": rate, "a tenth of it": rate / 10,
+           "best of the sweep": best} for name, rate in lowest.items()])
+
+# %%
+nearer = [abs(math.log(rate / 10 / best)) < abs(math.log(rate / best)) for rate in lowest.values()]
+shortcut.score("a tenth of it" if sum(nearer) > 1 else "the learning rate at the lowest loss")
 
 # %% [markdown]
-# Pitfalls:
+# The lowest loss comes late for two reasons: the loss rises only when the damage is done, and smoothing delays the
+# curve. And the range test reads the training loss alone, so it cannot see forgetting. Use it to place the grid of a
+# sweep, not instead of one.
 #
-# - Weights *stored* in bf16 lose small updates: near 0.02 the spacing of bf16 is about 1e-4, so a
-#   step of 1e-5 is rounded away. It looks like a learning rate that is too low. Keep fp32 weights
-#   and `bf16=True`, as above ([lesson 12](12_floating_point.ipynb)).
-# - `learning_rate` defaults differ: 5e-5 in `TrainingArguments`, 2e-5 in `SFTConfig`, 1e-6 in
-#   `DPOConfig` and `GRPOConfig` ([TRL](https://huggingface.co/docs/trl)). The default
-#   schedule is linear to 0, without warm-up.
-# - A run that is resumed or extended with another `max_steps` gets another cosine from there on.
-# - `lr_scheduler_type="constant"` ignores the warm-up; use `"constant_with_warmup"`.
+# ## What if?
+#
+# Choose learning rate, steps and seed, and press *Start*. Find the highest learning rate at which
+# `general_loss` ends below 1.0. What do you give up in `val_loss`?
+
+# %%
+start = ft.Config(learning_rate=5e-4, max_steps=20, eval_steps=5, precision="fp32")
+panel = ft.what_if(lab, config=start, baseline=run, fields=["learning_rate", "max_steps", "seed"])
+panel
+
+# %%
+await panel.result()  # waits for your runs, or makes one, and keeps the figure in the notebook
+
+# %% [markdown]
+# <details><summary>Answer</summary>
+# By the table it is between 0.0003 and 0.001. Near 0.0005 the model learns clearly less in 20 steps than at 0.001.
+# More steps lower val_loss, but they raise the budget: try 60 steps.
+# </details>
 #
 # ## Interview
 #
@@ -501,14 +438,6 @@ await panel.result()  # waits for your runs, or makes one, and keeps the figure 
 # may use its peak again.
 # </details>
 #
-# **How do you choose it?**
-# <details><summary>Answer</summary>
-# Start from a recipe for the same method, model size and tokens per batch. Sweep by factors of 3,
-# each run with its whole schedule and the final batch size, with more than one seed for close
-# calls. Judge by the metric of the task and by an evaluation of abilities that must stay. If the
-# best value is at the end of the grid, extend the grid.
-# </details>
-#
 # **What does a wrong learning rate look like?**
 # <details><summary>Answer</summary>
 # Too high: spikes of gradient norm or loss near the end of the warm-up; a final loss above that of a lower
@@ -518,38 +447,17 @@ await panel.result()  # waits for your runs, or makes one, and keeps the figure 
 # end proves nothing, because the decay leaves little learning rate there.
 # </details>
 #
-# **When would you use WSD instead of cosine?**
-# <details><summary>Answer</summary>
-# When the length of the run is not fixed in advance, or when several lengths are wanted. One stable
-# run gives many checkpoints, and each gets its own short decay, about 10 to 20 % of the steps.
-# Published comparisons in pretraining find it on par with cosine, with its own peak. For a fixed,
-# short fine-tune I would take cosine or linear and spend the runs on the peak.
-# </details>
+# More answers are on the [reference page](reference/07_learning_rate.md).
 #
-# **LoRA learns nothing at 2e-5. Is it too weak?**
-# <details><summary>Answer</summary>
-# Probably not: the learning rate is too low. At α/r of 1 to 2, LoRA's best is usually about
-# ten times that of full fine-tuning, so try 1e-4 to 5e-4. Compare methods only at their own best
-# learning rates.
-# </details>
-
-# %% [markdown]
 # ## Recap
 #
-# - Far above ε, a constant factor on the gradients cancels in AdamW. The sum of the learning rates
-#   roughly limits how far weights can move.
-# - The claim, first half: the ratios above for full SFT run from 0.6 to a sixtieth, so the
-#   ratio is no rule. Second half: within one epoch the training loss ranked our four as val_loss did. It
-#   hides what the model forgets. So rank by val_loss, and watch a probe.
+# - A constant factor on the gradients cancels in AdamW. The sum of the learning rates limits how far weights move.
+# - Both halves of the claim fail as rules: the ratio runs from 0.6 to a sixtieth, and the training loss hides what
+#   the model forgets. Rank by val_loss, and watch a probe.
 # - A learning rate belongs to a method, a model size, a batch size and a number of steps.
 #
 # In the [playground](playground.html#data=tasks&method=full&max_steps=20&train_records=320&challenge=5), move
-# the learning rate while the model trains.
-#
-# From scratch:
-# [`ftkit/lessons/by_hand/schedules.py`](../ftkit/lessons/by_hand/schedules.py). Next:
-# [08 the small knobs](08_the_small_knobs.ipynb), and on forgetting
-# [lesson 16](16_catastrophic_forgetting.ipynb).
+# the learning rate while the model trains. Next: [08 the small knobs](08_the_small_knobs.ipynb).
 
 # %%
 ft.progress("07")

@@ -21,19 +21,21 @@
 # about one minute on two CPU cores.*
 
 # %%
+import torch
+
 import ftkit as ft
+from ftkit.inside import GPUS, Calculator, Meter, charts, is_fetched, measure
+from ftkit.teaching import working
 
 ft.setup(seed=0)
 
 # %% [markdown]
-# ## The question
+# ## Your job in this lesson
 #
-# > *"How much GPU memory does it take to fine-tune a 7B model with AdamW? What fills it, and what
-# > would you change first if it does not fit?"*
+# You have one GPU with 24 GB and want to fine-tune a model of 7 to 8 billion parameters. Your first run ends with *CUDA
+# out of memory*. "Fourteen gigabytes of weights, times two for Adam" is a common answer to the question how much it
+# takes. What does it leave out, and what do you change first?
 #
-# "Fourteen gigabytes of weights, times two for Adam" is a common answer. What does it leave out?
-
-# %% [markdown]
 # ## The idea in one picture
 #
 # The memory of a step has two kinds of parts. **Model states** are there in every step: weights,
@@ -53,8 +55,6 @@ ft.setup(seed=0)
 # their squares, its two **moments**. Take one step with the embedded model and add up the tensors.
 
 # %%
-import torch
-
 model, tokenizer = ft.load("tiny")
 optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
 ids = torch.tensor([[1, 5, 7, 9] * 32])
@@ -75,17 +75,18 @@ ft.table([{"part": kind, "bytes per parameter": sum(t.nbytes for t in tensors) /
 # %% [markdown]
 # A value in fp32 takes 4 bytes: 4 + 4 + 8 = 16 bytes per parameter, before any activation. A **frozen**
 # weight gets no gradient and no moments. It only has to be read, so on a GPU it is usually stored in 16
-# bits (2 bytes).
+# bits (2 bytes). For a **mixture of experts** (each token uses a few of many MLPs, the experts) *all* experts count:
+# Qwen3-30B-A3B computes with 3.3 of its 30.5 billion parameters for a token, but its weights take 61 GB in bf16.
 #
 # ## Your turn: the bytes of the states
 #
-# Write `state_bytes`. There are `frozen` frozen parameters of `frozen_bytes` bytes each, and `trained`
-# trained ones in fp32. `optimizer` is `"adamw"`, `"adamw_8bit"` (two moments of one byte each) or `"sgd"`
-# (no momentum, so it stores nothing). Return bytes. `ft.hint("state_bytes")` helps.
+# What is in memory for a frozen and for a trained parameter? `optimizer` is `"adamw"`, `"adamw_8bit"` (two moments of
+# one byte each) or `"sgd"` (no momentum, so it stores nothing). `ft.hint("state_bytes")` helps.
 
 
 # %% tags=["raises-exception"]
 def state_bytes(frozen, trained, frozen_bytes=2, optimizer="adamw"):
+    """Bytes of `frozen` frozen parameters of `frozen_bytes` bytes each and `trained` ones in fp32."""
     ...
 
 
@@ -106,7 +107,8 @@ first_guess
 
 # %%
 LLAMA = "meta-llama/Llama-2-7b"
-states = {}
+state_bytes = working("state_bytes", state_bytes)  # ours until yours is right
+states = {"by your function": state_bytes(0, 6_738_415_616) / 1e9}
 for precision in ("fp32", "bf16", "pure-bf16"):
     found = ft.memory(model=LLAMA, precision=precision, batch_size=1, max_length=512, device="cuda")
     states[precision] = found.total_states / 1e9
@@ -118,7 +120,7 @@ first_guess.score("are halved" if ratio < 0.75 else "grow by half" if ratio > 1.
                   else "stay the same")
 
 # %% [markdown]
-# The row bf16 is autocast. Both recipes take 16 bytes per parameter. What gets smaller are the activations. Of
+# The row bf16 is autocast, with fp32 weights. Both recipes take 16 bytes per parameter. What gets smaller are the activations. Of
 # these three only pure bf16, with weights, gradients and moments all in 16 bits, halves the states; [lesson
 # 12](12_floating_point.ipynb) shows what it costs in accuracy.
 #
@@ -135,11 +137,12 @@ first_guess.score("are halved" if ratio < 0.75 else "grow by half" if ratio > 1.
 #
 # ## Your turn: the bytes of a token
 #
-# Write `token_bytes`. Return `(activations, logits)` in bytes for **one** token, by these two estimates.
+# By these two estimates, for **one** token. What does each of the three sizes multiply, and what not?
 
 
 # %% tags=["raises-exception"]
 def token_bytes(hidden, layers, vocabulary):
+    """(activations, logits) in bytes."""
     ...
 
 
@@ -151,16 +154,16 @@ ft.check("token_bytes", token_bytes)
 # %%
 shapes = {"Llama 2 7B": (4096, 32, 32_000), "Llama 3.1 8B": (4096, 32, 128_256),
           "Qwen3 8B": (4096, 36, 151_936)}
-tokens = 4 * 2048
+token_bytes = working("token_bytes", token_bytes)
 rows = []
-for name, (hidden, layers, vocabulary) in shapes.items():
-    rows.append({"model": name, "activations, GB": tokens * 34 * hidden * layers / 1e9,
-                 "logits, GB": tokens * 8 * vocabulary / 1e9})
+for name, shape in shapes.items():
+    activations, logits = (4 * 2048 * part / 1e9 for part in token_bytes(*shape))
+    rows.append({"model": name, "activations, GB": activations, "logits, GB": logits})
 ft.table(rows)
 
 # %% [markdown]
-# With a vocabulary of 32,000 the logits were a detail. With one of 150,000 they reach about 10 GB. This is
-# why trainers such as TRL's compute the loss **in chunks**: the logits of a few rows at a time, so the full
+# With a vocabulary of 32,000 the logits were a detail. With one of 150,000 they fill 10 GB. This is why trainers such as
+# TRL's compute the loss **in chunks**: the logits of a few rows at a time, so the full
 # matrix never exists.
 #
 # ## Trace instead of estimating
@@ -177,8 +180,6 @@ second_guess = ft.predict(
 second_guess
 
 # %%
-from ftkit.inside import charts
-
 batch = {"model": LLAMA, "batch_size": 4, "max_length": 2048, "precision": "bf16",
          "gradient_checkpointing": False, "device": "cuda"}
 traced = {"full": ft.memory(method="full", **batch), "LoRA": ft.memory(method="lora", **batch)}
@@ -194,12 +195,13 @@ second_guess.score(max(parts, key=parts.get))
 
 # %% [markdown]
 # The dashed lines are what common GPUs leave to a run. The traced loss is computed in chunks, so the logits
-# are too small to see. At the peak of *full* no gradient exists yet, but autocast's 16-bit copies do.
+# are too small to see. *full* peaks at the end of the forward pass: gradients are still missing, autocast's 16-bit
+# copies are there.
 #
 # LoRA removes nearly all gradients and optimizer states, and a frozen base in bf16 halves the weights.
 # **QLoRA** stores the base in about 4 bits ([lesson 10](10_quantization_and_qlora.ipynb)). But most
 # activations stay, because the gradient must pass through every frozen layer to reach the adapters.
-# So the claim's second half is wrong too: 54 of LoRA's 67.9 GB are activations, and nearly all the rest is
+# So the claim's second half is wrong too: about four fifths of LoRA's peak are activations, and nearly all the rest is
 # the base. **Gradient checkpointing** stores only the input of each layer and recomputes the rest
 # ([lesson 11](11_activations_and_checkpointing.ipynb)).
 #
@@ -218,9 +220,8 @@ for name, found in traced.items():
 ft.table(rows)
 
 # %% [markdown]
-# It is 28 to 40 % too low. Divide the traced sizes by tokens, layers and hidden units: a layer of Llama 2 stores
-# **50 bytes with LoRA and 57 with full fine-tuning**, not 34. It has a gated MLP, whose four intermediate
-# results are 2.7 times as wide as the hidden state, and autocast keeps some tensors in fp32. **Compute the
+# It is clearly too low. A layer of Llama 2 stores about **50 bytes with LoRA and 57 with full fine-tuning** per token and
+# hidden unit, not 34: its MLP has wider intermediate results, and autocast keeps some tensors in fp32. **Compute the
 # states on paper; take the rest from a trace or a measurement.**
 
 # %% [markdown]
@@ -244,9 +245,7 @@ ft.expect(max(errors), "<", 0.002, "largest error of the predicted peak, as a fr
 ft.table(rows)
 
 # %% [markdown]
-# An independent test is in `docs/measurements/MEMORY.md`: the allocations that torch itself records, in 88
-# configurations of small models on a CPU. The largest error there is 0.1 %; the bound that `ft.memory` prints is
-# 0.2 %. A GPU needs more than the tensors: the CUDA context, scratch space of kernels, and memory that the
+# (`docs/measurements/MEMORY.md` compares 88 configurations with what torch itself records.) A GPU needs more than the tensors: the CUDA context, scratch space of kernels, and memory that the
 # allocator holds in pieces. Plan with 5 to 10 % to spare, and measure.
 
 # %% [markdown]
@@ -256,8 +255,6 @@ ft.table(rows)
 # a measured step of the embedded model with a short and a long batch.
 
 # %%
-from ftkit.inside import measure
-
 config = ft.Config(precision="fp32")
 steps = {"32 tokens": measure.step("tiny", config, [32]),
          "1,024 tokens": measure.step("tiny", config, [128] * 8)}
@@ -265,16 +262,13 @@ charts.along(steps)
 
 # %% [markdown]
 # The dashed line is the end of the forward pass. The long batch peaks there, with all activations, the logits
-# and no gradient yet. The short batch peaks late, when all gradients exist. (*Other* is what the backward
-# pass and the update create in passing.)
-#
-# With **gradient accumulation** the gradients of earlier batches stay and add to the peak of a long batch.
+# and no gradient yet. The short batch peaks late, when all gradients exist. (*Other* is what the backward pass and the
+# update create in passing.) With **gradient accumulation** the gradients of earlier batches stay and add to the peak.
 #
 # ## Which change helps most?
 # <!-- claims: C96 -->
 #
-# Take the LoRA run above, 4 × 2,048 tokens and r = 8 on all linear layers. An **8-bit optimizer** stores
-# AdamW's moments in one byte each.
+# Take the LoRA run above. You may change one thing. An **8-bit optimizer** stores AdamW's moments in one byte each.
 
 # %%
 eight_bit = ft.memory(method="lora", optim="adamw_bnb_8bit", **batch)
@@ -288,29 +282,29 @@ ft.expect(peaks["gradient checkpointing"], "<", traced["LoRA"].peak / 1e9,
 ft.table([{"change": change, "peak, GB": peak} for change, peak in peaks.items()])
 
 # %% [markdown]
-# Find the largest part first, then choose the change that acts on it. With LoRA the optimizer is already small,
-# so an 8-bit one saves next to nothing. In *full* fine-tuning it saves 6 bytes of 16, and there the states
-# usually come first, above all with checkpointing.
+# Find the largest part first, then choose the change that acts on it. With LoRA the optimizer is already small, so an
+# 8-bit one saves next to nothing. In *full* fine-tuning it saves 6 bytes of 16.
 #
 # ## Your turn: the longest sequence that fits
 #
 # With FlashAttention, the peak of long batches is nearly a straight line in the tokens. So two traces predict
-# others. Write `longest`: `short` and `long` are pairs `(tokens, peak_bytes)`. Return the largest whole number
-# of tokens whose peak on that line is at most `budget` bytes.
+# others. Which part of the peak does not grow?
 
 
 # %% tags=["raises-exception"]
 def longest(budget, short, long):
+    """The largest whole number of tokens whose peak is at most `budget` bytes, on the line through
+    `short` and `long`, which are pairs (tokens, peak_bytes)."""
     ...
 
 
 ft.check("longest", longest)
 
 # %% [markdown]
-# Here the line predicts, for LoRA with checkpointing on Qwen3 8B, and one more trace tests it.
+# Here your function predicts for your GPU: LoRA with checkpointing on Qwen3 8B. One more trace tests it.
 
 # %%
-from ftkit.inside import GPUS
+longest = working("longest", longest)
 
 
 def peak_of(tokens):
@@ -319,16 +313,13 @@ def peak_of(tokens):
 
 
 budget = GPUS["RTX 4090 24GB"].usable
-low, high = peak_of(2048), peak_of(4096)
-slope = (high - low) / 2048
-fits = int(2048 + (budget - low) / slope)
+fits = longest(budget, (2048, peak_of(2048)), (4096, peak_of(4096)))
 ft.expect(peak_of(fits) / budget, "==", 1, "peak at the predicted length, over the budget",
           within=0.02)
-print(f"budget {budget / 1e9:.1f} GB; {slope / 1e6:.2f} MB a token; longest sequence {fits:,} tokens")
+print(f"budget {budget / 1e9:.1f} GB; longest sequence {fits:,} tokens")
 
 # %% [markdown]
-# This counts on a loss in chunks. Full fp32 logits with their gradient would take at least 1.2 MB a token, and
-# fewer than 5,000 tokens would fit.
+# This counts on a loss in chunks. Full fp32 logits with their gradient take 8 · 151,936 bytes, 1.2 MB more a token.
 
 # %% [markdown]
 # ## Sizes that people quote
@@ -343,13 +334,14 @@ print(f"budget {budget / 1e9:.1f} GB; {slope / 1e6:.2f} MB a token; longest sequ
 # %% [markdown]
 # ## Break it
 #
-# Two mistakes fill memory without an error message. First: losses are kept in a list. Which form of the loss
-# keeps growing with the steps? The counter shows what is still alive, in MB. The model itself takes 9.4 MB.
+# Two mistakes fill memory without an error message. First: losses are kept in a list. The counter shows what is still
+# alive, in MB. The model itself takes 9.4 MB.
 
 # %%
-from ftkit.inside import Meter
+leak = ft.predict("Which form keeps growing with the steps?", "loss", "loss after backward()", "loss.item()")
+leak
 
-
+# %%
 def alive_after(steps, keep):
     kept, model = [], ft.load("tiny")[0]
     with Meter(model) as meter:
@@ -365,13 +357,15 @@ def after_backward(loss):
 
 kinds = {"loss": lambda loss: loss, "loss after backward()": after_backward,
          "loss.item()": lambda loss: loss.item()}
-ft.table([{"kept in the list": name} | {f"{n} steps": alive_after(n, keep) for n in (1, 2, 4)}
-          for name, keep in kinds.items()])
+alive = {name: {f"{n} steps": alive_after(n, keep) for n in (1, 2, 4)} for name, keep in kinds.items()}
+ft.table([{"kept in the list": name} | sizes for name, sizes in alive.items()])
+
+# %%
+leak.score(max(kinds, key=lambda name: alive[name]["4 steps"] - alive[name]["1 steps"]))
 
 # %% [markdown]
-# Until `backward()`, a loss holds all activations of its step. `backward()` frees them; what is left in the
-# second line are the model's gradients, once. So the leak hits evaluation without `torch.no_grad()`. Keep
-# `loss.item()`.
+# Until `backward()`, a loss holds all activations of its step. `backward()` frees them; what is left are the model's
+# gradients, once. So the leak hits evaluation without `torch.no_grad()`. Keep `loss.item()`.
 #
 # Second: a frozen base that was loaded in fp32 by accident.
 
@@ -388,15 +382,9 @@ ft.table([{"base": "bf16", "peak, GB": traced["LoRA"].peak / 1e9},
 # %% [markdown]
 # ## At 135M
 #
-# No box At 135M: bytes are counted and not learned, so no run was recorded. If SmolLM2 is here, its step
-# is measured. Its base is in fp32 on a CPU: 577 MB of states, against 308 in bf16.
-#
-# The GPU named in a summary, here and below, fits by bytes alone. A T4 or V100 has no bf16 tensor cores: train
-# in fp16 there ([12](12_floating_point.ipynb)).
+# No box At 135M: bytes are counted and not learned, so no run was recorded. If SmolLM2 is here, its step is measured.
 
 # %%
-from ftkit.inside import is_fetched
-
 if is_fetched("smollm2"):
     real = ft.memory(model="smollm2", method="lora", precision="bf16", batch_size=2,
                      max_length=128, measure=True)
@@ -404,39 +392,9 @@ if is_fetched("smollm2"):
     print(real.summary())
 
 # %% [markdown]
-# ## What if?
-#
-# The controls change an estimate; *Trace the step* tests it. What is the longest text that QLoRA can
-# train a 7B model on with 24 GB, with checkpointing?
-#
-# <details><summary>Answer</summary>
-# About 35,000 tokens by the trace, more than ten times as many as without. (Llama 2 itself reads only 4,096.)
-# </details>
-
-# %%
-from ftkit.inside import Calculator
-
-Calculator(LLAMA, method="qlora", max_length=1024)
-
-# %% [markdown]
 # ## In practice, 2026
 #
-# | what fills the memory | change | saves | costs |
-# |---|---|---|---|
-# | activations | `gradient_checkpointing=True` | most of them | up to a third more compute; with LoRA up to a half |
-# | activations | `activation_offloading=True` (TRL): to CPU memory | most of what is left | transfers |
-# | activations | Liger's fused norm and MLP kernels | part of them | little |
-# | activations | smaller batch, more accumulation | in proportion | speed |
-# | padding | packing, padding-free batches | the padded share | attention that keeps records apart ([05](05_templates_and_the_bug_zoo.ipynb)) |
-# | logits | chunked or fused loss | nearly all | little |
-# | optimizer, full fine-tuning | `adamw_bnb_8bit`, `adamw_torch_8bit` | up to 6 of 16 bytes | little |
-# | spikes | `paged_adamw_8bit` | moves moments to CPU memory instead of failing | speed when used |
-# | a spike inside `optimizer.step()` | `adamw_torch_fused` | a copy of the trained weights | none; default in transformers 5 with torch 2.8 or newer |
-# | optimizer | Adafactor, Muon, GaLore, APOLLO | one moment (Muon) or most of both | retuning |
-# | gradients | update during the backward pass (LOMO) | most of them | clipping needs a second pass |
-
-# %% [markdown]
-# A configuration for one GPU of 24 GB, with a look at the memory (the line above gives about 19 GB):
+# A configuration for your GPU of 24 GB, with a look at the memory. It is LoRA with checkpointing at 4,096 tokens:
 #
 # ```python
 # import torch
@@ -465,44 +423,28 @@ Calculator(LLAMA, method="qlora", max_length=1024)
 #     print(torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved())
 #     torch.cuda.memory._dump_snapshot("snapshot.pickle")  # open it at pytorch.org/memory_viz
 # ```
+#
+# What each change saves and costs, and how to read the numbers of a GPU, is on the
+# [reference page](reference/09_where_the_memory_goes.md).
 
 # %% [markdown]
-# - **Measure**: `max_memory_allocated` is the peak of live tensors, `max_memory_reserved` what the allocator
-#   held. The [memory snapshot](https://docs.pytorch.org/docs/stable/torch_cuda_memory.html) shows which line of
-#   code allocated each block.
-# - **Not only step 1**: the first `optimizer.step()` creates the moments, so a run can fail in step 2.
-# - **Evaluation**: its batch is 8 by default. With `compute_metrics` the Trainer also collects the logits
-#   of the whole evaluation set on the GPU: reduce them in `preprocess_logits_for_metrics`. TRL 1.16's
-#   `SFTTrainer` does too, after an extra forward pass for them (deprecated).
-# - **Fragmentation**: a run can fail with enough free memory, in pieces too small. Set
-#   `PYTORCH_ALLOC_CONF=expandable_segments:True` (older torch: `PYTORCH_CUDA_ALLOC_CONF`).
-# - **Loss**: TRL 1.16's `SFTTrainer` computes it in chunks by default. Elsewhere use
-#   [Liger](https://arxiv.org/abs/2410.10989)'s fused linear cross-entropy or
-#   [Cut Cross-Entropy](https://arxiv.org/abs/2411.09009).
-# - **Generation** adds a **KV cache**, the stored keys and values: 131 kB a token for Llama 3.1 8B in bf16.
+# ## What if?
+#
+# The controls change an estimate; *Trace the step* tests it. What is the longest text that QLoRA can train a 7B
+# model on with your 24 GB, with checkpointing? Find it to within a factor of two, and say which part is the largest then.
+# (A GPU that is named fits by bytes alone.)
+
+# %%
+Calculator(LLAMA, method="qlora", max_length=1024)
 
 # %% [markdown]
+# <details><summary>Answer</summary>
+# About 35,000 tokens by the trace, more than ten times as many as without checkpointing. (Llama 2 itself reads only
+# 4,096.) Activations are the largest part then.
+# </details>
+#
 # ## Interview
 #
-# **What fills the memory in fine-tuning?**
-# <details><summary>Answer</summary>
-# Model states and what grows with tokens. AdamW in mixed precision takes 16 bytes per trained parameter,
-# 108 GB for a 7B: 2 + 2 + 4 (master copy) + 8 (moments), or 4 + 4 + 8 with autocast (at most 2 more
-# for its copies). With bf16 weights and fp32 gradients, as in
-# [Megatron](https://docs.nvidia.com/megatron-core/developer-guide/latest/api-guide/dist_optimizer.html),
-# it is 18. Activations and logits grow with the tokens of a batch. In full fine-tuning the states
-# usually come first. LoRA and 8-bit moments shrink them; ZeRO-3 or FSDP ([13](13_zero_and_fsdp.ipynb))
-# splits them over the GPUs, into 13.5 GB each on eight. In a LoRA run it is the frozen weights or, with
-# many tokens, the activations.
-# </details>
-#
-# **Does mixed precision halve the memory?**
-# <details><summary>Answer</summary>
-# Not the states: they stay at 16 bytes per parameter with AdamW. It makes activations smaller and matrix
-# multiplications faster. Pure bf16 halves the states, at a cost in accuracy.
-# </details>
-
-# %% [markdown]
 # **A LoRA run on a 7B at 4 × 2,048 tokens is out of memory. What do you change?**
 # <details><summary>Answer</summary>
 # Ask what is largest. The bf16 base is 13.5 GB and the adapter's states (r = 16) below 1 GB, so activations
@@ -510,14 +452,14 @@ Calculator(LLAMA, method="qlora", max_length=1024)
 # smaller batch with accumulation. Check that the base is not in fp32.
 # </details>
 #
-# **nvidia-smi shows 78 GB, the profiler 60 GB. Why?**
+# **Does mixed precision halve the memory?**
 # <details><summary>Answer</summary>
-# The allocator keeps freed blocks (reserved, not allocated), some in pieces that no tensor fits. CUDA's context
-# and the buffers of NCCL (communication between GPUs) come on top and no torch counter sees them. Compare
-# `memory_reserved` with `memory_allocated`; try expandable segments.
+# Not the states: they stay at 16 bytes per parameter with AdamW. It makes activations smaller and matrix
+# multiplications faster. Pure bf16 halves the states, at a cost in accuracy.
 # </details>
-
-# %% [markdown]
+#
+# More answers are on the [reference page](reference/09_where_the_memory_goes.md).
+#
 # ## Recap
 #
 # | part | bytes | what changes it |

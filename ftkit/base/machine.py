@@ -10,7 +10,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from ftkit.base import free_memory, notebook_style
+from ftkit.base import free_memory, notebook_style, quiet
 from ftkit.base.errors import UserError
 from ftkit.base.files import system_file
 from ftkit.base.formatting import gb, to_html
@@ -186,6 +186,7 @@ def setup(seed: int = 0) -> Machine:
     if isinstance(seed, bool) or not isinstance(seed, int):
         raise UserError(f"seed is {seed!r}; expected a whole number")
     prepare_for_torch()
+    quiet.mute_known_noise()  # of peft, which lessons import
     import torch
 
     random.seed(seed)

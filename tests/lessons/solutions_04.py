@@ -1,7 +1,5 @@
 """Solutions of lesson 04, right variants, and the mistakes that people make."""
 
-import math
-
 import torch
 import torch.nn.functional as F
 from shown_solutions import edited, shown
@@ -106,21 +104,6 @@ def mask_looked_up(logits, labels):
     return -log_p.gather(2, labels[:, 1:].clamp(min=0)[..., None]).mean()
 
 
-def step_loss(parts):
-    parts = [(mean, n) for mean, n in parts if n]
-    return sum(mean * n for mean, n in parts) / sum(n for _, n in parts)
-
-
-def nan_to_zero(parts):
-    total = sum((0.0 if math.isnan(mean) else mean) * n for mean, n in parts)
-    return total / sum(n for _, n in parts)
-
-
-def in_torch(parts):
-    means, counts = (torch.tensor(column) for column in zip(*parts, strict=True))
-    return float((means.nan_to_num() * counts).sum() / counts.sum())
-
-
 SOLUTIONS = {
     "chat_labels": {
         "variants": [in_two_passes, masked_afterwards],
@@ -161,23 +144,6 @@ SOLUTIONS = {
             "counted before the shift": (
                 lambda logits, labels: the_sum(logits, labels) / (labels != -100).sum(),
                 "counted before the shift"),
-        },
-    },
-    "step_loss": {
-        "variants": [nan_to_zero, in_torch],
-        "wrong": {
-            "mean of means": (lambda parts: sum(m for m, _ in parts) / len(parts),
-                              "the mean of means"),
-            "the sum": (lambda parts: sum(m * n for m, n in parts), "that is the sum"),
-            "by micro-batches": (lambda parts: sum(m * n for m, n in parts) / len(parts),
-                                 "the number of micro-batches"),
-            "nan spreads": (
-                lambda parts: sum(mean * n for mean, n in parts) / sum(n for _, n in parts),
-                "without trained tokens made"),
-            "nan counted as a token": (edited(
-                step_loss, "(mean, n) for mean, n in parts if n",
-                "(0.0 if math.isnan(mean) else mean, max(n, 1)) for mean, n in parts"),
-                                       "counted as one token"),
         },
     },
 }

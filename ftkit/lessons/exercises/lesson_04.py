@@ -84,20 +84,3 @@ def _(sft_loss):
     if math.isnan(made):
         return "it gave nan: a label of -100 must be left out, not looked up"
     return check_number("two rows with 3 and 1 trained tokens", made, expected, mistakes, 1e-4)
-
-
-@exercise("step_loss")
-def _(step_loss):
-    mistakes = {3.0: "the mean of means, where a token of the first counts nine times as much as "
-                     "one of the second",
-                220.0: "that is the sum; divide by all trained tokens",
-                110.0: "that divides by the number of micro-batches, not of trained tokens"}
-    if message := check_number("10 tokens at 4 and 90 at 2", step_loss([(4.0, 10), (2.0, 90)]),
-                               2.2, mistakes):
-        return message
-    loss = step_loss([(2.0, 30), (math.nan, 0), (1.0, 10)])
-    if math.isnan(loss):
-        return ("a micro-batch without trained tokens made the whole step nan; it contributes no "
-                "token: leave it out")
-    return check_number("30 at 2, none at nan, 10 at 1", loss, 1.75, {
-        70 / 41: "the micro-batch without trained tokens is counted as one token"})

@@ -2,8 +2,8 @@
 
 import math
 
-from ftkit.lessons.checks import exercise
-from ftkit.lessons.exercises._common import check_number
+from ftkit.lessons.checks import exercise, near
+from ftkit.lessons.exercises._common import check_number, check_parts, told
 
 
 @exercise("mcnemar_p")
@@ -29,46 +29,47 @@ def _(mcnemar_p):
                             {2 * tail(6, range(4)): "a probability is at most 1; cap it"}))
 
 
-@exercise("squad_normalizer")
-def _(normalize):
-    expected = {"The Eiffel  Tower.": "eiffel tower", "C++": "c", "an apple, a day": "apple day",
-                "theatre": "theatre", "5.0": "50", "the U.S.A.": "usa"}
-    for text, wanted in expected.items():
-        result = normalize(text)
-        if not isinstance(result, str):
-            return f"{text!r} gave {result!r}; expected a string"
-        if result == wanted:
-            continue
-        if text == "theatre":
-            return "'theatre' lost its beginning: only the whole word 'the' is an article"
-        if result == "us":
-            return ("'the U.S.A.' gave 'us': remove punctuation first, so that 'a.' is not an "
-                    "article")
-        if result == text:
-            return f"{text!r} is unchanged; expected {wanted!r}"
-        if result != result.lower():
-            return f"{text!r} gave {result!r}: some letters are still capitals"
-        if set(result.split()) & {"the", "a", "an"}:
-            return f"{text!r} gave {result!r}: the articles are still there"
-        if " ".join(result.split()) == wanted:
-            return f"{text!r} gave {result!r}: collapse spaces and trim both ends, as the last step"
-        if any(not c.isalnum() and c != " " for c in result):
-            return f"{text!r} gave {result!r}: punctuation is still there"
-        if result.split() == ["5", "0"]:
-            return "'5.0' gave '5 0': SQuAD deletes punctuation, it puts no space in its place"
-        return f"{text!r} gave {result!r}; expected {wanted!r}"
+FIRST, SECOND = "first", "second"
+# Chosen in both orders: old, old, new, new, then the first answer twice and the second twice.
+OLD_FIRST = [FIRST, FIRST, SECOND, SECOND, FIRST, SECOND, FIRST, FIRST]
+NEW_FIRST = [SECOND, SECOND, FIRST, FIRST, FIRST, SECOND, FIRST, SECOND]
+PEOPLE = ["old", "old", "new", "old", "tie", "new", "old", "old"]
 
 
-@exercise("pass_at_k")
-def _(pass_at_k):
-    return check_number("pass_at_k(10, 3, 5)", pass_at_k(10, 3, 5), 1 - 21 / 252, {
-        1 - 0.7**5: "that draws with replacement; count draws with math.comb",
-        21 / 252: "that is the probability that all five fail; take one minus it",
-        0.3: "that is pass@1, c / n",
-        1 - math.comb(3, 3) / 252: "the draws that fail come from the n - c failing programs",
-        0.0: "math.comb(c, k) counts draws of passing programs only; at least one must pass",
-        3 * math.comb(7, 4) / 252: "that is exactly one that passes; at least one must",
-        1.0: "use n - c failing programs, not c: math.comb(3, 5) is 0",
-        1.5: "c · k / n is not a probability; one minus the probability that all fail",
-    }) or check_number("pass_at_k(10, 8, 5)", pass_at_k(10, 8, 5), 1.0) or check_number(
-        "pass_at_k(20, 1, 1)", pass_at_k(20, 1, 1), 0.05)
+@exercise("judge_report")
+def _(judge_report):
+    from ftkit.evaluate import metrics
+
+    verdicts = ["old", "old", "new", "new", "tie", "tie", "tie", "old"]
+    once = ["old" if choice == FIRST else "new" for choice in OLD_FIRST]
+    right = metrics.kappa(verdicts, PEOPLE)
+    result = judge_report(list(OLD_FIRST), list(NEW_FIRST), list(PEOPLE))
+    check_parts(result, 2, "return two numbers: the fraction of flips, and kappa")
+    flips, kappa = map(float, result)
+    if not near(flips, 3 / 8):
+        return told(flips, 3 / 8, [
+            (5 / 8, "you compared positions, not models: \"first\" is the old model in one list "
+                    "and the new model in the other; 3 of 8 pairs flip, not 5"),
+            (3.0, "3 pairs flip; return the fraction of all pairs, 3/8"),
+            (0.6, "flips are a fraction of all 8 pairs, not of the 5 without a flip"),
+        ], f"flips is {flips:g}; 3 of these 8 pairs went to different models: 0.375", near)
+    kept = [i for i, verdict in enumerate(verdicts) if verdict != "tie"]
+    mistakes = [
+        (metrics.accuracy(verdicts, PEOPLE),
+         "that is plain agreement; kappa takes off the agreement of chance"),
+        (metrics.kappa(once, PEOPLE),
+         "that uses the choices in one order only; a model wins a pair if both name it, else "
+         "the pair is a tie"),
+        (metrics.kappa([verdicts[i] for i in kept], [PEOPLE[i] for i in kept]),
+         "that leaves out the pairs that flipped; they count, as ties"),
+        ((metrics.accuracy(verdicts, PEOPLE) - 1 / 3) / (2 / 3),
+         "chance is not 1/3: it follows from how often each side says old, new and tie"),
+        (metrics.kappa(["new" if v == "old" else "old" if v == "new" else v for v in verdicts],
+                       PEOPLE), "old and new are exchanged"),
+        (metrics.kappa(["old" if v == "tie" else v for v in verdicts], PEOPLE),
+         "a pair that flipped is a tie, not a win of the old model"),
+        (metrics.kappa(["new" if v == "tie" else v for v in verdicts], PEOPLE),
+         "a pair that flipped is a tie, not a win of the new model"),
+    ]
+    return told(kappa, right, mistakes, f"kappa is {kappa:.3f}; expected {right:.3f}, of the "
+                f"verdicts {', '.join(verdicts)}", near)

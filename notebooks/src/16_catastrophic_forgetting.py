@@ -215,11 +215,12 @@ recipes = {"plain at 0.001": base.but(learning_rate=1e-3), "plain at 0.0001": sl
            "LoRA": base.but(method="lora", learning_rate=2e-3, max_steps=60)}
 front = Frontier(measure, x="target", y="kept", before=before)
 front.train(narrow, recipes, SEEDS)
-front.train(own_replay, {"own answers at 0.0001": recipes["replay at 0.0001"]}, SEEDS)
+theirs = {"own answers at 0.0001": recipes["replay at 0.0001"]}
+front.train(own_replay, theirs, SEEDS)
 front.table("target", "kept", "probes")
 
 # %%
-kept = {name: front.values(name, "kept") for name in front.conditions}
+kept = {name: front.values(name, "kept") for name in (*recipes, *theirs)}
 low = kept["plain at 0.0001"]
 ft.expect(low, ">", kept["plain at 0.001"], "a tenth of the learning rate keeps more", paired=True)
 verdict = ft.expect(kept["replay at 0.0001"], ">", low, "replay adds to a low learning rate",

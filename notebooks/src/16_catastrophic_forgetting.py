@@ -268,7 +268,7 @@ def merged(old, tuned, a):
 
 
 validation, test = {}, {}
-for a in (0.0, 0.3, 0.5, 0.7, 0.85, 1.0):
+for a in (0.0, 0.3, 0.5, 0.6, 0.7, 1.0):
     model = merged(general.model, hurt.model, a)
     validation[a], test[a] = (tuple(ft.exact_match(model, tokenizer, part) for part in pair)
                               for pair in ((new_val, old_val), (new_test, old_test)))
@@ -296,8 +296,8 @@ ft.table([{"model": "released", "target": after["target"], "kept": after["kept"]
            "kept": low[0]}])
 
 # %% [markdown]
-# Merging repairs a part within seconds; retraining at the low rate is better and comes tomorrow. Merging can also
-# combine several tuned models ([model soups](https://arxiv.org/abs/2203.05482), task arithmetic, TIES).
+# Merging repairs a good part within seconds; retraining at the low rate is better and comes tomorrow. Merging can
+# also combine several tuned models ([model soups](https://arxiv.org/abs/2203.05482), task arithmetic, TIES).
 
 # %% [markdown]
 # ## What if?

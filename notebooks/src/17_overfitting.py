@@ -15,10 +15,11 @@
 #
 # - distinguish a worse *loss* from worse *answers*, and explain why they separate;
 # - write early stopping, and choose what it watches;
-# - test a remedy against a control, and say when no effect was seen.
+# - split data so that the validation loss can be believed.
 #
 # *Needs [07](07_learning_rate.ipynb), [08](08_the_small_knobs.ipynb) and [14](14_perplexity.ipynb).
-# About 45 minutes; the code needs about 90 seconds on two CPU cores.*
+# About 45 minutes; the code needs about 90 seconds on two CPU cores. Usual values, further methods and
+# pitfalls are on the [reference page](reference/17_overfitting.md).*
 
 # %%
 from dataclasses import replace
@@ -27,23 +28,25 @@ import torch
 from torch.nn import functional as F
 
 import ftkit as ft
-from ftkit.teaching import at_135m, direction
+from ftkit.teaching import at_135m, direction, working
 
 ft.setup(seed=0)
 
 # %% [markdown]
 # ## The question
 #
+# You have 48 labeled records and a weekend. On Sunday evening the chart of your run looks like this:
+#
 # > *"The training loss falls, the validation loss has been rising since epoch 4. What do you do?"*
 #
 # The textbook answer is "take the checkpoint of epoch 4". But is only the *loss* worse, or are the
-# *answers* worse?
+# *answers* worse? Your users see answers.
 #
 # ## The idea
 # <!-- claims: C74 C97 -->
 #
 # A model **overfits** when it continues to improve on the training records and no longer on new ones. The sign is
-# a validation loss that falls and then rises again. But users see answers:
+# a validation loss that falls and then rises again.
 #
 # ![Left: over the epochs the training loss keeps falling, while the validation loss falls, reaches its
 # lowest point and rises again. Right: exact match on new records rises until that moment. From there
@@ -71,7 +74,7 @@ ft.check("worse_and_better", worse_and_better)
 # <!-- claims: C74 C97 · E12 -->
 #
 # We train on 48 records for twelve epochs of 3 steps, so step 12 is the end of epoch 4. During the run
-# we measure the validation loss and the exact match on validation records with other entities.
+# we measure the validation loss and the exact match on validation records with other entities, for eight seeds.
 
 # %%
 SEEDS = list(range(8))
@@ -99,51 +102,40 @@ ft.curves(long, "loss", "val_loss")
 
 
 # %% [markdown]
-# The scale is logarithmic, because the training loss falls so far. (Where mean − sd is below zero, the
-# band reaches the bottom.) The turn of the validation loss is too small for it. So we draw each seed's
-# evaluations from step 6 on, with the exact match. A ring marks the lowest validation loss.
+# The scale is logarithmic, because the training loss falls so far. The turn of the validation loss is too small
+# for it. So we draw the evaluations of three seeds from step 6 on, with the exact match. A ring marks the lowest
+# validation loss.
 
 # %%
 def evaluations(run):
     return [row for row in run.rows if "val_loss" in row]
 
 
-def best_row(run):
-    """The evaluation with the lowest val_loss."""
-    return min(evaluations(run), key=lambda row: row["val_loss"])
-
-
 # copies of the runs with their evaluations alone
 later = {f"seed {run.config.seed}": replace(run, model=None, before={}, rows=evaluations(run))
-         for run in long}
+         for run in long[:3]}
 ft.curves(later, "val_loss", "exact match")
 
-
 # %%
-at_lowest = [best_row(run)["exact match"] for run in long]
+lowest = [min(evaluations(run), key=lambda row: row["val_loss"]) for run in long]
+epoch_4 = [min(evaluations(run), key=lambda row: abs(row["step"] - 12)) for run in long]
 at_end = [run.after["exact match"] for run in long]
-nearest_12 = [min(evaluations(run), key=lambda row: abs(row["step"] - 12)) for run in long]
-loss_at_12 = [row["val_loss"] for row in nearest_12]
-loss_at_end = [run.after["val_loss"] for run in long]
-verdict = ft.expect(loss_at_end, ">", loss_at_12, "val_loss turns up: at the end against step 12",
-                    paired=True, may_fail=True)
+at_lowest = [row["exact match"] for row in lowest]
+verdict = ft.expect([run.after["val_loss"] for run in long], ">", [row["val_loss"] for row in epoch_4],
+                    "val_loss turns up: at the end against step 12", paired=True, may_fail=True)
 ft.expect(at_end, "==", at_lowest, "exact match at the end and at the lowest val_loss", paired=True)
 turn.score({"<": "falls", ">": "rises",
             "": "no difference seen"}[direction(at_end, at_lowest, paired=True)])
 
 # %% [markdown]
-# The first test compares with one fixed step, because "last − lowest > 0" would hold for pure noise
-# too. We chose step 12 after earlier runs with some of these seeds, which makes this p a little too small. The
-# turn is real and small: of three sets of five seeds two were enough to see it, which is why there are eight.
-#
-# The second test asks about the answers, at the end and at the ring. With 48 records and eight seeds a change
-# below about 0.1 can stay unseen. So the first half of the claim is not supported: a rising validation loss
-# alone does not show worse answers.
+# The first test compares with one fixed step, because "last − lowest > 0" would hold for pure noise too. The
+# turn is real and small, which is why there are eight seeds. The second asks about the answers. A rise of the
+# validation loss alone does not show worse answers: the first half of the claim is not supported.
 #
 # ## How certain are the models?
 # <!-- claims: C36 · E12 E33 -->
 #
-# Are the probabilities too extreme, or not extreme enough? **Temperature scaling** tests this. It divides
+# What got worse, then? **Temperature scaling** tests whether the probabilities are too extreme. It divides
 # all logits by a number T. T above 1 makes the probabilities less extreme. The order of the tokens, and so
 # each greedy answer, stays the same.
 
@@ -156,46 +148,31 @@ softer
 from ftkit.inside import collate, encode_all
 
 tokenizer = long[0].tokenizer
-examples = encode_all(lab.val, tokenizer).examples
-batch = collate(examples, tokenizer.pad_token_id)
-
-
-# %%
-def label_logits(model):
-    """The logits that predict a trained token, (tokens, vocabulary), and these tokens."""
-    with torch.no_grad():
-        logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
-    labels = batch["labels"][:, 1:]
-    trained = labels != -100
-    return logits[:, :-1][trained].float(), labels[trained]
-
-
-# %%
-temperatures = (0.8, 1, 1.25, 1.5, 2)
-by_temperature = {t: [] for t in temperatures}
+batch = collate(encode_all(lab.val, tokenizer).examples, tokenizer.pad_token_id)
+labels = batch["labels"][:, 1:]
+trained = labels != -100
+by_temperature = {t: [] for t in (0.8, 1, 1.25, 1.5, 2)}
 for run in long:
-    logits, labels = label_logits(run.model)
-    for t in temperatures:
-        by_temperature[t].append(F.cross_entropy(logits / t, labels).item())
+    with torch.no_grad():
+        logits = run.model(input_ids=batch["input_ids"],
+                           attention_mask=batch["attention_mask"]).logits[:, :-1][trained].float()
+    for t, losses in by_temperature.items():
+        losses.append(F.cross_entropy(logits / t, labels[trained]).item())
 ft.table([{"temperature": t, "validation loss": losses} for t, losses in by_temperature.items()])
 
 # %%
-best = min(temperatures, key=lambda t: sum(by_temperature[t]))
-gain = (sum(by_temperature[1]) - sum(by_temperature[best])) / len(long)
-print(f"lowest at temperature {best:g}; gain {gain:.2f} nats")
+best = min(by_temperature, key=lambda t: sum(by_temperature[t]))
+ft.expect(by_temperature[1.5], "<", by_temperature[1], "T = 1.5 lowers the validation loss", paired=True)
 softer.score("below 1" if best < 1 else "at 1" if best == 1 else "above 1")
 
 # %% [markdown]
-# A best temperature above 1 is a sign of **overconfidence**: training until the loss is near zero can
-# make a model certain, of its mistakes too. How much of the *rise* this explains stays open: the
-# models of step 12 were not tested. (`val_loss` above takes only 64 of the validation records, so it
-# differs from the table's T = 1.)
+# The models are too sure of themselves: **overconfident**. Dividing the logits by one number takes back a part of
+# the loss and changes no greedy answer. How much of the *rise* this explains is not tested here.
 #
 # At scale: InstructGPT's supervised stage took 16 epochs. Its validation loss rose after the first epoch, but
-# more epochs gave better scores of a reward model (lesson 20a) and human preference ([Ouyang et al.
-# 2022](https://arxiv.org/abs/2203.02155)). LIMA trained for 15 epochs on 1000 records and chose checkpoints by
-# hand, because perplexity did not follow the quality of the answers ([Zhou et al.
-# 2023](https://arxiv.org/abs/2305.11206)).
+# more epochs gave better scores of a reward model and human preference ([Ouyang et al.
+# 2022](https://arxiv.org/abs/2203.02155)). LIMA chose checkpoints by hand, because perplexity did not follow the
+# quality of the answers ([Zhou et al. 2023](https://arxiv.org/abs/2305.11206)).
 #
 # ## Your turn: early stopping
 # <!-- claims: C77 · E12 -->
@@ -216,138 +193,63 @@ def stop_at(values, patience, name):
 ft.check("stop_at", stop_at)
 
 # %% [markdown]
-# Which measure should it watch? With enough patience the rule keeps the best evaluation of the run. What
-# does each choice cost in the other measure?
+# Which measure should it watch? Your rule with patience 2 on all eight runs:
 
 # %%
-def best_answers(run):
-    """The first evaluation with the highest exact match."""
-    return max(evaluations(run), key=lambda row: row["exact match"])
-
-
-kept = {"val_loss": [best_row(run) for run in long], "exact match": list(map(best_answers, long))}
-ft.table([{"watches": name, "kept step": [row["step"] for row in rows],
-           "val_loss": [row["val_loss"] for row in rows],
-           "exact match": [row["exact match"] for row in rows]} for name, rows in kept.items()])
-
-# %% [markdown]
-# Watching exact match cost 0.09 nats here, and watching `val_loss` cost 0.04 of exact match. Neither
-# cost can be negative: each rule is compared with the best of six noisy values. Choose the measure that
-# matches the use: for answers a task metric, with the decoding you will use; for probabilities (perplexity, a
-# threshold) `val_loss`, each checkpoint with its T if you fit one.
-#
-# One limit: in a schedule of 36 steps the learning rate is still high at step 12. Better: train again
-# with a schedule that ends there.
-#
-# ## Remedies, each against a control
-# <!-- claims: C75 C76 C77 C78 · E12 E13 -->
-#
-# The control is the long run; each remedy has three seeds. **Augmentation** repeats each record with other
-# wordings. **Dropout** sets random activations to zero in training. Llama-type models are pretrained
-# without it. We test LoRA's dropout, which acts only on the input of the adapter, against LoRA without
-# it. LoRA against the control compares two recipes: method, learning rate and steps differ.
-#
-# **Weight decay** is not in the list. Each step shrinks a weight by the fraction learning rate × decay.
-# With a decay of 0.1 that is at most 36 × 0.001 × 0.1 = 0.36 % in the whole run, so no effect can be expected.
-
-# %%
-best_remedy = ft.predict("val_loss at the end is lowest with ...", "four times the data",
-                         "augmentation", "half the epochs", "LoRA", "LoRA, dropout")
-best_remedy
-
-
-# %%
-def reworded(records):
-    frames = ("{}", "Please answer: {}", "{} Answer in short.", "A question: {}")
-    return [record | {"instruction": frame.format(record["instruction"])}
-            for record in records for frame in frames]
-
-
-def on(records, val=validation):
-    return ft.Experiment(data=records, val=val, probes=())
-
-
-# %%
-plain, rare = on(few), base.but(eval_steps=12)
-lora = rare.but(method="lora", learning_rate=1e-2, max_steps=24)
-remedies = {
-    "four times the data": (on(ft.records("tasks")[:192]), rare),
-    "augmentation": (on(reworded(few)), rare),
-    "half the epochs": (plain, base.but(max_steps=18)),
-    "LoRA": (plain, lora),
-    "LoRA, dropout": (plain, lora.but(lora_dropout=0.2)),
-}
-
-# %%
-runs = {"control": long[:3]}
-for name, (where, config) in remedies.items():
-    runs[name] = where.sweep(config, seed=SEEDS[:3])
-ends = {name: [run.after["val_loss"] for run in group] for name, group in runs.items()}
-answers = {name: [exact(run.model, tokenizer) for run in group] for name, group in runs.items()}
-rows = [{"remedy": name, "epochs": group[0].rows[-1]["epoch"], "steps": group[0].rows[-1]["step"],
-         "val_loss": ends[name], "exact match": answers[name]} for name, group in runs.items()]
-lowest = [best_row(run) for run in long[:3]]
-rows.insert(1, {"remedy": "control, lowest val_loss", "epochs": [row["epoch"] for row in lowest],
-                "steps": [row["step"] for row in lowest],
-                "val_loss": [row["val_loss"] for row in lowest],
-                "exact match": [row["exact match"] for row in lowest]})
+rule = working("stop_at", stop_at)
+rows = []
+for name in ("val_loss", "exact match"):
+    ends = [(evaluations(run), rule([row[name] for row in evaluations(run)], 2, name)) for run in long]
+    rows.append({"watches": name, "kept step": [run[kept]["step"] for run, (kept, _) in ends],
+                 "steps made": [run[last]["step"] for run, (_, last) in ends],
+                 "val_loss": [run[kept]["val_loss"] for run, (kept, _) in ends],
+                 "exact match": [run[kept]["exact match"] for run, (kept, _) in ends]})
 ft.table(rows)
 
+# %% [markdown]
+# Choose the measure that matches the use. For answers, take a task metric with the decoding that you will use; for
+# probabilities (a threshold, perplexity) `val_loss`. With a small patience a noisy metric can end the run early:
+# compare the steps made. A schedule is cut as well, since the learning rate is still high when a long run is
+# stopped. Better: train again with a schedule that ends there.
+#
+# ## Fewer epochs, or more data?
+# <!-- claims: C75 C76 C77 C78 · E12 E13 -->
+#
+# Half the epochs cost nothing. Four times the data cost you a week of labeling. Both against the long run, at
+# the same learning rate:
+
 # %%
-for name in remedies:
-    control = "LoRA" if name == "LoRA, dropout" else "control"
-    ft.expect(ends[name], "<", ends[control], f"val_loss, {name} against {control}", paired=True,
-              may_fail=True)
+shorter = ft.predict("Half the epochs, with a schedule that ends there. Against the *lowest* val_loss that "
+                     "the long runs passed, its end is ...", "lower", "higher", "no difference seen")
+shorter
+
+# %%
+four_times = ft.Experiment(data=ft.records("tasks")[:192], val=validation, probes=())
+remedies = {"half the epochs": lab.sweep(base.but(max_steps=18, eval_steps=18), seed=SEEDS[:4]),
+            "four times the data": four_times.sweep(base.but(eval_steps=36), seed=SEEDS[:4])}
+runs = {"control": long[:4]} | remedies
+ends = {name: [run.after["val_loss"] for run in group] for name, group in runs.items()}
+answers = {name: [exact(run.model, tokenizer) for run in group] for name, group in runs.items()}
+ft.table([{"run": name, "epochs": group[0].rows[-1]["epoch"], "steps": group[0].rows[-1]["step"],
+           "val_loss": ends[name], "exact match": answers[name]} for name, group in runs.items()]
+         + [{"run": "control, lowest val_loss", "val_loss": [row["val_loss"] for row in lowest[:4]],
+             "exact match": [row["exact match"] for row in lowest[:4]]}])
+
+# %%
+ft.expect(ends["four times the data"], "<", ends["control"], "more data: a lower loss", paired=True)
 ft.expect(answers["four times the data"], ">", answers["control"], "more data: better answers",
           paired=True)
-
-# %%
-means = {name: sum(ends[name]) for name in remedies}
-best_remedy.score(min(means, key=means.get))
+shorter.score({"<": "lower", ">": "higher", "": "no difference seen"}[
+    direction(ends["half the epochs"], [row["val_loss"] for row in lowest[:4]], paired=True)])
 
 # %% [markdown]
-# The tests compare with the end of a run that was trained too long. So read each remedy against the
-# second row too: one that only reaches it does no more than stopping. (That row is a selected
-# minimum, which favors it.) More data also means fewer passes: the two effects were not separated.
+# More data lowers the loss by far the most, and only there do the answers improve too. It also means fewer passes
+# over each record; the two effects are not separated. Fewer epochs do what stopping does.
 #
-# Five tests on three seeds are five chances of a false ✓. On other seeds one result stays each time: more data
-# lowers the loss by far the most, and only there do the answers improve too. LoRA and half the epochs come
-# near the second row, so they do what stopping does. Augmentation and dropout change sides from one set of
-# seeds to the next: too small to be seen here. So of the claim's second half more data is what we can support.
-#
-# ## Your turn: a clean split
-#
-# All of this needs really new validation records. If several records come from one source (a
-# document, a customer, a template), a split by records puts near copies on both sides. This is
-# **leakage**. Assume that the sources are in random order; else shuffle them first. (scikit-learn has
-# `GroupKFold`, and `GroupShuffleSplit` with a `test_size` that counts sources, not records.)
-
-
-# %% tags=["raises-exception"]
-def split_by_source(records, fraction):
-    """Return (train, validation): two lists that together hold all records, with about `fraction` of
-    the records in validation and no `record["source"]` on both sides."""
-    ...
-
-
-ft.check("split_by_source", split_by_source)
-
-# %% [markdown]
-# ## Break it
-#
-# Half of the validation records are also training records. Will you notice?
-
-# %%
-clean = on(few, val=validation[:24]).sweep(rare, seed=SEEDS[:3])
-leaked = on(few, val=few[:24] + validation[:24]).sweep(rare, seed=SEEDS[:3])
-ft.expect([run.after["val_loss"] for run in leaked], "<", [run.after["val_loss"] for run in clean],
-          "val_loss with a leak and without, same 24 clean records", paired=True)
-ft.curves(leaked, "loss", "val_loss")
-
-# %% [markdown]
-# Half a leak, and the loss looks like that of a much better model: about half, as if the memorized half had
-# a loss near zero. The curve alone does not show the leak. Look at the loss of each record: memorized ones
-# should form a heap near zero.
+# **Augmentation** (each record in other wordings) and **dropout** (random activations set to zero in training)
+# changed sides from one set of three seeds to the next, so they are not in the table; the
+# [reference page](reference/17_overfitting.md) has the numbers. **Weight decay** shrinks a weight by the fraction
+# learning rate × decay in each step: with 0.1 at most 36 × 0.001 × 0.1 = 0.36 % in this whole run.
 #
 # ## At 135M
 #
@@ -357,25 +259,50 @@ ft.curves(leaked, "loss", "val_loss")
 at_135m("overfitting", verdict)
 
 # %% [markdown]
-# The verdict "same" is by construction: a rise
-# from the lowest value cannot be negative. Compare two schedules, not moments of a run: 3 epochs on
-# the same records and seeds ([14](14_perplexity.ipynb)) ended 0.48 ± 0.09 nats lower (paired:
-# p = 0.006), with half the calibration error. The mean change of exact match, −0.021 ± 0.042, has the
-# size of one record in 48: not settled.
+# A rise from the *lowest* value cannot be negative, so the verdict "same" comes cheap. The size says more: the loss
+# rose by 0.33 to 0.46 nats after step 24, and exact match changed by −0.06 to +0.02 (three seeds, 48 records).
 #
+# ## Break it: a leak
+#
+# All of this needs really new validation records. Suppose that half of the 48 validation records are also
+# training records. Will the curve show it?
+
+# %%
+def with_validation(val):
+    return ft.Experiment(data=few, val=val, probes=()).sweep(base.but(eval_steps=12), seed=SEEDS[:3])
+
+
+clean, leaked = with_validation(validation[:24]), with_validation(few[:24] + validation[:24])
+ft.expect([run.after["val_loss"] for run in leaked], "<", [run.after["val_loss"] for run in clean],
+          "val_loss with a leak and without, same 24 clean records", paired=True)
+ft.curves(leaked, "loss", "val_loss")
+
+# %% [markdown]
+# The loss looks like that of a much better model, and nothing in the curve shows the leak. Look at the loss of each
+# record: memorized ones form a heap near zero.
+#
+# ## Your turn: a clean split
+#
+# Leaks come from the split. Your 48 records come from a dozen customers, and one customer asks nearly the same
+# thing again and again. Assume that the sources are in random order. (scikit-learn has `GroupKFold` and
+# `GroupShuffleSplit`.)
+
+
+# %% tags=["raises-exception"]
+def split_by_source(records, fraction):
+    """Return (train, validation): two lists that together hold all records, no `record["source"]` on
+    both sides. Whole sources go to validation until it has at least `fraction` of the records."""
+    ...
+
+
+ft.check("split_by_source", split_by_source)
+
+# %% [markdown]
 # ## In practice, 2026
 # <!-- claims: C35 -->
 #
-# | setting | usual value |
-# |---|---|
-# | epochs of SFT | 1 to 3; small sets of long reasoning traces often many more, until the training token accuracy levels off |
-# | epochs of pretraining | up to 4 are almost as good as new data ([Muennighoff et al. 2023](https://arxiv.org/abs/2305.16264)) |
-# | evaluations | 5 to 20 in a run, with a task metric as well as `eval_loss` |
-# | patience | 2 to 5 evaluations |
-# | temperature T | fitted on validation data, checked on test data ([Guo et al. 2017](https://arxiv.org/abs/1706.04599)) |
-# | `weight_decay` | 0 to 0.1; matters in long runs |
-# | `lora_dropout` | 0 to 0.1, for small data sets |
-# | `neftune_noise_alpha` | 5 to 15, for instruction data |
+# One to three epochs of SFT, 5 to 20 evaluations in a run, a patience of 2 to 5, and a task metric as well as
+# `eval_loss`:
 #
 # ```python
 # # {"prompt": "Question: ...\nAnswer:", "completion": " ..."}  (the join needs its space)
@@ -416,63 +343,16 @@ at_135m("overfitting", verdict)
 # trainer.train()
 # ```
 #
-# An exact match that stays at 0 for three more evaluations ends the run, since an equal value is not
-# better. The callback generates answers, because `compute_metrics` would see the predictions after the
-# *right* previous tokens. Exact match on 200 records has a standard error of up to 3.5 points; comparing
-# two checkpoints record by record has less noise. For long answers, save all checkpoints and score them
-# afterwards (vLLM).
-#
-# "More data, fewer epochs" has an exception. At equal updates on long chain-of-thought traces,
-# 128 epochs of Olmo3-7B on 400 records beat 1 epoch on 51 200. With more epochs the validation loss rose
-# there, but more answers came to an end and more were right, up to full memorization
-# ([Kopiczko et al. 2026](https://arxiv.org/abs/2602.11149)).
-
-# %% [markdown]
-# Current methods by name:
-#
-# - **NEFTune** adds noise to the embeddings in training. It improved answers of chat models in
-#   AlpacaEval, not factual benchmarks ([Jain et al. 2023](https://arxiv.org/abs/2310.05914)). It
-#   makes answers longer, which the first AlpacaEval favors.
-# - **Checkpoint averaging** and **EMA** (an exponential moving average of the weights) smooth the last
-#   steps.
-# - **Label smoothing** trains toward a probability below 1, which works against overconfidence
-#   ([Müller et al. 2019](https://arxiv.org/abs/1906.02629)).
-# - **Deduplication** of the training data reduces memorization ([Lee et al.
-#   2021](https://arxiv.org/abs/2107.06499)).
-#
-# Pitfalls:
-#
-# - Near copies cross a split unseen: search for them (MinHash), in public benchmarks too.
-# - The training loss often drops where an epoch begins: the model remembers records
-#   ([fast.ai 2023](https://www.fast.ai/posts/2023-09-04-learning-jumps/)).
-# - A few records can raise the mean loss: look at the median too.
-# - If RL follows, measure pass@k too (is one of k samples right?): a model trained for too long can
-#   give less varied answers.
+# Where an epoch is all you have, val_loss may never turn. Then the stop is a question of budget, not of
+# overfitting, and near copies in the validation set are the danger.
 #
 # ## Interview
 #
-# **What are the signs of overfitting?**
-# <details><summary>Answer</summary>
-# The training loss falls while the validation loss rises, on a clean split of the same distribution. This
-# shows that the probabilities get worse, often through overconfidence. Whether the answers get worse
-# is a separate question, so I measure a task metric during the run.
-# </details>
-#
-# **Which remedies come first?**
-# <details><summary>Answer</summary>
-# More distinct data and fewer epochs, if the task metric agrees, and stopping by the metric that matters
-# for the use. Then regularization (dropout, NEFTune, weight decay in long runs), each tested
-# against a control with several seeds. If you use the probabilities and only the confidence is
-# wrong, temperature scaling is enough.
-# </details>
-
-# %% [markdown]
-# **The question from the start: the validation loss has been rising since epoch 4. What do you do?**
+# **The validation loss has been rising since epoch 4. What do you do?**
 # <details><summary>Answer</summary>
 # I check the split and measure the answers. The checkpoint depends on the use: for greedy answers the
-# best exact match, if its rise exceeds its noise; for probabilities the lower loss, each checkpoint
-# with its fitted temperature. Then I collect more data, or train again with a schedule that ends
-# there. I report on a test set, because the validation set was used to choose.
+# best exact match, if its rise exceeds its noise; for probabilities the lower loss, with a fitted temperature.
+# Then I collect more data, or train again with a schedule that ends there, and report on a test set.
 # </details>
 #
 # **Why can the loss get worse while accuracy improves?**
@@ -484,14 +364,11 @@ at_135m("overfitting", verdict)
 # ## Recap
 #
 # - A rising validation loss shows worse probabilities, not necessarily worse answers.
-# - Early stopping should watch the measure of the use.
-# - Test each remedy against a control, on other seeds too. Here the turn of the loss and the effect of more
-#   data stay; the other remedies do no more than stopping. Weight decay was not tested.
+# - Early stopping should watch the measure of the use. More data is the remedy that held.
+# - Split by source, or the curve measures memory.
 #
 # In the [playground](playground.html#data=translation&method=full&train_records=8&max_steps=60&challenge=3),
-# watch a model memorize eight records.
-#
-# Next: [18 data quality](18_data_quality.ipynb).
+# watch a model memorize eight records. Next: [18 data quality](18_data_quality.ipynb).
 
 # %%
 ft.progress("17")

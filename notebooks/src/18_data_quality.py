@@ -14,10 +14,12 @@
 #
 # - find near duplicates and leaked test records, in your own code and with `ftkit check`;
 # - say which faults no checker sees, and use a model's loss to find some of them;
-# - distinguish random from systematic errors, and say why it matters.
+# - distinguish random from systematic errors, and say why it matters;
+# - open a public set, and say what a filter takes away.
 #
 # *About 45 minutes. The code needs about 75 seconds of one CPU core. You need lesson
-# [04](04_instruction_tuning.ipynb).*
+# [04](04_instruction_tuning.ipynb). Tools, selection methods and literature are on the
+# [reference page](reference/18_data_quality.md).*
 
 # %%
 import ftkit as ft
@@ -28,12 +30,13 @@ ft.setup(seed=0)
 # <!-- claims: C79 C82 · E36 -->
 # ## The question
 #
-# > *"Here is a scraped set of 750 instructions. Clean it. How do you know that it helped?"*
+# Somebody scraped 750 instructions for the next model of your team, and training starts on Monday:
 #
-# Train on both sets, before and after cleaning, at equal steps with three seeds each. Compare on a clean
-# held-out set, by group. This page asks less: which faults can be found and what errors cost.
+# > *"Clean it. How do you know that it helped?"*
 #
-# Our set was damaged on purpose; a key says which line has which fault.
+# The last question has a known answer: train on both sets, before and after cleaning, at equal steps with three
+# seeds each, and compare on a clean held-out set, by group. But where do you begin? We ask which faults can be
+# found, and which ones cost. This set was damaged on purpose, and a key says which line has which fault.
 
 # %%
 import json
@@ -96,12 +99,19 @@ def keep_first(texts, similar=0.8):
 ft.check("keep_first", keep_first)
 
 # %% [markdown]
-# On our 750 questions a right solution keeps 676. For a million texts, comparing all pairs takes too long.
-# `ftkit check` uses **MinHash**. A hash function puts all shingles in a random order; a text is represented by
-# its first one. Two texts have the same one if the first shingle of their union is in both. The probability of
-# that is their Jaccard similarity. A text's first shingles under 64 hash functions are its signature; the fraction
-# that agrees estimates the similarity. **Locality-sensitive hashing** (LSH) puts texts that share a piece of the
-# signature into one bucket. Only pairs in a bucket are compared.
+# On the scraped file:
+
+# %%
+from ftkit.teaching import at_135m, direction, working
+
+questions = [f"{row['instruction']} {row['input']}" for row in rows.values()]
+kept = working("keep_first", keep_first)(questions)
+print(f"{len(kept)} of {len(rows)} questions are kept")
+
+# %% [markdown]
+# For a million texts, comparing all pairs takes too long. `ftkit check` uses **MinHash**: under a random order of
+# all shingles, two texts have the same first shingle with a probability that is their Jaccard similarity. 64 orders
+# estimate it, and only texts that share a piece of these 64 are compared.
 
 # %%
 _, tokenizer = ft.load("tiny")
@@ -135,19 +145,17 @@ part = sum(found.values()) / sum(len(numbers) for numbers in key.values())
 guess.score("less than half" if part < 0.5 else "50 to 75 %" if part <= 0.75 else "more than 75 %")
 
 # %% [markdown]
-# It finds 139 of 250 (56 %): it names 107 of them, and 32 are the other row of a named pair. It also names 32
-# rows without a fault, the later rows of those 32 pairs. The missed near copy has a similarity of 0.67;
-# the threshold is 0.8. Markup could have a rule, `re.search(r"<[a-z/]|&[a-z]+;", output)`, and typos a dictionary. Cut and wrong answers need a **judge**: a
-# person or a model that knows what is right. (A `wrong task` row has a right answer; its `task` label is wrong.)
+# It finds copies, leaks, empty and broken rows: faults with a rule. Markup could have a rule,
+# `re.search(r"<[a-z/]|&[a-z]+;", output)`, and typos a dictionary. Cut and wrong answers need a **judge**: a person
+# or a model that knows what is right.
 #
-# Do not simply delete what is named. If two rows ask the same, the checker names the later one. Of the 32 rows
-# without a fault, 24 have a copy that stays, but 8 are right and contradict a wrong row.
+# Do not simply delete what is named. If two rows ask the same, the checker names the later one. Most of these have a
+# copy that stays, but some are right and contradict a wrong row.
 #
 # ## A model as the judge
 #
 # A model fine-tuned on a small **trusted** set gives each of the first 250 rows that are neither empty nor too
-# long its loss. Those with the highest loss are read first. (16 of these questions are in the trusted set, too.)
-# Are wrong answers more common there?
+# long its loss. Those with the highest loss are read first. Are wrong answers more common there?
 
 # %%
 clean = ft.records("tasks")
@@ -185,11 +193,11 @@ ft.table([{"rank": rank} | example(number) | {"fault": fault_of.get(number, "non
           for rank, number in list(enumerate(top[0], 1))[::3]])
 
 # %% [markdown]
-# Yes. In our runs the 30 rows with the highest loss held on average 0.50 · 30 = 15 of the 28 wrong answers (0.11
-# of 250). Of these 28 the checker had found three, all contradictions. But some records at the top have no fault:
-# a high loss also marks what is rare or hard. A filter by loss alone can remove the records that the model could
-# learn most from. Without a trusted set, score each record with a model that has not trained on it
-# (cross-validation): models can memorize errors. A rule in the errors is learned, and hides them.
+# Yes: a person who reads these 30 rows first finds several times as many wrong answers as one who reads 30 at
+# random. But some records at the top have no fault: a high loss also marks what is rare or hard. A filter by loss
+# alone can remove what the model could learn most from. Without a trusted set, score each record with a model that
+# has not trained on it (cross-validation), since models can memorize errors. And a rule in the errors is learned,
+# and hides them, as we will see.
 #
 # <!-- claims: C75 C79 C80 · E38 -->
 # ## Run it: quality against quantity
@@ -249,8 +257,7 @@ ft.table([{"errors": kind} | rates(records) for kind, records in errors.items()]
 
 # %% [markdown]
 # The random errors are spread; the other two kinds are **concentrated** on one first word. Without a key, label a
-# sample of 100 to 200 records and look for large differences in the error rate by source, annotator, task and
-# length.
+# sample of 100 to 200 records and compare the error rates by source, annotator, task and length.
 #
 # What do the errors cost? All sets take the same 30 steps; a small set is seen more often.
 
@@ -281,9 +288,6 @@ for members in runs.values():
 ft.scatter(runs, "exact match", "on What-questions", frontier=False, start=False)
 
 # %%
-from ftkit.teaching import direction
-
-
 def after(name, measure="exact match"):
     return [run.after[measure] for run in runs[name]]
 
@@ -297,95 +301,46 @@ noisy.score({"<": "lower", ">": "higher", "": "no difference seen"}[
     direction(after("480 random"), after("160 clean"))])
 
 # %% [markdown]
-# In our runs the opening claim held with 160 clean records and failed with 20. Another error rate or number
-# of steps may change that. Each p covers the seeds, not other questions.
+# The opening claim depends on the numbers: twenty clean records lose against 480 noisy ones, partly because they
+# cover only 13 of the 31 tasks. On What-questions the concentrated errors cost most, because they hit nearly all of
+# these and random ones only a quarter. A rule was not needed for that: the swapped errors cost at least as much.
 #
-# Do **passes** cost? Not settled here: 160 clean records seen three times ended at 0.66, 480 seen once at 0.71.
-# 20 seen 24 times ended far below (0.32), but these cover only 13 of the 31 tasks. Lesson
-# [17](17_overfitting.ipynb) names cases at scale where passes cost little.
-#
-# On What-questions the concentrated errors cost most: they hit nearly all of these, random ones a quarter.
-# A rule was not needed: swapped errors left 0.21, systematic ones 0.37.
+# Is the rule learned, too? We count how often a model answers a What-question by its last word. The swapped errors
+# are the control.
+
+# %%
+by_rule = [misread(record) for record in what_test]
+last_word = {name: [ft.exact_match(run.model, tokenizer, by_rule) for run in runs[name]]
+             for name in ("480 systematic", "480 swapped")}
+ft.expect(last_word["480 systematic"], ">", last_word["480 swapped"], "the rule was learned")
+
+# %% [markdown]
+# That is why a judge trained on the same faulty data would not find them.
 #
 # ## At 135M
 #
 # The recorded runs of SmolLM2-135M-Instruct have random and systematic errors, in 320 records.
 
 # %%
-from ftkit.teaching import at_135m
-
 at_135m("label_noise", verdict)
 
 # %% [markdown]
-# No swapped errors were recorded, so rule and concentration are not separated. On all tasks (64 records) the order
-# is the opposite of that on the 48 What-questions: 0.43 with systematic errors, 0.39 with random ones (not
-# tested; on the small model both agree). Here the average hides the What-questions: **report by group**.
+# The average hides a group: over all tasks (64 records) exact match was 0.43 with systematic errors and 0.39 with
+# random ones, on the 48 What-questions the order is the opposite. So **report by group**.
 #
-# Behind the slogan are selected sets: 1,000 curated records ([LIMA](https://arxiv.org/abs/2305.11206)),
-# or the 9k of Alpaca's 52k that an LLM rated best ([AlpaGasus](https://arxiv.org/abs/2307.08701)).
-# In [s1](https://arxiv.org/abs/2501.19393), a 32B model trained on 1,000 reasoning traces, selected from 59k by
-# quality, difficulty and diversity, solved 50 % of AIME 2024 (mathematics). 1,000 random ones that passed the
-# quality filter gave 37 %, all 59k gave 53 % at 56 times the compute. With 30 problems only the first gap is
-# settled (paired 95 % interval). None of these studies varied the kind of error.
+# Behind the slogan are *selected* sets: 1,000 curated records ([LIMA](https://arxiv.org/abs/2305.11206)), or the 9k
+# of Alpaca's 52k that an LLM rated best ([AlpaGasus](https://arxiv.org/abs/2307.08701)). In
+# [s1](https://arxiv.org/abs/2501.19393), 1,000 reasoning traces selected for quality, difficulty and diversity gave a
+# 32B model 50 % on AIME 2024, 1,000 random ones of equal quality 37 %, and all 59k 53 % at 56 times the compute.
+# Diversity counts on the small model too: 240 records of sixteen tasks did far better on *other* tasks than 240
+# of one task ([numbers](reference/18_data_quality.md)).
 #
-# <!-- claims: C78 C81 · E39 -->
-# ## Diversity: one task or sixteen
-#
-# Can 240 right answers still be a poor set? We draw them from one task or from sixteen, and test on six
-# *others*.
-
-# %%
-import random
-
-from ftkit.inside import mixing
-
-unseen_tasks = ["capital", "animal_baby", "past_tense", "opposite", "color", "who"]
-others = sorted({record["task"] for record in clean} - set(unseen_tasks) - {"addition"})
-unseen = [record for task in unseen_tasks for record in ft.records(task, "test")[:12]]
-
-
-# %%
-def from_tasks(n, seed):
-    """Exact match on the unseen tasks after training on 240 records of n tasks."""
-    chosen = random.Random(seed).sample(others, n)
-    shares = dict.fromkeys(chosen, 1)
-    # 240 records, the same number of each task; a small task repeats
-    records = mixing.draw({task: ft.records(task) for task in chosen}, 240, shares, seed)
-    lab = ft.Experiment(data=records, val=val, probes=(), eval_records=8)
-    return ft.exact_match(lab.run(base, seed=seed, live=False).model, tokenizer, unseen)
-
-
-# %%
-diverse = {n: [from_tasks(n, seed) for seed in range(3)] for n in (1, 16)}
-ft.table([{"tasks": n, "exact match on unseen tasks": scores} for n, scores in diverse.items()])
-
-# %%
-ft.expect(diverse[16], ">", diverse[1], "more tasks in the set, better on tasks that are not in it")
-
-# %% [markdown]
-# Yes. (The untouched model answers none.) Some of the sixteen are relatives of the unseen six
-# (`to_past` of `past_tense`), which may help. The single tasks drawn here repeat some records, which may harm.
-#
-# <!-- claims: C82 · E36 -->
+# <!-- claims: C78 C81 C82 · E36 -->
 # ## Break it: train on the test
 #
-# **Contamination** means that test records are in the training set. The usual check looks for a common
-# run of n words, often 13.
-
-# %% tags=["raises-exception"]
-def contaminated(text, tests, n=13):
-    """Whether the text shares a run of n words with any of the texts in `tests`: True or False.
-
-    Use words_of on both sides.
-    """
-    ...
-
-
-ft.check("contaminated", contaminated)
-
-# %% [markdown]
-# With 13, a right solution finds 3 of our 20 leaks: the other 17 questions are shorter. For short tests
-# compare the whole normalized question too; that is how the checker found all 20.
+# **Contamination** means that test records are in the training set. The usual check looks for a common run of 13
+# words ([15](15_task_metrics.ipynb)). Of the 20 leaks in our file it finds three: the other questions are shorter. The
+# checker compares short questions whole, and found all 20. How much would they have flattered the score?
 #
 # We put the 20 leaked records, each twice, in the place of 40 clean ones, and compare with 480 clean records.
 # The other test records are the control.
@@ -411,21 +366,8 @@ ft.expect(losses["440 clean, 2 x 20 leaked", "leaked"], "<", losses["480 clean",
           "what leaked looks easier than it is", paired=True, may_fail=True)
 
 # %% [markdown]
-# In our runs the leak lowered the loss on the leaked records. On the others no fall was seen (0.58, then 0.62).
-#
-# ## What if?
-#
-# Is the rule in the systematic errors learned too? We count how often a model answers a What-question by its
-# last word. The swapped errors are the control.
-
-# %%
-by_rule = [misread(record) for record in what_test]
-last_word = {name: [ft.exact_match(run.model, tokenizer, by_rule) for run in runs[name]]
-             for name in ("480 systematic", "480 swapped")}
-ft.expect(last_word["480 systematic"], ">", last_word["480 swapped"], "the rule was learned")
-
-# %% [markdown]
-# Yes: 0.41 against 0.04.
+# If the test sees a fall, it is one of the leaked records alone: the model did not get better. So report the score
+# on the clean part of a test too.
 
 # %% [markdown]
 # ## Four famous sets, opened
@@ -503,10 +445,19 @@ found_faults.score("in none" if hits == 0 else "in one or two" if hits <= 2 else
 # of words. What does this one remove from harmless sets?
 
 # %%
+filtered = ft.predict("Of 'clinic_task', questions to a pharmacist, the list of words removes ...", "less than 5 %",
+                      "5 to 20 %", "more than 20 %")
+filtered
+
+# %%
 words = {"drug", "drugs", "kill", "knife", "gun", "poison", "virus"}
 removed = {name: sum(not words.isdisjoint(f"{record['instruction']} {record['input']}".lower().replace("?", " ").split())
                      for record in ft.records(name)) for name in ("tasks", "clinic_task")}
 ft.table([{"set": name, "records": len(ft.records(name)), "removed": count} for name, count in removed.items()])
+
+# %%
+part = removed["clinic_task"] / len(ft.records("clinic_task"))
+filtered.score("less than 5 %" if part < 0.05 else "5 to 20 %" if part <= 0.2 else "more than 20 %")
 
 # %% [markdown]
 # The list takes more than a quarter of what a pharmacist would ask, and hardly anything else. A filter is a choice about
@@ -522,22 +473,9 @@ ft.table([{"set": name, "records": len(ft.records(name)), "removed": count} for 
 # %% [markdown]
 # ## In practice, 2026
 #
-# | step | usual choice |
-# |---|---|
-# | exact copies | hash of the normalized text |
-# | near copies | MinHash and LSH with Jaccard 0.7 to 0.8 ([datatrove](https://github.com/huggingface/datatrove): 5-word shingles, 112 hashes in 14 pieces of 8, a threshold near 0.72; NeMo Curator; [datasketch](https://github.com/ekzhu/datasketch)); keep one of each cluster; embeddings for paraphrases ([SemDeDup](https://arxiv.org/abs/2303.09540)) |
-# | repair before you drop | `ftfy` for encoding; strip markup; write a wrong answer again with a strong model and verify it |
-# | label errors | for class labels, records whose label a cross-validated model finds unlikely ([cleanlab](https://github.com/cleanlab/cleanlab)); a labeled sample by source and annotator |
-# | contamination | a share of common runs of 8 to 13 words, plus an LLM that compares nearest neighbors |
-# | selection | quality × complexity, then skip near neighbors by embedding ([DEITA](https://arxiv.org/abs/2312.15685)); [IFD](https://arxiv.org/abs/2308.12032), also computed by a small model ([Superfiltering](https://arxiv.org/abs/2402.00530), from perplexities) |
-# | selection of raw text | quality classifier ([FineWeb-Edu](https://arxiv.org/abs/2406.17557)) |
-# | selection for reasoning | verified answers; difficulty by a model's pass rate ([LIMO](https://arxiv.org/abs/2502.03387) keeps problems solved 1 to 3 times in 32 samples); diversity |
-# | selection for a target | gradient similarity ([LESS](https://arxiv.org/abs/2402.04333)) |
-# | synthetic instructions | grown from seeds ([Self-Instruct](https://arxiv.org/abs/2212.10560), [Evol-Instruct](https://arxiv.org/abs/2304.12244)); the user's turn written by a chat model ([Magpie](https://arxiv.org/abs/2406.08464)); [personas](https://arxiv.org/abs/2406.20094) in the prompt for diversity |
-# | synthetic answers | **rejection sampling**: draw several, keep those that a verifier or reward model accepts; where several stay, remove copies by question plus answer |
-# | size, SFT | 1k to 10k for a style, 100k to millions for a general assistant |
-
-# %% [markdown]
+# Copies, leaks and empty rows by rule; wrong answers by a judge whose agreement you measured
+# ([15](15_task_metrics.ipynb)); then selection. One measure that needs only a model:
+#
 # **IFD** (instruction-following difficulty) is the loss of an answer given its instruction, divided by the
 # loss of the answer alone. At 1 or above the instruction does not help: drop the record. Of the rest the
 # paper keeps the top 5 to 10 %, the hard ones.
@@ -573,17 +511,6 @@ ft.table([{"set": name, "records": len(ft.records(name)), "removed": count} for 
 # ```
 
 # %% [markdown]
-# Training on one's own unfiltered output repeatedly narrows the distribution
-# ([model collapse](https://arxiv.org/abs/2305.17493)); adding to the real data instead of
-# replacing them [avoided it in experiments](https://arxiv.org/abs/2404.01413).
-
-# %% [markdown]
-# Pitfalls:
-#
-# - Label 100 records yourself and measure an LLM judge's agreement with you before you filter with it.
-# - A filter can remove a whole group (a language, code). Compare the distribution before and after.
-# - Check licenses and personal data: for each source, before it is mixed in.
-#
 # ## Interview
 #
 # **Clean a scraped instruction set.**
@@ -606,37 +533,12 @@ ft.table([{"set": name, "records": len(ft.records(name)), "removed": count} for 
 # rate by group, and fix the worst groups first.
 # </details>
 #
-# **Human or synthetic data?**
-# <details><summary>Answer</summary>
-# Origin is a proxy; correctness, diversity and fit decide. Synthetic data is cheap, and can be verified
-# where a checker exists (tests, exact results), but carries the teacher's errors systematically, narrows
-# style, and may violate a license.
-# </details>
-
-# %% [markdown]
-# **How many records do I need?**
-# <details><summary>Answer</summary>
-# Draw the learning curve at 25, 50 and 100 % of the data, with the steps chosen for each size: if it
-# still rises, more is likely to help. A format takes hundreds to a few thousand, broad skills tens of
-# thousands or more.
-# </details>
-#
-# **How do you handle contamination?**
-# <details><summary>Answer</summary>
-# Search for common runs of words (8 to 13; short questions whole) between training and test data; require a
-# share of the text, since one common run can be boilerplate. Find paraphrases by embeddings, with an LLM's
-# judgment on the nearest pairs. Drop the hits from the training set; if the model is trained already, report
-# the score on the clean part of the test too. Keep a fresh private test. Split by entity or source, not by row.
-# </details>
-#
 # ## Recap
 #
 # - A checker finds what has a rule. The rest needs a judge, and a judge's list must be read.
 # - Many noisy records can beat a few clean ones. Concentrated errors cost their group more than
 #   scattered ones: report by group.
-# - Here more tasks helped on new ones, and a leak lowered the loss on what leaked.
-#
-# In the package: [audit.py](../ftkit/data/audit.py). Next:
+# - A filter is a choice about groups. Count what it removes. Next:
 # [19 multi-task mixing](19_multi_task.ipynb).
 
 # %%

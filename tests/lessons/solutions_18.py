@@ -4,7 +4,6 @@ import re
 
 from shown_solutions import shown
 
-contaminated = shown("contaminated")
 error_rates = shown("error_rates")
 
 
@@ -74,41 +73,6 @@ def compare_with_dropped(texts, similar=0.8):
             if all(alike(piece, other) < similar for other in pieces[:i])]
 
 
-def contaminated_by_joined_words(text, tests, n=13):
-    words = words_of(text)
-    runs = [f" {' '.join(words[i : i + n])} " for i in range(len(words) - n + 1)]
-    return any(run in f" {' '.join(words_of(test))} " for test in tests for run in runs)
-
-
-def contaminated_in_a_loop(text, tests, n=13):
-    mine = words_of(text)
-    for test in tests:
-        theirs = words_of(test)
-        for i in range(len(mine) - n + 1):
-            for j in range(len(theirs) - n + 1):
-                if mine[i : i + n] == theirs[j : j + n]:
-                    return True
-    return False
-
-
-def contaminated_as_it_stands(text, tests, n=13):
-    words = text.split()
-    runs = [" ".join(words[i : i + n]) for i in range(len(words) - n + 1)]
-    return any(run in test for run in runs for test in tests)
-
-
-def contaminated_by_letters(text, tests, n=13):
-    words = words_of(text)
-    runs = [" ".join(words[i : i + n]) for i in range(len(words) - n + 1)]
-    return any(run in " ".join(words_of(test)) for test in tests for run in runs)
-
-
-def joined_without_ends(text, tests, n=13):
-    mine, theirs = " ".join(words_of(text)), [words_of(test) for test in tests]
-    return any(" ".join(words[i : i + n]) in mine
-               for words in theirs for i in range(len(words) - n + 1))
-
-
 def rates_from_lists(instructions, is_wrong):
     groups = {}
     for instruction, wrong in zip(instructions, is_wrong, strict=True):
@@ -161,22 +125,6 @@ SOLUTIONS = {
                               "drop at similar or above"),
             "single words": (keep_by_words, "compare shingles"),
             "divided by the sum": (keep_by_the_sum, "not by the sum of both sizes"),
-        },
-    },
-    "contaminated": {
-        "variants": [contaminated_by_joined_words, contaminated_in_a_loop],
-        "wrong": {
-            "not normalized": (contaminated_as_it_stands, "normalize both sides"),
-            "bag of words": (
-                lambda text, tests, n=13: (
-                    any(len(set(words_of(text)) & set(words_of(test))) >= n for test in tests)),
-                "compare runs"),
-            "n ignored": (lambda text, tests, n=13: contaminated(text, tests), "use n"),
-            "letters": (contaminated_by_letters, "compare lists of words"),
-            "first test": (
-                lambda text, tests, n=13: bool(tests) and contaminated(text, tests[:1], n),
-                "look at all tests"),
-            "joined without ends": (joined_without_ends, "not as words: compare"),
         },
     },
     "error_rates": {

@@ -41,36 +41,6 @@ def _(keep_first):
                 "expected [0, 2]: compare with texts that were KEPT")
 
 
-@exercise("contaminated")
-def _(contaminated):
-    test = ("The farmer who lived by the river had seven brown cows and two old horses, and "
-            "none of them liked rain.")
-    quoted = "As we read: the farmer who lived by the RIVER had seven brown cows and two old " \
-             "horses -- so it goes"
-    scattered = ("the river had seven farmers who lived by two old cows and brown horses and none "
-                 "liked rain or them")
-    if not contaminated(quoted, [test]):
-        if contaminated(quoted.replace("RIVER", "river").replace(" --", ","), [test]):
-            return "the quotation differs in case and punctuation only: normalize both sides"
-        return "the text quotes 16 words of the test, in a row; it was not found"
-    if contaminated(scattered, [test]):
-        return ("the same words in another order are not a run of 13: compare runs, not sets of "
-                "words")
-    if contaminated("seven brown cows and two old horses", [test]):
-        return "only 7 words in a row are shared; with n=13 that is not a hit"
-    if not contaminated("seven brown cows and two old horses", [test], n=7):
-        return "with n=7 those 7 words are a hit: use n"
-    if contaminated("an art show", ["a cart shower"], n=2) or contaminated(
-            "a cart shower", ["an art show"], n=2):
-        return "'art show' is inside 'cart shower' as letters, not as words: compare lists of words"
-    if contaminated("short", ["another short test"], n=2):
-        return "a text of one word has no run of 2 words"
-    if not contaminated(quoted, ["Something else.", test]):
-        return "the second test has the run: look at all tests"
-    if contaminated("nothing of the kind", []):
-        return "without tests nothing is contaminated"
-
-
 @exercise("error_rates")
 def _(error_rates):
     asked = ["What is blue?", "Name a fish.", "what is two?", "Name a bird.", "Say hello."]

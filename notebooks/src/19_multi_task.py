@@ -15,10 +15,11 @@
 # - compute proportional, capped, temperature and equal sampling, and what they cost in repeats;
 # - distinguish the fraction of draws you configured from a task's fraction of the labeled tokens;
 # - measure whether one task helps or harms another;
-# - name the methods that choose a mixture: small proxy models, regression, stages.
+# - choose a mixture by short proxy runs, and check the choice at full length.
 #
 # *About 45 minutes. The code needs a minute and a half on two CPU cores. You need lessons
-# [04](04_instruction_tuning.ipynb) and [08](08_the_small_knobs.ipynb).*
+# [04](04_instruction_tuning.ipynb) and [08](08_the_small_knobs.ipynb). Usual values, methods by name and pitfalls
+# are on the [reference page](reference/19_multi_task.md).*
 
 # %%
 import ftkit as ft
@@ -29,11 +30,13 @@ ft.setup(seed=0)
 # <!-- claims: C83 C89 C90 C91 · E40 -->
 # ## The question
 #
-# > *"You have three data sets: a million rows, a hundred thousand, and five thousand. How do you mix
-# > them?"*
+# One model shall serve three teams. The translators bring a million rows, support a hundred thousand, and the lawyers
+# five thousand:
+#
+# > *"How do you mix them?"*
 #
 # "Concatenate and shuffle" is **proportional** sampling: a task is drawn as often as its size says.
-# The small task is then half a percent of the draws. Is that what you want?
+# The lawyers then get half a percent of the draws. Is that what you want?
 #
 # ## The idea: two knobs
 #
@@ -66,21 +69,19 @@ def mixing_shares(sizes, temperature=1.0, cap=None):
 ft.check("mixing_shares", mixing_shares)
 
 # %% [markdown]
-# If you get stuck: `ft.hint("mixing_shares")`, then `ft.solution("mixing_shares")`. The lesson
-# continues with the package's `mixing.rates`. How far does the temperature move the three shares?
+# How far does the temperature move the three shares?
 
 # %%
 import math
 
 from ftkit.inside import mixing
+from ftkit.teaching import at_135m, direction, working
 
+shares_of = working("mixing_shares", mixing_shares)  # yours, if it passed the check
 sizes = {"large": 1_000_000, "middle": 100_000, "small": 5_000}
-ft.table([{"temperature": t} | mixing.rates(sizes, temperature=t) for t in (0.5, 1, 2, 4, math.inf)])
+ft.table([{"temperature": t} | shares_of(sizes, t) for t in (0.5, 1, 2, 4, math.inf)])
 
 # %% [markdown]
-# T = 4 gives the small task 15 % of the draws instead of half a percent. A temperature below 1 favors the
-# large task more.
-#
 # ## Run it: a starved task
 #
 # Here translation has 800 records, capitals have 80, and naming the type of a clause has 24. There are
@@ -100,17 +101,16 @@ tests = {"translation": ft.records("translation", "test")[:30],
 counts = {task: len(records) for task, records in sets.items()}
 
 # %%
-plans = {"proportional": mixing.rates(counts), "temperature 2": mixing.rates(counts, temperature=2),
-         "equal": mixing.rates(counts, temperature=math.inf)}
+plans = {"proportional": shares_of(counts), "temperature 2": shares_of(counts, 2),
+         "equal": shares_of(counts, math.inf)}
 draws = {name: mixing.counts(shares, 480) for name, shares in plans.items()}
 ft.table([{"strategy": name} | numbers | {"passes over clauses": numbers["clauses"] / 24}
           for name, numbers in draws.items()])
 
 # %% [markdown]
-# Proportional sampling draws 13 of the 24 clauses. Equal sampling goes through them almost seven
-# times, and takes more than half of translation's draws away. What does translation lose? We look
-# at its loss (`translation_loss`, from the extra evaluation set in `probes`; `val_loss` is that of
-# the clauses), and at exact match on 30 test items.
+# Proportional sampling does not even see each clause once. Equal sampling goes through them almost seven
+# times, and takes more than half of translation's draws away. What does translation lose? `translation_loss` is its
+# loss, `val_loss` that of the clauses.
 
 # %%
 price = ft.predict("Loss on translation at the end, equal sampling against proportional, is",
@@ -142,10 +142,8 @@ for name, shares in plans.items():
 ft.curves(runs, "val_loss", "translation_loss")
 
 # %% [markdown]
-# Left is the loss on the clauses, right that on translation, each on eight test items and on a log
-# scale. A band is ± one standard deviation over five seeds. The more often the clauses are drawn, the
-# lower their loss. The curves of translation end together: it is nearly learned after 10 of the 30
-# steps, whatever its share. Exact match says the same:
+# Left is the loss on the clauses, right that on translation, on a log scale; a band is ± one standard deviation
+# over five seeds. The more often the clauses are drawn, the lower their loss. Exact match, on 30 test items each:
 
 # %%
 def exact(strategy, task):
@@ -155,8 +153,6 @@ def exact(strategy, task):
 ft.table([{"strategy": name} | {task: exact(name, task) for task in tests} for name in plans])
 
 # %%
-from ftkit.teaching import direction
-
 NAMES = {"<": "lower", ">": "higher", "": "no difference seen"}
 verdict = ft.expect(exact("proportional", "clauses"), "<", exact("equal", "clauses"), paired=True,
                     claim="in proportion to its size the small task starves")
@@ -171,12 +167,9 @@ def last_loss(strategy):
 price.score(NAMES[direction(last_loss("equal"), last_loss("proportional"), paired=True)])
 
 # %% [markdown]
-# Under proportional sampling the score on the clauses is not distinguishable from chance. For
-# translation no price is seen, neither in exact match nor in the loss. It is so easy for this model
-# that even a third of the draws suffice; a harder task could lose.
-#
-# More draws do not add records: five of the 30 test items are about payment, and only one of the 24
-# clauses teaches it.
+# Under proportional sampling the score on the clauses is near that of guessing. Translation is so easy for this model
+# that a third of the draws suffice; a harder task could lose. And more draws do not add records: one kind of clause
+# occurs once among the 24.
 #
 # ## At 135M
 #
@@ -184,19 +177,15 @@ price.score(NAMES[direction(last_loss("equal"), last_loss("proportional"), paire
 # (in proportion 9 of them clauses) and 40 validation items of each task.
 
 # %%
-from ftkit.teaching import at_135m
-
 at_135m("mixing", verdict)
 
 # %% [markdown]
-# The small task gains here too: 0.87 instead of 0.53. Whether translation loses is not settled.
-# Under equal sampling it is lower for each of the three seeds: 0.23 for 0.25, 0.18 for 0.20, 0.08 for
-# 0.35. For two of them that is one item of 40.
+# The small task gains here too: 0.87 instead of 0.53. Whether translation loses is not settled: with equal
+# sampling it was lower for each of the three seeds, for two of them by one item of 40.
 #
 # T5's mixture, for a model of 220M parameters, included the unlabeled text. There equal mixing was
-# the worst strategy on six of seven benchmarks, and T = 2 one of the best. The authors' possible
-# reasons: small tasks overfit, or large tasks or the text were seen too little. On the tiny model no
-# large task needed its draws.
+# the worst strategy on six of seven benchmarks, and T = 2 one of the best. Its large
+# sources needed their draws; on the tiny model none did.
 
 # %% [markdown]
 # <!-- claims: C89 · E40 -->
@@ -242,36 +231,9 @@ tokens.score("is below 31 %" if seen < 0.31 else "is 31 to 36 %" if seen <= 0.36
              else "is above 36 %")
 
 # %% [markdown]
-# All our answers are short, so the shares move by a few points only. With essays of 200 tokens and answers
-# of 2, drawn equally, the essays have 99 % of the labeled tokens. That can be right, but decide it. To
-# give each task the same number of *tokens*, its records must be drawn unequally:
-
-# %% tags=["raises-exception"]
-def shares_for_equal_tokens(labeled_tokens):
-    """Shares of the draws, summing to 1, that give each task the same number of labeled tokens.
-
-    labeled_tokens: task -> mean number of labeled tokens in one record.
-    """
-    ...
-
-
-ft.check("shares_for_equal_tokens", shares_for_equal_tokens)
-
-# %% [markdown]
-# Are the effective shares near a third each?
-
-# %%
-def labeled(record):
-    return sum(label != -100 for label in ft.encode(record, tokenizer)["labels"])
-
-
-weights = {task: len(records) / sum(map(labeled, records)) for task, records in sets.items()}
-even = {task: weight / sum(weights.values()) for task, weight in weights.items()}
-balanced = mixing.effective(mixing.draw(sets, 480, even, seed=0), tokenizer)
-ft.table([{"task": task, "configured": even[task], "effective": balanced[task]} for task in sets])
-
-# %% [markdown]
-# They are: the clauses, whose answers are shortest, are drawn most often.
+# All our answers are short, so the shares move by a few points only. With essays of 200 tokens and answers of 2, drawn
+# equally, the essays have 99 % of the labeled tokens. That may be what you want, but it should be your decision: draw
+# a task in proportion to 1 / tokens, and each gets the same number of tokens.
 
 # %% [markdown]
 # <!-- claims: C84 C85 C86 C87 C88 · E41 -->
@@ -337,49 +299,78 @@ transfer.score(NAMES[direction(matrix["to_past", "to_negative"], matrix["to_past
 # `capital in sentences` harms `capital`: nothing in the prompt says which form is wanted, and most draws
 # answer in a sentence. Exact match demands the bare city, so a sentence with the right city counts as wrong.
 #
-# The control equals the partner in draws, not in labeled tokens:
+# The control equals the partner in draws, not in labeled tokens, so a part of the harm could be weight; the
+# [reference page](reference/19_multi_task.md) shows that it hardly is.
 #
-# | partner of `capital` | labeled tokens left to `capital` | exact match |
-# |---|---:|---|
-# | `who` | 45 % | 0.75 ± 0.12 |
-# | `to_negative` (five seeds, not run here) | 15 % | 0.63 ± 0.12 |
-# | `capital in sentences` | 8 % | 0.11 ± 0.07 |
-#
-# So less weight alone hardly explains 0.11. `to_past` gains although its share falls, from 58 % with
-# `who` to 23 %.
-#
-# What do larger models show? T5 was measured on GLUE, a set of language-understanding tasks.
-# Training on everything at once, unlabeled text included, reached 81.4. Pretraining on text and then
-# fine-tuning on all GLUE tasks together reached 83.3, and such fine-tuning after the multi-task
-# training 83.1.
-#
-# [FLAN](https://arxiv.org/abs/2109.01652) asks about tasks that were *not* in the mixture. Its large models
-# gained on them, those of 8B and less lost; [Flan-T5](https://arxiv.org/abs/2210.11416) gained at small
-# sizes too, with 1,836 tasks.
+# At scale T5 measured GLUE, a set of language-understanding tasks: training on everything at once, unlabeled text
+# included, reached 81.4, pretraining and then fine-tuning on all GLUE tasks 83.3. [FLAN](https://arxiv.org/abs/2109.01652)
+# asks about tasks that were *not* in the mixture: its large models gained on them, those of 8B and less lost.
+# [Flan-T5](https://arxiv.org/abs/2210.11416) gained at small sizes too, with 1,836 tasks.
 
 # %% [markdown]
-# ## What if?
+# ## Choose the mixture by proxy runs
 #
-# Change the temperature: the clauses had 0.51 at 2 and 0.83 at ∞. One seed only shows where to look.
+# You can afford one long run, and many short ones. [RegMix](https://arxiv.org/abs/2407.01492) and
+# [data mixing laws](https://arxiv.org/abs/2403.16952) train small **proxies** on several mixtures and predict the best
+# one for the large run. Here a proxy has 12 of the 30 steps and one seed. The share of the clauses varies; the others
+# divide the rest in proportion to their sizes.
 
 # %%
-temperature = 4
-shares = mixing.rates(counts, temperature=temperature)
-mine = scores(trained(mixing.draw(sets, 480, shares, seed=0), seed=0))
-ft.table([{"temperature": temperature} | mine])
+def mixture(share):
+    rest = shares_of({task: n for task, n in counts.items() if task != "clauses"})
+    return {task: (1 - share) * part for task, part in rest.items()} | {"clauses": share}
+
+
+proxy, passes = {}, {}
+for share in (0.03, 0.1, 0.2, 0.35, 0.5):
+    run = trained(mixing.draw(sets, 192, mixture(share), seed=0), seed=0)
+    proxy[share] = run.after["translation_loss"], run.after["val_loss"]
+    passes[share] = 480 * share / counts["clauses"]  # in the long run
+ft.table([{"share of the clauses": share, "translation_loss": large, "val_loss (clauses)": small,
+           "passes in the long run": passes[share]} for share, (large, small) in proxy.items()])
+
+# %% [markdown]
+# ## Your turn: decide
+#
+# The lawyers want the lowest loss. The translators accept at most 0.3 nats above the best that they could have. And
+# nobody wants more than eight passes over 24 clauses.
+
+
+# %% tags=["raises-exception"]
+def choose_mixture(proxy, passes, most_passes, margin):
+    """Return the share of the small task to train with.
+
+    proxy: share -> (loss of the large task, loss of the small task). passes: share -> passes over the
+    small task. Allowed: at most `most_passes`. Of the allowed shares, those whose loss of the large task
+    is at most `margin` above the lowest of the allowed ones; of these, the lowest loss of the small
+    task."""
+    ...
+
+
+ft.check("choose_mixture", choose_mixture)
+
+# %%
+chosen = working("choose_mixture", choose_mixture)(proxy, passes, 8, 0.3)
+verified = [trained(mixing.draw(sets, 480, mixture(chosen), seed), seed) for seed in SEEDS]
+ft.table([{"strategy": name, "val_loss (clauses)": [run.after["val_loss"] for run in group],
+           "translation_loss": [run.after["translation_loss"] for run in group]}
+          for name, group in (("proportional", runs["proportional"]), (f"chosen: {chosen}", verified),
+                              ("equal", runs["equal"]))])
+
+# %%
+ft.expect([run.after["val_loss"] for run in verified], "<",
+          [run.after["val_loss"] for run in runs["proportional"]], "the chosen mixture is better for the clauses",
+          paired=True)
+
+# %% [markdown]
+# The ranking of proxies can change at full length, so check the choice once, as here. With many sources, fit a
+# regression of the loss on the shares.
 
 # %% [markdown]
 # ## In practice, 2026
 #
-# | question | usual answer, or an example |
-# |---|---|
-# | first mixture for SFT | proportional with a cap per source ([FLAN](https://arxiv.org/abs/2109.01652): 3,000); then leave out one source at a time and measure |
-# | temperature | for tasks start with 2 (in most cases the best of 2, 4 and 8 in T5's joint training from scratch); exponent 1/T of 0.3 ([mT5](https://arxiv.org/abs/2010.11934)) to 0.7 for languages |
-# | passes over a small source | up to about 4 cost little ([Muennighoff et al.](https://arxiv.org/abs/2305.16264), pretraining); epochs multiply them |
-# | what to compare | score of each task, at equal steps, on test items that no source contains |
-# | open SFT mixtures | 2024: Tülu 3 and SmolTalk, about 1M records each; 2025: [SmolLM3](https://huggingface.co/blog/smollm3), 1B tokens without and 0.8B with reasoning, 4 epochs |
-
-# %% [markdown]
+# Start in proportion, with a cap per source or T = 2, and at most about four passes over a small source:
+#
 # ```python
 # import math
 #
@@ -417,43 +408,6 @@ ft.table([{"temperature": temperature} | mine])
 # A dict as `eval_dataset` reports a loss for each task (`eval_clauses_loss`).
 
 # %% [markdown]
-# Pitfalls:
-#
-# - `interleave_datasets` with `all_exhausted` repeats without a limit: with probabilities 0.7 and
-#   0.3, a million rows and 5,000, the small source is seen about 86 times. Its default,
-#   `first_exhausted`, stops early. `all_exhausted_without_replacement` draws each row once, so the
-#   shares change when a source ends
-#   ([documentation](https://huggingface.co/docs/datasets/process#interleave)).
-# - Shares count records. The loss of a step counts labeled tokens, with packing and accumulation
-#   too. Count them after the template and the cut (`max_length`, by default 1,024 tokens). TRL's
-#   template for Qwen3 puts an empty block for reasoning, `<think></think>`, before an answer without
-#   any, and trains on it: with the end of the turn, about six more tokens. This also teaches the model
-#   not to think.
-# - The script splits each source at random. First remove near-copies, also across sources, or they leak.
-# - Two sources with contradictory answers to one prompt: add a system prompt or drop one.
-# - A multi-task average hides the task that got worse. Report each.
-
-# %% [markdown]
-# Methods for the mixture:
-
-# %% [markdown]
-# - [DoReMi](https://arxiv.org/abs/2305.10429) trains a small proxy model, a stand-in for the large
-#   one. Domains on which the proxy is far behind a reference get more weight. The large model is
-#   trained with these weights.
-# - [RegMix](https://arxiv.org/abs/2407.01492) trains many tiny models on random mixtures and fits a
-#   regression that predicts the validation loss from the mixture.
-#   [Data mixing laws](https://arxiv.org/abs/2403.16952) do the same with a formula.
-# - **By skill**: tune a mixture for each skill, then combine them
-#   ([Tülu 3](https://arxiv.org/abs/2411.15124)).
-# - **Gradient conflict**: [PCGrad](https://arxiv.org/abs/2001.06782) removes from a task's gradient
-#   the part that opposes another's.
-# - **Online mixing** changes the shares during training, by the loss or its gradient
-#   ([ODM](https://arxiv.org/abs/2312.02406)).
-# - **Staged mixtures**: broad data first, and high-quality or small sources while the learning rate
-#   decays (annealing, "mid-training"), as in
-#   [SmolLM2](https://arxiv.org/abs/2502.02737) and [OLMo 2](https://arxiv.org/abs/2501.00656).
-
-# %% [markdown]
 # ## Interview
 #
 # **Sizes 1M, 100k, 5k: compare proportional, cap K = 131,072, temperature 2.**
@@ -465,15 +419,6 @@ ft.table([{"temperature": temperature} | mine])
 # </details>
 
 # %% [markdown]
-# **A task with 2 % of the rows stays bad. What do you look at?**
-# <details><summary>Answer</summary>
-# First its records and its wrong answers: is it the labels, or the format that the metric demands? Then
-# its share of the labeled tokens, because short answers shrink it further, the passes over its data,
-# and whether another source contradicts it. Raise T, cap the others, or train it in a
-# later stage, with some of the rest against forgetting. Watch its validation score: when it no longer
-# rises with more passes, new records help more.
-# </details>
-#
 # **How do you choose mixture weights for a large run?**
 # <details><summary>Answer</summary>
 # Leave out sources one by one with a small proxy model, at equal tokens. With many sources predict the
@@ -482,37 +427,15 @@ ft.table([{"temperature": temperature} | mine])
 # </details>
 
 # %% [markdown]
-# **Does T5 show that multi-task training helps?**
-# <details><summary>Answer</summary>
-# Not by itself. At 220M parameters training on everything at once, unlabeled text included, was worse
-# on GLUE than pretraining and then fine-tuning on all GLUE tasks together (81.4 against 83.3). With
-# fine-tuning afterwards it nearly tied (83.1). Today's case is a pretrained model tuned on a mixture,
-# against one for each task. On that T5 has only a remark without numbers (section 3.7): tuning once on
-# all of GLUE cost a little on some tasks. I would measure it. Gains on *unseen* tasks are FLAN's
-# result, for large models; Flan-T5 gained at small sizes too.
-# </details>
-#
-# **One multi-task model, many adapters, or merging?**
-# <details><summary>Answer</summary>
-# Joint training shares signal, needs balanced sampling, and a new task usually means retraining.
-# Adapters let each team own its task, and something must route each request to its adapter. Merging
-# adds up the weight changes of several models (task arithmetic, [TIES](https://arxiv.org/abs/2306.01708)).
-# It needs no joint training, but one model for each task, trained from the same base, and loses
-# where updates conflict. I would measure transfer for the pairs at hand: a negative pair wants two
-# adapters, or a prompt that tells the tasks apart.
-# </details>
-#
 # ## Recap
 #
 # - `min(e, K) ** (1 / T)` covers proportional, capped, temperature and equal sampling. The price is
 #   repeats.
 # - The loss counts labeled tokens. A third of the records need not be a third of the weight.
-# - The claim does not hold. In proportion to its size the small task scored lower than with equal
-#   shares, on the tiny model not distinguishable from chance. A second task helped in one
-#   pair and harmed in another, which was built to contradict it in form.
+# - The claim does not hold. In proportion to its size the small task starves, and a second task can help or harm.
+# - Short proxy runs choose a mixture; one run at full length checks it.
 #
-# In the package: [mixing.py](../ftkit/data/mixing.py). Next:
-# [20a preferences](20a_preferences.ipynb).
+# Next: [20a preferences](20a_preferences.ipynb).
 
 # %%
 ft.progress("19")

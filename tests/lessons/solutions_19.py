@@ -2,7 +2,7 @@
 
 import math
 
-from shown_solutions import edited
+from shown_solutions import edited, shown
 
 from ftkit.data import mixing
 
@@ -42,16 +42,38 @@ def effective_of_many_draws(shares, labeled_tokens):
     return normed({task: n * labeled_tokens[task] for task, n in counted.items()})
 
 
-def equal_tokens_by_the_longest(labeled_tokens):
-    longest = max(labeled_tokens.values())
-    return normed({task: longest / n for task, n in labeled_tokens.items()})
+choose_mixture = shown("choose_mixture")
 
 
-def equal_tokens_in_a_loop(labeled_tokens):
-    total, shares = sum(1 / n for n in labeled_tokens.values()), {}
-    for task, n in labeled_tokens.items():
-        shares[task] = 1 / n / total
-    return shares
+def mixture_by_sorting(proxy, passes, most_passes, margin):
+    allowed = sorted((large, small, share) for share, (large, small) in proxy.items()
+                     if not passes[share] > most_passes)
+    return min((small, share) for large, small, share in allowed
+               if large - allowed[0][0] <= margin)[1]
+
+
+def mixture_in_a_loop(proxy, passes, most_passes, margin):
+    best, chosen = min(proxy[s][0] for s in proxy if passes[s] <= most_passes), None
+    for share, (large, small) in proxy.items():
+        if passes[share] <= most_passes and large <= best + margin and (
+                chosen is None or small < proxy[chosen][1]):
+            chosen = share
+    return chosen
+
+
+def best_of_all(proxy, passes, most_passes, margin):
+    best = min(large for large, _ in proxy.values())
+    fits = [s for s in proxy if passes[s] <= most_passes and proxy[s][0] <= best + margin]
+    return min(fits, key=lambda s: proxy[s][1])
+
+
+def lowest_sum(proxy, passes, most_passes, margin):
+    return min((s for s in proxy if passes[s] <= most_passes), key=lambda s: sum(proxy[s]))
+
+
+def largest_share(proxy, passes, most_passes, margin):
+    best = min(proxy[s][0] for s in proxy if passes[s] <= most_passes)
+    return max(s for s in proxy if passes[s] <= most_passes and proxy[s][0] <= best + margin)
 
 
 SOLUTIONS = {
@@ -84,22 +106,28 @@ SOLUTIONS = {
                                   "longer answers has more"),
             "not divided": (lambda shares, n: {t: shares[t] * n[t] for t in n}, "they sum to"),
             "tokens alone": (lambda shares, n: normed(n), "the configured shares are not used"),
+            "of the longest": (lambda shares, n: {t: shares[t] * n[t] / max(n.values()) for t in n},
+                               "divide by the sum of the products"),
             "root of the tokens": (lambda shares, n: normed({t: shares[t] * n[t] ** 0.5
                                                              for t in n}),
                                    "expected 99.0%"),
         },
     },
-    "shares_for_equal_tokens": {
-        "variants": [equal_tokens_by_the_longest, equal_tokens_in_a_loop],
+    "choose_mixture": {
+        "variants": [mixture_by_sorting, mixture_in_a_loop],
         "wrong": {
-            "the wrong way round": (normed, "must be drawn less often"),
-            "equal shares": (lambda n: dict.fromkeys(n, 1 / len(n)), "what we had"),
-            "not divided": (lambda n: {task: 1 / k for task, k in n.items()}, "the shares sum to"),
-            "root": (lambda n: normed({task: k ** -0.5 for task, k in n.items()}),
-                     "by the root of the tokens"),
-            "longest minus tokens": (lambda n: normed({task: max(n.values()) - k + 10
-                                                       for task, k in n.items()}),
-                                     "the order is right"),
+            "passes ignored": (lambda p, n, most, m: choose_mixture(p, n, math.inf, m),
+                               "needs 10 passes"),
+            "margin ignored": (lambda p, n, most, m: choose_mixture(p, n, most, math.inf),
+                               "more than the margin"),
+            "best of all": (best_of_all, "*allowed* share"),
+            "lowest sum": (lowest_sum, "the sum of both losses"),
+            "best for the large": (lambda p, n, most, m: choose_mixture(p, n, most, 0.0),
+                                   "the small task decides"),
+            "below the margin": (lambda p, n, most, m: choose_mixture(p, n, most, m - 1e-9),
+                                 "both limits may be reached"),
+            "largest share": (largest_share, "not the largest share"),
+            "losses returned": (lambda *a: a[0][choose_mixture(*a)], "return the share"),
         },
     },
 }

@@ -3,6 +3,7 @@
 import math
 
 from ftkit.lessons.checks import exercise, near
+from ftkit.lessons.exercises._common import told
 
 SIZES = {"large": 1_000_000, "middle": 100_000, "small": 5_000}
 
@@ -69,20 +70,33 @@ def _(effective_shares):
         return f"1 % essays of 198 tokens, 99 % words of 2: {_percent(got)}; expected 50.0% each"
 
 
-@exercise("shares_for_equal_tokens")
-def _(shares_for_equal_tokens):
-    given = shares_for_equal_tokens({"essay": 200, "word": 2, "line": 20})
-    total = 1 / 200 + 1 / 2 + 1 / 20
-    wanted = {"essay": 1 / 200 / total, "word": 1 / 2 / total, "line": 1 / 20 / total}
-    if _same(given, {"essay": 200 / 222, "word": 2 / 222, "line": 20 / 222}):
-        return "that gives the essay even more: a task with long answers must be drawn less often"
-    if _same(given, dict.fromkeys(wanted, 1 / 3)):
-        return "a third of the records each is what we had: then the essay has 90 % of the tokens"
-    if not near(sum(given.values()), 1, 1e-6):
-        return f"the shares sum to {sum(given.values()):.3g}, expected 1"
-    if _same(given, {"essay": 0.071, "word": 0.706, "line": 0.223}, 0.01):
-        return "that divides by the root of the tokens; divide by the tokens themselves"
-    if not _same(given, wanted) and given["word"] > given["line"] > given["essay"]:
-        return f"{_percent(given)}: the order is right; share × tokens must be equal for all tasks"
-    if not _same(given, wanted):
-        return f"200, 2 and 20 tokens: {_percent(given)}; expected {_percent(wanted)}"
+PROXY = {0.05: (1.0, 3.0), 0.1: (1.02, 2.2), 0.2: (1.1, 1.6), 0.25: (1.13, 1.55),
+         0.3: (1.6, 1.3), 0.5: (0.95, 0.9)}
+PASSES = {share: 20 * share for share in PROXY}
+MIXTURE_MISTAKES = [
+    (0.5, "0.5 needs 10 passes over the small task; at most 8 are allowed"),
+    (0.3, "0.3 has the lowest small loss of the allowed ones, but the large task is 0.6 above the "
+          "best allowed loss, 1.0: more than the margin of 0.12"),
+    (0.25, "0.25 is 0.13 above the best allowed loss of the large task, more than 0.12; the sum of "
+           "both losses does not count"),
+    (0.1, "0.1 fits, and so does 0.2, with a lower small loss. The margin counts from the best "
+          "*allowed* share (1.0), not from 0.95, which needs too many passes"),
+    (0.05, "0.05 is best for the large task, but within the margin the small task decides"),
+]
+
+
+@exercise("choose_mixture")
+def _(choose_mixture):
+    chosen = choose_mixture(dict(PROXY), dict(PASSES), 8, 0.12)
+    if chosen in PROXY.values() or not isinstance(chosen, float | int):
+        return f"it returned {chosen!r}; return the share, not its losses"
+    if chosen != 0.2:
+        return told(chosen, 0.2, MIXTURE_MISTAKES, f"it chose {chosen!r}; expected 0.2")
+    falls = {0.1: (1.0, 2.0), 0.2: (1.0, 1.0), 0.4: (1.0, 1.5)}
+    if (chosen := choose_mixture(falls, dict.fromkeys(falls, 1), 8, 0.1)) != 0.2:
+        return (f"of {falls} it chose {chosen!r}: the lowest small loss decides, not the largest "
+                "share")
+    edge = {0.1: (1.0, 2.0), 0.2: (1.5, 1.0), 0.3: (1.25, 1.75)}
+    if (chosen := choose_mixture(edge, {share: 8 for share in edge}, 8, 0.5)) != 0.2:
+        return (f"it chose {chosen!r} of {edge} with 8 passes each, at most 8 and a margin of 0.5; "
+                "expected 0.2: both limits may be reached, at most")

@@ -17,7 +17,8 @@
 # - find the cause of a bad run in its log.
 #
 # *Draws on all lessons; come back to it between them. About 45 minutes without the drills; the code needs
-# about 60 seconds on two CPU cores.*
+# about 60 seconds on two CPU cores. More on serving, a judge of your own and story questions:
+# [reference page](reference/21_interview_clinic.md).*
 
 # %%
 import torch
@@ -30,6 +31,8 @@ ft.setup(seed=0)
 
 # %% [markdown]
 # ## The question
+#
+# Your interview is on Friday. The interviewer reads three sentences from your own notes:
 #
 # > *"LoRA does not forget. A falling loss is a healthy run. A smaller learning rate is the safe choice.
 # > Which of the three would you sign?"*
@@ -187,8 +190,8 @@ falling.score({"<": "lower than at the start", ">": "higher than at the start",
                "": "no difference seen"}[direction(last, first)])
 
 # %% [markdown]
-# At 0.01 the training loss fell from about 8 to 4, while the loss on general text rose from 0.8 to 7.5.
-# At 0.00001 the general loss stayed at 0.8, and `val_loss` fell only from 9.7 to 8.3.
+# At 0.01 the training loss fell, and the loss on general text rose several times over: a falling loss, and a ruined
+# model. At 0.00001 the general loss stayed where it was, and `val_loss` hardly fell: nothing lost, little learned.
 #
 # What you can sign instead:
 #
@@ -224,9 +227,9 @@ ft.curves(ft.recorded("full_finetune").arms, "loss", "english_loss")
 at_135m("full_finetune")
 
 # %% [markdown]
-# Yes, at each learning rate. The English loss rises most at 0.001, where the training loss falls from 5.2 to
-# about 2. The smallest learning rate, 0.0001, is best in all these losses. Going lower costs too: see the
-# small model above, and [lesson 07](07_learning_rate.ipynb) (1.50 at 3e-5). Answer aloud in five parts: is a smaller learning rate the safe choice?
+# Yes, at each learning rate, and the English loss rises most at 0.001. The smallest of these rates is best in all
+# the losses; going lower still costs too ([lesson 07](07_learning_rate.ipynb)). Answer aloud in five parts: is a
+# smaller learning rate the safe choice?
 #
 # <details><summary>One answer in five parts</summary>
 # <b>Definition:</b> the learning rate scales every update. <b>Mechanism:</b> in the same number of steps, smaller
@@ -345,63 +348,6 @@ third
 ft.drill(clinic=True)
 
 # %% [markdown]
-# ## Cards, and when they come back
-#
-# A card asks one question of the bank. Say the answer aloud, then look. Exercises and guesses that you got wrong
-# become cards too.
-
-# %%
-ft.drill(level="junior, mid")
-
-# %% [markdown]
-# FSRS (Free Spaced Repetition Scheduler) chooses the day of the next review: spaced practice beats one long
-# evening ([Cepeda et al. 2006](https://doi.org/10.1037/0033-2909.132.3.354)).
-#
-# ## The mock interview
-#
-# Six questions on concepts, then coding, design and story.
-
-# %%
-ft.drill(interview=True, questions=6)
-
-# %% [markdown]
-# ### A second judge, if you want one
-#
-# A model of yours can read what you type: any server with OpenAI's interface, such as Ollama, llama.cpp's server
-# or vLLM. Nothing is sent unless you ask. With Ollama, in a terminal:
-#
-# ```bash
-# pip install 'ftkit[grader]'
-# ollama pull qwen3:8b        # any model that follows instructions
-# ftkit drill --grader http://localhost:11434/v1 --grader-model qwen3:8b --agreement
-# ftkit drill --interview --grader http://localhost:11434/v1 --grader-model qwen3:8b
-# ```
-#
-# The first `drill` measures how far it agrees with 200 labeled answers, instructions to the judge among them. Until
-# then, and below a kappa of 0.6, its verdicts are shown but tick nothing. In a notebook:
-# `ft.drill(interview=True, grader="http://localhost:11434/v1", grader_model="qwen3:8b")`. A server that wants a key
-# takes it from the environment variable `FTKIT_GRADER_KEY`; ftkit keeps none. A friend judges better:
-# `ftkit drill --interview --partner` writes the rubric for a second person.
-#
-# How many days are left? `ft.progress("interview", days=14, minutes=45)`, or `ftkit drill --plan 14`, shows what to
-# do on each of them: due cards first, then the lessons that you lack, with a mock interview every week.
-#
-# ## Story and design questions
-#
-# "Tell me about a fine-tune that failed." Prepare two true stories of two minutes each:
-#
-# | part | say |
-# |---|---|
-# | goal and baseline | what the model was for, the metric, what a prompted model reached |
-# | symptom | what you saw, in numbers, and where |
-# | hypotheses | two or three causes, and the test that separated them |
-# | result | what changed, with its uncertainty; also "we did not ship" |
-# | since then | what you do differently: a check, a split, a report |
-#
-# For a design question ("build a support assistant") ask first: users, metric, data, latency, budget, risk.
-# Then baseline, data and split, method and memory, evaluation, cost, rollout and monitoring.
-
-# %% [markdown]
 # ## In practice, 2026
 #
 # | hardware | memory | dense bf16 peak |
@@ -480,13 +426,31 @@ ft.drill(interview=True, questions=6)
 # </details>
 
 # %% [markdown]
-# **The model loads, forward and backward run, and the job dies at the end of the first step. Why?**
-# <details><summary>Answer</summary>
-# The optimizer creates its states in the first step: for AdamW two values per trained parameter, 8 bytes in
-# fp32. Torch's default on CUDA, `foreach`, also needs temporary memory of about the size of the parameters;
-# `fused=True`, the Trainer's default today, does not. Other remedies: 8-bit states, sharding (ZeRO or
-# FSDP), LoRA, offloading. A smaller batch helps little, because the activations are freed by then.
-# </details>
+# ## Cards, and when they come back
+#
+# A card asks one question of the bank. Say the answer aloud, then look. Exercises and guesses that you got wrong
+# become cards too.
+
+# %%
+ft.drill(level="junior, mid")
+
+# %% [markdown]
+# FSRS (Free Spaced Repetition Scheduler) chooses the day of the next review: spaced practice beats one long
+# evening ([Cepeda et al. 2006](https://doi.org/10.1037/0033-2909.132.3.354)).
+#
+# ## The mock interview
+#
+# For a design question ("build a support assistant") ask first: users, metric, data, latency, budget, risk. Then
+# baseline, data and split, method and memory, evaluation, cost, rollout and monitoring. For "tell me about a fine-tune
+# that failed" prepare two true stories of two minutes: goal and baseline, symptom in numbers, hypotheses and the test
+# that separated them, result, what you do differently since. Then six questions on concepts, coding, design and story.
+# A friend judges best (`ftkit drill --interview --partner`); a model of yours can judge, too (reference page).
+
+# %%
+ft.drill(interview=True, questions=6)
+
+# %% [markdown]
+# How many days are left? `ft.progress("interview", days=14, minutes=45)` shows what to do on each of them.
 #
 # ## Recap
 #

@@ -16,7 +16,8 @@
 # - take the procedure from a small model to your own, as a script for TRL.
 #
 # *Needs [07](07_learning_rate.ipynb), [02](02_lora.ipynb) and [16](16_catastrophic_forgetting.ipynb).
-# About 45 minutes; the code needs about 60 seconds of one CPU core.*
+# About 45 minutes; the code needs about 60 seconds of one CPU core. TRL's names, pitfalls and more on statistics:
+# [reference page](reference/22_what_if_lab.md).*
 
 # %%
 import random
@@ -30,13 +31,14 @@ ft.setup(seed=0)
 # %% [markdown]
 # ## The question
 #
-# > *"Your fine-tune came out badly. What do you change first, and how will you know that it was the
-# > change that helped?"*
+# It is your second week. You inherit a fine-tune, and its loss is bad:
+#
+# > *"What do you change first, and how will you know that it was the change that helped?"*
 #
 # ## Look before you change anything
 # <!-- claims: C74 · E12 -->
 #
-# Here is a bad run: 75 records for 48 steps. Look first at five of its records.
+# 75 records, 48 steps. Look first at five of the records.
 
 # %%
 val, clean = ft.records("tasks", "validation"), ft.records("tasks")
@@ -54,26 +56,27 @@ bad
 ft.table([{"kind": f.kind, "evidence": f.text, "advice": f.advice} for f in diagnose(bad)])
 
 # %% [markdown]
-# `diagnose` reads the curves by fixed rules (training losses as means of five steps) and names a
-# *symptom*. Few records, wrong answers and too many steps give similar curves. Three runs follow,
-# each with one change.
+# `diagnose` reads the curves by fixed rules and names a *symptom*. Few records, wrong answers and too many steps give
+# similar curves. Three changes follow, one at a time, with two seeds each: a look, not yet an answer.
 
 # %%
 many = ft.corrupt(clean[:300], "wrong", 0.3, 0)
-ends_at = {"none": bad.after["val_loss"]}
-for name, data, steps in [("correct answers", clean[:75], 48), ("300 records, 30 % wrong", many, 48),
-                          ("half the steps", few, 24)]:
-    run = ft.Experiment(data=data, val=val).run(max_steps=steps, eval_steps=steps, precision="fp32",
-                                                live=False)
-    ends_at[name] = run.after["val_loss"]
-ft.table([{"change": name, "val_loss at the end": loss} for name, loss in ends_at.items()])
+ends_at = {}
+for name, data, steps in [("none", few, 48), ("correct answers", clean[:75], 48),
+                          ("300 records, 30 % wrong", many, 48), ("half the steps", few, 24)]:
+    lab = ft.Experiment(data=data, val=val)
+    ends_at[name] = [lab.run(max_steps=steps, eval_steps=steps, precision="fp32", seed=seed,
+                             live=False).after["val_loss"] for seed in SEEDS[:2]]
+ft.table([{"change": name, "val_loss at the end": losses} for name, losses in ends_at.items()])
+
+# %%
+data_first = max(ends_at["correct answers"] + ends_at["300 records, 30 % wrong"])
+ft.expect(data_first, "<", min(ends_at["none"] + ends_at["half the steps"]),
+          "both changes of the data beat the fewer steps, in each run")
 
 # %% [markdown]
-# Each is one run, so only large differences count. In our runs correct answers and 300 records both
-# ended near 1.2. The lowest value that we saw in the bad run was 1.65, so stopping early would not
-# have reached 1.2: change the data first. 300 records in 48 steps of 16 also mean about 2.5
-# passes instead of about 10. Half the steps also halve the learning-rate schedule: step 24 of a run of 48
-# is not a finished run of 24.
+# So change the data first: correct answers, or more records even with the same fraction of errors. Stopping early
+# would not have reached either. (300 records in 48 steps also mean fewer passes: two things moved.)
 #
 # ## The idea: a protocol
 #
@@ -172,10 +175,8 @@ power.score("in less than a third" if three < 1 / 3 else
 # A difference as large as the standard deviation of the differences needs about 10 seeds to be seen
 # in 80 % of experiments (**power** 80 %: `fraction_seen(10, 1)`).
 #
-# A verdict counts from the margin, so it needs more. With a margin of 1, three seeds find the true
-# difference 2 "higher" in 18 % of experiments. If nothing differs, they find "no relevant
-# difference" in 6 %, 15 seeds in 90 %. Fix the number in advance: adding seeds until the interval
-# excludes zero gives more than 5 % false alarms.
+# A verdict counts from the margin, so it needs more seeds still. Fix the number in advance: adding seeds until the
+# interval excludes zero gives more than 5 % false alarms.
 #
 # ## An experiment: does replay reduce forgetting?
 # <!-- claims: C72 C95 · E16 -->
@@ -207,18 +208,13 @@ ft.expect(ends(replay, "general_loss"), "<", ends(without, "general_loss"),
           "replay reduces forgetting by more than 0.1", by=0.1, paired=True)
 
 # %% [markdown]
-# With five seeds the gain is decided, on the kind of text that was replayed: `general_loss` ends
-# lower by more than our margin. The cost in `val_loss` was undecided: with five seeds its
-# interval is −0.08 to 0.61, so a cost above 0.1 is neither shown nor excluded. We planned pairs, so
-# this paired interval counts, though it is the wider one. Pairing narrows an interval only where
-# the seeds move both settings alike.
+# With five seeds the gain is decided, on the kind of text that was replayed. The picture says whether the cost in
+# `val_loss` is decided too, and what a fourth and fifth seed bought. We had planned to compare in pairs, so we report
+# the paired interval, even where it is wider.
 #
 # The experiment answered the question at equal *steps*. With replay a quarter of the records is general
 # text, so the run saw a quarter fewer task records. At equal *task records* it would take 24 steps instead
 # of 18. The weight in the loss follows labeled tokens, not records ([lesson 19](19_multi_task.ipynb)).
-#
-# `ft.compare` corrects for nothing: with ten independent measures that the setting does not move, 40 % of
-# the comparisons would have at least one false alarm (1 − 0.95¹⁰). So name the deciding measure beforehand.
 
 # %% [markdown]
 # ## Break it: two changes at once
@@ -268,17 +264,12 @@ interval_plot({name: (grid["full", full], grid["lora", lora])
                for name, (full, lora) in rates.items()}, margin=0.1, x="val_loss, LoRA - full")
 
 # %% [markdown]
-# Full at 0.01, without replay, ended near 4.6: the learning rate spoiled the hurried run.
+# Full fine-tuning at 0.01, without replay, ended as badly: the learning rate spoiled the hurried run, not replay.
 #
 # At one shared learning rate you would call LoRA far worse, at the other far better. The effect of
 # the method depends on the learning rate: the two **interact**. So tune the learning rate of each
 # method with the same effort ([lesson 07](07_learning_rate.ipynb)), then compare. The last line of
 # the picture is a start, with two learning rates each.
-#
-# If several settings matter, **random search** tries more values of each than a grid of the same
-# size ([Bergstra and Bengio 2012](https://jmlr.org/papers/v13/bergstra12a.html)). **ASHA** also
-# stops poor runs early ([Li et al. 2018](https://arxiv.org/abs/1810.05934)). Optuna has both.
-# With a decaying schedule, early losses can underrate high learning rates.
 
 # %% [markdown]
 # ## Your turn: what else did the knob move?
@@ -320,22 +311,6 @@ ft.check("effective", effective)
 # ([lesson 02](02_lora.ipynb), with rsLoRA).
 
 # %% [markdown]
-# ## Choose on validation, report on test
-#
-# You try k configurations that are equally good, with independent noise. How much better than the truth
-# does the lowest validation loss look?
-
-# %%
-draw = random.Random(0)
-for k in (1, 3, 10, 30):
-    best = [min(draw.gauss(0, 1) for _ in range(k)) for _ in range(2000)]
-    print(f"best of {k:2}: {sum(best) / len(best):5.2f} standard deviations of the noise")
-
-# %% [markdown]
-# The more configurations you try, the better the best one looks. So choose the configuration by its *mean*
-# validation loss over the seeds, and report its loss on a test set that took no part in the choice.
-
-# %% [markdown]
 # ## The panel: find a question
 #
 # `ft.what_if` has controls for the settings of `ft.Config`. *Start* trains one run in the background and draws it
@@ -350,39 +325,18 @@ panel
 baseline = await panel.result()
 
 # %% [markdown]
-# Guess, then let the panel show it:
-#
-# - half the learning rate, 0.0005: does `val_loss` end lower or higher?
-# - another `seed`, and nothing else: how far apart are the two runs?
-#
-# The panel does not pair the seeds and knows no margin: for an answer use `lab.sweep`.
+# Guess, then let the panel show it: half the learning rate, 0.0005, and another `seed` and nothing else. The same two
+# runs in code:
+
+# %%
+tried = {"baseline": without[0], "half the learning rate": lab.run(short, learning_rate=5e-4, live=False),
+         "another seed": without[1]}
+ft.table([{"run": name, "val_loss": run.after["val_loss"], "general_loss": run.after["general_loss"]}
+          for name, run in tried.items()])
 
 # %% [markdown]
-# ## Your turn: your own experiment
-#
-# Choose a question, one setting that changes, at least three seeds and a margin. Run it with
-# `lab.sweep` (six runs of 18 steps: about 20 seconds), and give your verdict by the rule of
-# `decide`. `interval` takes any number of seeds. If you compare two methods, the learning rate may
-# differ as well. Ideas:
-#
-# - `warmup_steps` 0 or 0.1 (of the run), `weight_decay` 0 or 0.1, `batch_size` 8 or 16 at equal steps;
-# - few records, wrong answers or too many steps: is the order in `ends_at` still there with 3 seeds
-#   (new data need a new `ft.Experiment`)?
-# - replay 0.25 with 24 steps against replay 0 with 18. The check rejects two changes. Is the
-#   idea wrong?
-
-# %% tags=["raises-exception"]
-experiment = {
-    "a": ...,  # lab.sweep(ft.Config(...), seed=[0, 1, 2])
-    "b": ...,
-    "measure": "val_loss",
-    "margin": 0.05,
-    "verdict": ...,  # lower, higher, no relevant difference, or undecided: b - a
-}
-ft.check("own_experiment", experiment)
-
-# %% [markdown]
-# The last idea is sound: at equal task records `max_steps` *must* change with `replay`.
+# Is the second row farther from the first than the third is? The panel does not pair the seeds and knows no margin:
+# for an answer use `lab.sweep`.
 
 # %% [markdown]
 # ## At 135M
@@ -412,44 +366,40 @@ at_135m("lora_vs_full")
 # own learning rates neither "LoRA is better" nor "they are equal" follows. (Both were chosen on
 # these runs and records; the scripts below take new seeds.)
 #
-# The box (labels: values at the rings) asks whether LoRA forgets less, one-sided and without a
-# margin: a weaker demand. This is not settled either; the means point the other way.
+# The box asks whether LoRA forgets less, one-sided and without a margin: a weaker demand.
 
 # %% [markdown]
-# ## From tiny to your own model
+# ## Your turn: your own experiment
 #
-# | stage | a run takes | what it can answer |
-# |---|---|---|
-# | the tiny model | seconds | Do the data load? Does the protocol run? Which measures move? |
-# | SmolLM2-135M | minutes | Which learning rates suit each method at this size? Is the effect still there? |
-# | your model | hours | Your question, with your records |
+# Choose a question, one setting that changes, at least three seeds and a margin. Run it with
+# `lab.sweep` (six runs of 18 steps: about 20 seconds), and give your verdict by the rule of
+# `decide`. `interval` takes any number of seeds. If you compare two methods, the learning rate may
+# differ as well. Ideas:
 #
-# The protocol, the code and the checks of the data carry over. Numbers of steps, sizes of effects and learning
-# rates do not: the tiny model's learning rates are far too high for a billion parameters.
-#
-# ```python
-# lab = ft.Experiment(model="smollm2", data="my_train.jsonl", val="my_validation.jsonl")
-# config = ft.Config(method="lora", max_steps=200, eval_steps=20)
-# runs = lab.sweep(config, learning_rate=[3e-4, 1e-3, 3e-3, 1e-2])  # 1. learning rates, one seed
-# tuned = config.but(learning_rate=3e-3)                            # 2. compare, new seeds
-# a, b = (lab.sweep(c, seed=range(1, 4)) for c in (tuned, tuned.but(replay=0.25)))
-# ```
-#
-# For your own model the measure is often a task metric ([lesson 15](15_task_metrics.ipynb)). Near 50 % right,
-# a difference of 3 points is seen with 80 % power (5 % level, two-sided) on about 4,400 records for each model,
-# on fewer if both answer the same ones.
+# - `warmup_steps` 0 or 0.1 (of the run), `weight_decay` 0 or 0.1, `batch_size` 8 or 16 at equal steps;
+# - few records, wrong answers or too many steps: is the order in `ends_at` still there with 3 seeds
+#   (new data need a new `ft.Experiment`)?
+# - replay 0.25 with 24 steps against replay 0 with 18. The check rejects two changes. Is the
+#   idea wrong?
+
+# %% tags=["raises-exception"]
+experiment = {
+    "a": ...,  # lab.sweep(ft.Config(...), seed=[0, 1, 2])
+    "b": ...,
+    "measure": "val_loss",
+    "margin": 0.05,
+    "verdict": ...,  # lower, higher, no relevant difference, or undecided: b - a
+}
+ft.check("own_experiment", experiment)
+
+# %% [markdown]
+# The last idea is sound: at equal task records `max_steps` *must* change with `replay`.
 
 # %% [markdown]
 # ## In practice, 2026
 #
-# | here | TRL, peft |
-# |---|---|
-# | `batch_size` | `per_device_train_batch_size` (× devices × accumulation) |
-# | `epochs`, `max_steps` | `num_train_epochs`, `max_steps` |
-# | `r`, `lora_alpha`, `target_modules` | the same names in `LoraConfig` |
-# | `loss_on="response"` | `completion_only_loss=True` (prompt-completion records) |
-# | `replay` | general text in the same columns, `{"prompt": "", "completion": text}`, then `datasets.interleave_datasets(..., probabilities=[0.75, 0.25])`, which stops when one source ends. 0.25 counts records: long texts weigh more in the loss ([19](19_multi_task.ipynb)) |
-# | `lab.sweep(seed=...)` | a loop, as below |
+# The protocol, the code and the checks of the data carry over to your model; numbers of steps, effects and learning
+# rates do not. First learning rates with one seed, then new seeds for the two best:
 #
 # ```python
 # # {"prompt": "...", "completion": "..."}
@@ -489,17 +439,6 @@ at_135m("lora_vs_full")
 # ```
 
 # %% [markdown]
-# Pitfalls:
-#
-# - `SFTTrainer` of TRL 1.16 calls `set_seed(args.seed)` before it makes the adapter. If you call
-#   `get_peft_model` yourself, nothing does: without `set_seed` before it, two "equal" runs start from
-#   different adapters, and `seed=` in the arguments comes too late.
-# - Set `seed` in the arguments as well. The default is 42 in every run, so a loop that forgets it repeats
-#   one run.
-# - Keep settings, commit, library versions and a hash of the data with each run. A tracker helps
-#   (`report_to="trackio"`, W&B, MLflow).
-# - On a GPU two runs with one seed may differ slightly: some kernels add numbers in varying order.
-#
 # ## Interview
 # <!-- claims: C74 C72 C40 -->
 #
@@ -523,20 +462,6 @@ at_135m("lora_vs_full")
 # standard error of the difference over records. With one run each, I compare two models, not two
 # settings. I choose on validation data and report once on test data.
 # </details>
-
-# %% [markdown]
-# **You can afford 20 runs and have four hyperparameters. How do you spend them?**
-# <details><summary>Answer</summary>
-# Four or five learning rates on a log scale first, as it usually matters most. Then about eight random
-# combinations of the others with the learning rate, because they interact. The last six are three new seeds
-# of the best setting and of the baseline: the best of many single runs looks better than it is.
-# </details>
-#
-# **A colleague reports: "doubling the LoRA rank lowered the loss by 0.02". What do you ask?**
-# <details><summary>Answer</summary>
-# Did alpha / r change too? Was the learning rate tuned for both ranks? How many seeds, which spread, how many
-# validation records? Was 0.02 the best of many tries? Would it change any decision?
-# </details>
 #
 # ## Recap
 #
@@ -545,7 +470,7 @@ at_135m("lora_vs_full")
 #
 # - Look at records first. Then write down question, change, seeds and margin.
 # - An interval that crosses the margin is undecided.
-# - Choose on validation data, report on test data.
+# - Choose on validation data, report once on test data: the best of many looks better than it is.
 #
 # Next: your own data, [lesson 18](18_data_quality.ipynb), and the
 # [interview clinic](21_interview_clinic.ipynb).

@@ -442,10 +442,16 @@ false.score("none" if not alarms else "1 to 20" if len(alarms) <= 20 else "more 
 #
 # **When may an LLM judge replace people?**
 # <details><summary>Answer</summary>
-# When its agreement with people (kappa on labeled pairs) is about that of two people with each other, in both
-# orders, with lengths reported, on the kind of answers it will judge. Safety and rare errors stay with people.
+# When its agreement with people is about that of two people with each other: kappa on labeled pairs, in both orders, on
+# the kind of answers it will judge. I report lengths. Safety and rare errors stay with people.
 # </details>
 #
+# Three cards on this topic: say the answer aloud, then look.
+
+# %%
+ft.drill(topic="evaluation", new=3)
+
+# %% [markdown]
 # ## Recap
 #
 # - Same questions: difference, interval, paired test; for three points, hundreds to thousands of questions.

@@ -34,9 +34,8 @@ ft.setup(seed=0)
 #
 # > *"Clean it. How do you know that it helped?"*
 #
-# The last question has a known answer: train on both sets, before and after cleaning, at equal steps with three
-# seeds each, and compare on a clean held-out set, by group. But where do you begin? We ask which faults can be
-# found, and which ones cost. This set was damaged on purpose, and a key says which line has which fault.
+# The last question has a known answer: train on both sets at equal steps, with three seeds each, and compare on a
+# clean held-out set, by group. But where do you begin? We ask which faults can be found, and which ones cost. This set was damaged on purpose, and a key says which line has which fault.
 
 # %%
 import json
@@ -325,13 +324,13 @@ ft.expect(last_word["480 systematic"], ">", last_word["480 swapped"], "the rule 
 at_135m("label_noise", verdict)
 
 # %% [markdown]
-# The average hides a group: over all tasks (64 records) exact match was 0.43 with systematic errors and 0.39 with
-# random ones, on the 48 What-questions the order is the opposite. So **report by group**.
+# The average hides a group. Over all tasks (64 records) exact match was 0.43 with systematic errors and 0.39 with
+# random ones. On the 48 What-questions the order is the opposite. So **report by group**.
 #
 # Behind the slogan are *selected* sets: 1,000 curated records ([LIMA](https://arxiv.org/abs/2305.11206)), or the 9k
 # of Alpaca's 52k that an LLM rated best ([AlpaGasus](https://arxiv.org/abs/2307.08701)). In
 # [s1](https://arxiv.org/abs/2501.19393), 1,000 reasoning traces selected for quality, difficulty and diversity gave a
-# 32B model 50 % on AIME 2024, 1,000 random ones of equal quality 37 %, and all 59k 53 % at 56 times the compute.
+# 32B model 50 % on AIME 2024. 1,000 random ones that passed the quality filter gave 37 %, all 59k 53 %.
 # Diversity counts on the small model too: 240 records of sixteen tasks did far better on *other* tasks than 240
 # of one task ([numbers](reference/18_data_quality.md)).
 #
@@ -533,6 +532,12 @@ filtered.score("less than 5 %" if part < 0.05 else "5 to 20 %" if part <= 0.2 el
 # rate by group, and fix the worst groups first.
 # </details>
 #
+# Three cards on this topic: say the answer aloud, then look.
+
+# %%
+ft.drill(topic="data", new=3)
+
+# %% [markdown]
 # ## Recap
 #
 # - A checker finds what has a rule. The rest needs a judge, and a judge's list must be read.

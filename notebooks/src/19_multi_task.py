@@ -427,6 +427,13 @@ ft.expect([run.after["val_loss"] for run in verified], "<",
 # </details>
 
 # %% [markdown]
+#
+# Three cards on this topic: say the answer aloud, then look.
+
+# %%
+ft.drill(topic="mixing", new=3)
+
+# %% [markdown]
 # ## Recap
 #
 # - `min(e, K) ** (1 / T)` covers proportional, capped, temperature and equal sampling. The price is

@@ -442,8 +442,7 @@ ft.drill(level="junior, mid")
 #
 # For a design question ("build a support assistant") ask first: users, metric, data, latency, budget, risk. Then
 # baseline, data and split, method and memory, evaluation, cost, rollout and monitoring. For "tell me about a fine-tune
-# that failed" prepare two true stories of two minutes: goal and baseline, symptom in numbers, hypotheses and the test
-# that separated them, result, what you do differently since. Then six questions on concepts, coding, design and story.
+# that failed" prepare two true stories of two minutes ([their parts](reference/21_interview_clinic.md)). Then six questions on concepts, coding, design and story.
 # A friend judges best (`ftkit drill --interview --partner`); a model of yours can judge, too (reference page).
 
 # %%

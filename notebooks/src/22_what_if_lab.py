@@ -463,6 +463,12 @@ ft.check("own_experiment", experiment)
 # settings. I choose on validation data and report once on test data.
 # </details>
 #
+# Three cards on this topic: say the answer aloud, then look.
+
+# %%
+ft.drill(topic="statistics", new=3)
+
+# %% [markdown]
 # ## Recap
 #
 # The claim is wrong in two places: one setting may move others or need its own learning rate, and three seeds

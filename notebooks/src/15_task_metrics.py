@@ -357,6 +357,22 @@ ft.table([{"judge": name, "flips": report(*both, labels)[0], "kappa": report(*bo
 # into the same cell. It should be of another family than the models it judges, since models can prefer their own
 # texts ([Panickssery et al. 2024](https://arxiv.org/abs/2404.13076)).
 #
+# ## Your turn: pass@k
+#
+# For code, run the tests: c of n sampled programs pass. **pass@k** is the probability that at least one of k
+# programs passes. Its unbiased estimate draws k of the n ≥ k programs without replacement: one minus the
+# probability that all k come from the n - c failing ones ([Chen et al. 2021](https://arxiv.org/abs/2107.03374)).
+
+
+# %% tags=["raises-exception"]
+def pass_at_k(n, c, k):
+    """Return pass@k for n samples of which c pass; math.comb(n, k) counts draws."""
+    ...
+
+
+ft.check("pass_at_k", pass_at_k)
+
+# %% [markdown]
 # ## Break it: is the test clean?
 # <!-- claims: C66 -->
 #

@@ -161,8 +161,8 @@ ft.check("with_replay", with_replay)
 
 # %%
 log = ft.records("tasks")[:400]
-own = [record | {"output": answer} for record, answer in
-       zip(log, ft.answers(general.model, tokenizer, log), strict=True)]
+answered = zip(log, ft.answers(general.model, tokenizer, log), strict=True)
+own = [record | {"output": said} for record, said in answered if said.strip()] or log
 own_replay = ft.Experiment(model=(general.model, tokenizer), data="contracts_task", probes=(),
                            replay_from=own, eval_records=8)
 mixed = working("with_replay", with_replay)(ft.records("contracts_task"), own, 0.25, 0)

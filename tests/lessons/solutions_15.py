@@ -119,4 +119,21 @@ SOLUTIONS = {
             "kappa alone": (lambda *a: judge_report(*a)[1], "return two numbers"),
         },
     },
+    "pass_at_k": {
+        "variants": [lambda n, c, k: 1 - math.prod((n - c - i) / (n - i) for i in range(k)),
+                     lambda n, c, k: 1.0 if n - c < k else 1 - math.prod(
+                         1 - k / i for i in range(n - c + 1, n + 1))],
+        "wrong": {
+            "with replacement": (lambda n, c, k: 1 - (1 - c / n) ** k, "with replacement"),
+            "all fail": (lambda n, c, k: math.comb(n - c, k) / math.comb(n, k), "one minus"),
+            "pass@1": (lambda n, c, k: c / n, "pass@1"),
+            "all pass": (lambda n, c, k: math.comb(c, k) / math.comb(n, k),
+                         "passing programs only"),
+            "c for n - c": (lambda n, c, k: 1 - math.comb(c, k) / math.comb(n, k),
+                            "n - c failing programs, not c"),
+            "k times": (lambda n, c, k: k * c / n, "not a probability"),
+            "exactly one": (lambda n, c, k: c * math.comb(n - c, k - 1) / math.comb(n, k),
+                            "exactly one that passes"),
+        },
+    },
 }

@@ -73,3 +73,18 @@ def _(judge_report):
     ]
     return told(kappa, right, mistakes, f"kappa is {kappa:.3f}; expected {right:.3f}, of the "
                 f"verdicts {', '.join(verdicts)}", near)
+
+
+@exercise("pass_at_k")
+def _(pass_at_k):
+    return check_number("pass_at_k(10, 3, 5)", pass_at_k(10, 3, 5), 1 - 21 / 252, {
+        1 - 0.7**5: "that draws with replacement; count draws with math.comb",
+        21 / 252: "that is the probability that all five fail; take one minus it",
+        0.3: "that is pass@1, c / n",
+        1 - math.comb(3, 3) / 252: "the draws that fail come from the n - c failing programs",
+        0.0: "math.comb(c, k) counts draws of passing programs only; at least one must pass",
+        3 * math.comb(7, 4) / 252: "that is exactly one that passes; at least one must",
+        1.0: "use n - c failing programs, not c: math.comb(3, 5) is 0",
+        1.5: "c · k / n is not a probability; one minus the probability that all fail",
+    }) or check_number("pass_at_k(10, 8, 5)", pass_at_k(10, 8, 5), 1.0) or check_number(
+        "pass_at_k(20, 1, 1)", pass_at_k(20, 1, 1), 0.05)

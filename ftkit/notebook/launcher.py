@@ -243,6 +243,7 @@ class Launcher:
     def _task_changed(self, task: background.TrainingTask):
         """Called in the training thread when a task starts and when it ends."""
         if task.state == background.RUNNING:
+            self._picked.fold_preview()  # the chart takes its room
             self._results.status.show("evaluating the model before the first step")
             paint = widgets.guarded(self._paint, self._show_error)
             self._painter = threading.Thread(target=paint, args=(task,), daemon=True,

@@ -29,6 +29,7 @@ STYLE = """<style>
 .ftkit-what-if button.ftkit-start {background: #0072B2; color: #fff; font-weight: 600}
 .ftkit-what-if .ftkit-help {min-height: 3em; font-size: 12px; line-height: 1.35}
 .ftkit-what-if .ftkit-error:not(:empty) {color: #d0342c}
+[data-jp-theme-light=false] .ftkit-what-if .ftkit-error:not(:empty) {color: #ff8a80}
 .ftkit-what-if .noUi-handle:focus-visible, .ftkit-what-if button:focus-visible,
 .ftkit-what-if button.jupyter-button:focus-visible:enabled,
 .ftkit-what-if :is(input, select, textarea):focus-visible {

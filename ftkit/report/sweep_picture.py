@@ -12,7 +12,7 @@ from ftkit.report.run_chart import Drawn
 from ftkit.report.style import is_wide
 
 WIDE, HIGH = 250, 176  # pixels of a measure's panel
-LEFT, RIGHT, TOP, BOTTOM = 46, 18, 34, 40  # pixels around its points
+LEFT, RIGHT, TOP, BOTTOM = 62, 18, 34, 40  # pixels around its points
 LOG_X = 8  # swept values whose ratio is at least this get a logarithmic axis
 LETTER = 6.5  # pixels
 

@@ -1,9 +1,11 @@
 """Solutions of lesson 03, right variants, and the mistakes that people make."""
 
+import math
+
 from shown_solutions import shown
 
 ia3_forward = shown("ia3_forward")
-dora_weight = shown("dora_weight")
+fair_report = shown("fair_report")
 
 
 def by_diagonal(x, W, scale, on_input):
@@ -18,24 +20,76 @@ def input_changed(x, W, scale, on_input):
     return (x @ W.T) * scale
 
 
-def dora_by_normalize(W, A, B, magnitude, scaling):
-    import torch
-    return torch.nn.functional.normalize(W + scaling * (B @ A), dim=1) * magnitude.unsqueeze(1)
+def sorted_grid(sweep, test_loss):
+    report = {}
+    for method, losses in sweep.items():
+        rates = sorted(losses)
+        i = min(range(len(rates)), key=lambda i: (math.isnan(losses[rates[i]]), losses[rates[i]]))
+        inside = 0 < i < len(rates) - 1
+        report[method] = [rates[i], test_loss(method, rates[i])] if inside else None
+    return report
 
 
-def dora_by_rows(W, A, B, magnitude, scaling):
-    import torch
-    update = scaling * B @ A
-    return torch.stack([m * (w + u) / ((w + u) ** 2).sum().sqrt()
-                        for m, w, u in zip(magnitude, W, update, strict=True)])
+def with_infinity(sweep, test_loss):
+    best = {m: min(d, key=lambda r: math.inf if math.isnan(d[r]) else d[r])
+            for m, d in sweep.items()}
+    return {m: (r, test_loss(m, r)) if min(sweep[m]) < r < max(sweep[m]) else None
+            for m, r in best.items()}
 
 
-def dora(length):
-    """DoRA with a wrong length."""
-    def weight(W, A, B, magnitude, scaling):
-        V = W + scaling * B @ A
-        return magnitude[:, None] * V / length(W, V)
-    return weight
+def chosen_by_test(sweep, test_loss):
+    rates = {m: min(d, key=lambda r: test_loss(m, r)) for m, d in sweep.items()}
+    return {m: (r, test_loss(m, r)) for m, r in rates.items()}
+
+
+def one_rate(sweep, test_loss):
+    return {m: (1e-3, test_loss(m, 1e-3)) for m in sweep}
+
+
+def edge_by_position(sweep, test_loss):
+    report = fair_report(sweep, test_loss)
+    return {m: None if row and row[0] == list(sweep[m])[0] else row for m, row in report.items()}
+
+
+def edges_reported(sweep, test_loss):
+    clean = {m: {r: v for r, v in d.items() if v == v} for m, d in sweep.items()}
+    return {m: (r := min(d, key=d.get), test_loss(m, r)) for m, d in clean.items()}
+
+
+def upper_edge_only(sweep, test_loss):
+    report = edges_reported(sweep, lambda *setting: setting)
+    return {m: None if row[0] == max(sweep[m]) else (row[0], test_loss(*row[1]))
+            for m, row in report.items()}
+
+
+def asked_at_the_edge(sweep, test_loss):
+    report = edges_reported(sweep, test_loss)
+    return {m: row if min(sweep[m]) < row[0] < max(sweep[m]) else None
+            for m, row in report.items()}
+
+
+def nan_first(sweep, test_loss):
+    rates = {m: min(d, key=d.get) for m, d in sweep.items()}
+    return {m: (r, test_loss(m, r)) for m, r in rates.items()}
+
+
+def validation_reported(sweep, test_loss):
+    return {m: row and (row[0], sweep[m][row[0]])
+            for m, row in fair_report(sweep, test_loss).items()}
+
+
+def the_worst(sweep, test_loss):
+    rates = {m: max(d, key=lambda r: -1 if math.isnan(d[r]) else d[r]) for m, d in sweep.items()}
+    return {m: (r, test_loss(m, r)) for m, r in rates.items()}
+
+
+def losses_alone(sweep, test_loss):
+    return {m: row and row[1] for m, row in fair_report(sweep, test_loss).items()}
+
+
+def the_middle(sweep, test_loss):
+    rates = {m: sorted(d)[len(d) // 2] for m, d in sweep.items()}
+    return {m: (r, test_loss(m, r)) for m, r in rates.items()}
 
 
 SOLUTIONS = {
@@ -46,28 +100,30 @@ SOLUTIONS = {
         "wrong": {
             "no scale": (lambda x, W, s, on_input: x @ W.T, "frozen layer alone"),
             "added": (lambda x, W, s, on_input: x @ W.T + s, "not added"),
-            "always on the output": (lambda x, W, s, on_input: (x @ W.T) * s, "two shapes"),
+            "always on the output": (lambda x, W, s, on_input: (x @ W.T) * s, "on_input=True: two"),
             "one plus": (lambda x, W, s, on_input: ia3_forward(x, W, 1 + s, on_input),
                          "1 is added"),
+            "always on the input": (lambda x, W, s, on_input: (x * s) @ W.T, "shapes do not fit"),
+            "only the output": (lambda x, W, s, on_input: (x @ W.T) * (1 if on_input else s),
+                                "on_input=True: this is the frozen"),
             "divided": (lambda x, W, s, on_input: ia3_forward(x, W, 1 / s, on_input), "divides"),
             "x changed": (input_changed, "itself was changed"),
         },
     },
-    "dora_weight": {
-        "variants": [dora_by_normalize, dora_by_rows],
+    "fair_report": {
+        "variants": [sorted_grid, with_infinity],
         "wrong": {
-            "columns": (dora(lambda W, V: V.norm(dim=0)), "those of the columns"),
-            "one length": (dora(lambda W, V: V.norm()), "whole matrix"),
-            "lengths of W": (dora(lambda W, V: W.norm(dim=1, keepdim=True)), "lengths of W;"),
-            "added later": (
-                lambda W, A, B, magnitude, scaling: (
-                    magnitude[:, None] * W / W.norm(dim=1, keepdim=True) + scaling * B @ A),
-                "add it first"),
-            "not divided": (dora(lambda W, V: 1), "not divided"),
-            "no magnitude": (lambda W, A, B, m, s: dora_weight(W, A, B, m / m, s), "length 1"),
-            "LoRA": (lambda W, A, B, m, s: W + s * B @ A, "this is LoRA"),
-            "no scaling": (lambda W, A, B, m, s: dora_weight(W, A, B, m, 1), "by scaling"),
-            "magnitude not a column": (lambda W, A, B, m, s: m * (W + s * B @ A), "[:, None]"),
+            "chosen by the test": (chosen_by_test, "took part in the choice"),
+            "one learning rate": (one_rate, "each method has its own best"),
+            "edge by position": (edge_by_position, "it comes in any order"),
+            "edges reported": (edges_reported, "a better one may be outside"),
+            "lower edge reported": (upper_edge_only, "both ends of a grid"),
+            "edge asked for": (asked_at_the_edge, "it is expensive"),
+            "nan is the lowest": (nan_first, "nan is not the lowest"),
+            "validation loss": (validation_reported, "is its validation loss"),
+            "the highest loss": (the_worst, "yours the highest"),
+            "losses alone": (losses_alone, "(learning rate, test loss) or None"),
+            "the middle of the grid": (the_middle, "B gets the learning rate 0.03"),
         },
     },
 }

@@ -90,6 +90,8 @@ def _(merge_weight):
         return f"the result has shape {shape}; expected that of W, (5, 4)"
     off = (x @ merged.T - x @ W.T - 3 * (x @ A.T @ B.T)).abs().max().item()
     return told(merged, W + 3 * (B @ A), [(3 * (B @ A), "this is the update alone; add W"),
+                                          (3 * (W + B @ A), "W is scaled too; lora_alpha / r "
+                                           "belongs to the update only"),
                                           *_wrong_scales(W, B @ A, "the merged weight")],
                 f"x @ merged.T differs from the adapted layer by {off:.2g}; "
                 "expected W + lora_alpha / r * B A", close)

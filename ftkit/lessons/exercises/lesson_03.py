@@ -1,5 +1,6 @@
 """Lesson 03, the PEFT family."""
 
+import math
 from collections.abc import Sequence
 
 from ftkit.lessons.checks import exercise
@@ -50,39 +51,61 @@ def _(ia3_forward):
         return "x or W itself was changed; return a new tensor"
 
 
-@exercise("dora_weight")
-def _(dora_weight):
-    import torch
+# Validation losses; the grids are not in order, and a run of B diverged.
+SWEEP = {"A": {1e-3: 0.9, 3e-4: 1.4, 3e-3: 1.1},
+         "B": {1e-1: math.nan, 3e-2: 0.95, 1e-2: 0.8, 3e-3: 1.2},
+         "C": {1e-2: 1.3, 1e-3: 2.1, 3e-3: 1.7}}
 
-    W, A, B, magnitude = _random((5, 4), (2, 4), (5, 2), (5,))
-    magnitude, scaling = magnitude.abs() + 1, 3.0
-    before, V = W.clone(), W + scaling * B @ A
-    rows = V.norm(dim=1, keepdim=True)
-    m = magnitude[:, None]
-    try:
-        given = dora_weight(W, A, B, magnitude, scaling)
-    except RuntimeError as error:
-        return (f"two shapes do not fit ({error}); magnitude has one value per row: "
-                "magnitude[:, None] has shape (d_out, 1)")
-    message = _wrong(given, m * V / rows, [
-        (m * V / V.norm(dim=0), "the lengths are those of the columns; each row of torch's weight "
-                                "belongs to one output: norm(dim=1)"),
-        (m * V / V.norm(), "this divides by one length for the whole matrix; each row has its own"),
-        (m * V / W.norm(dim=1, keepdim=True),
-         "this divides by the lengths of W; divide by those of W + scaling * B A"),
-        (m * W / W.norm(dim=1, keepdim=True) + scaling * B @ A,
-         "the update is added after the scaling; add it first, then give each row its length"),
-        (m * V, "the rows are not divided by their lengths"),
-        (V / rows, "each row has length 1; multiply by magnitude"),
-        (V, "this is LoRA; DoRA also gives each row the length in magnitude"),
-        (m * (W + B @ A) / (W + B @ A).norm(dim=1, keepdim=True),
-         "the update is not multiplied by scaling"),
-        (m * V / rows**2, "this divides by the squared lengths"),
-    ], "W (5, 4), scaling 3")
-    if message:
-        return message
-    if not torch.equal(W, before):
-        return "W itself was changed; return a new matrix"
-    start = dora_weight(W, A, torch.zeros_like(B), W.norm(dim=1), scaling)
-    if not torch.allclose(start, W, atol=1e-4):
-        return "with B = 0 and the lengths of W's rows as magnitude the result must be W"
+
+def _test_loss(method: str, rate: float) -> float:
+    """A loss on test records, which would choose other learning rates than the sweep does."""
+    return {("A", 1e-3): 1.0, ("A", 3e-4): 0.7, ("B", 1e-2): 0.85, ("B", 3e-2): 0.6}.get(
+        (method, rate), 1.5)
+
+
+@exercise("fair_report")
+def _(fair_report):
+    called = []
+
+    def test_loss(method, learning_rate):
+        called.append((method, learning_rate))
+        return _test_loss(method, learning_rate)
+
+    report = fair_report({name: dict(losses) for name, losses in SWEEP.items()}, test_loss)
+    if not isinstance(report, dict) or set(report) != set(SWEEP):
+        return f"it returned {report!r:.80}; expected a dict with the methods {list(SWEEP)}"
+    if any(row is not None and (not isinstance(row, tuple | list) or len(row) != 2)
+           for row in report.values()):
+        return f"the report is {report}; expected (learning rate, test loss) or None for a method"
+    a, b, c = (report[name] and tuple(report[name]) for name in SWEEP)
+    if len(called) > 3:
+        return (f"test_loss was called {len(called)} times: the test records took part in the "
+                "choice. Choose by the validation losses, then call it once for each method")
+    if a and b and a[0] == b[0] and a[0] != 1e-2:
+        return f"A and B both get {a[0]:g}; each method has its own best learning rate"
+    if b and math.isnan(SWEEP["B"].get(b[0], 0)):
+        return "B gets the learning rate at which it diverged: nan is not the lowest loss"
+    for name, row, rate in (("A", a, 1e-3), ("B", b, 1e-2)):
+        losses = SWEEP[name]
+        if row is None:
+            return (f"{name} is None, but its best learning rate, {rate:g}, is inside the grid "
+                    f"{sorted(losses)}: sort it by learning rate, it comes in any order")
+        if row[0] != rate:
+            worst = losses.get(row[0]) == max(loss for loss in losses.values() if loss == loss)
+            return f"{name} gets the learning rate {row[0]:g}; {rate:g} has " + (
+                "the lowest validation loss, yours the highest" if worst else
+                "the lowest validation loss")
+        if row[1] == losses[rate]:
+            return (f"{name}: {row[1]:g} is its validation loss, which chose the learning rate; "
+                    "report the test loss")
+        if row[1] != _test_loss(name, rate):
+            return f"{name}: the loss is {row[1]}; test_loss gives {_test_loss(name, rate):g}"
+    if c is not None:
+        return ("C: 0.01 is the highest learning rate of its grid, so a better one may be outside; "
+                "report None")
+    if ("C", 1e-2) in called:
+        return "test_loss was called for C, which has no report; it is expensive"
+    edge = fair_report({"D": {1e-3: 0.5, 3e-3: 0.7, 1e-2: 0.9}}, test_loss)
+    if edge != {"D": None}:
+        return (f"with its best loss at the lowest learning rate D gives {edge}; both ends of a "
+                "grid are edges: expected None")

@@ -52,32 +52,23 @@ def batch(tiny):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_lesson_02_starts_computes_and_merges_as_the_module(tiny, batch, dtype):
-    derived = lesson("02", "LoRALinear", "inject")
-    targets, models = ["q_proj", "down_proj"], []
-    for inject in (derived["inject"], lora.inject):
-        torch.manual_seed(0)
-        models.append(inject(copy.deepcopy(tiny[0]).to(dtype), targets, r=4, lora_alpha=8))
-    lessons, ours = models
-    assert lessons.state_dict().keys() == ours.state_dict().keys()
-    trained = [[p for p in model.parameters() if p.requires_grad] for model in models]
-    assert len(trained[0]) == 2 * 2 * tiny[0].config.num_hidden_layers
-    assert all(map(torch.equal, *trained)) and trained[0][0].dtype == dtype
-    for a, b in zip(*trained, strict=True):  # away from B = 0, where A would not matter
-        a.data += 0.1
-        b.data += 0.1
-    outputs = [model(**batch) for model in models]
-    assert torch.equal(outputs[0].logits, outputs[1].logits)
-    for output in outputs:
-        output.loss.backward()
-    assert all(torch.equal(a.grad, b.grad) for a, b in zip(*trained, strict=True))
-    layers = [m for m in lessons.modules() if isinstance(m, derived["LoRALinear"])]
-    merged = [shown("merge_weight")(m.linear.weight.data, m.A.data, m.B.data, 4, 8)
-              for m in layers]
-    places = [name.removesuffix(".linear.weight") + ".weight" for name in lessons.state_dict()
+def test_the_exercises_of_lesson_02_compute_and_merge_as_the_module(tiny, dtype):
+    base = copy.deepcopy(tiny[0]).to(dtype)
+    model = lora.inject(base, ["q_proj", "down_proj"], r=4, lora_alpha=8)
+    layers = [m for m in model.modules() if isinstance(m, lora.LoRALinear)]
+    assert len(layers) == 2 * tiny[0].config.num_hidden_layers
+    assert all(m.A.dtype == dtype for m in layers)
+    merged = []
+    for m in layers:
+        m.B.data += 0.1  # away from B = 0, where A would not matter
+        x = torch.randn(3, m.linear.in_features, dtype=dtype)
+        assert torch.allclose(shown("lora_forward")(x, m.linear.weight, m.A, m.B, 8), m(x), atol=0.1
+                              if dtype == torch.bfloat16 else 1e-5)
+        merged.append(shown("merge_weight")(m.linear.weight.data, m.A.data, m.B.data, 4, 8))
+    places = [name.removesuffix(".linear.weight") + ".weight" for name in model.state_dict()
               if name.endswith(".linear.weight")]
-    whole = lora.merge(ours).state_dict()
-    assert whole.keys() == tiny[0].state_dict().keys() and len(places) == len(layers) > 0
+    whole = lora.merge(model).state_dict()
+    assert whole.keys() == tiny[0].state_dict().keys() and len(places) == len(layers)
     assert all(torch.equal(whole[place], weight) for place, weight in
                zip(places, merged, strict=True))
 
@@ -196,9 +187,8 @@ def test_the_exercises_of_lesson_19_give_the_shares_of_the_package():
     for temperature, cap in itertools.product((1, 2, math.inf), (None, 131_072)):
         assert shown("mixing_shares")(sizes, temperature, cap) == pytest.approx(
             mixing.rates(sizes, temperature=temperature, cap=cap))
-    tokens = {"large": 4, "middle": 20, "small": 2}
-    even = shown("shares_for_equal_tokens")(tokens)
-    effective = shown("effective_shares")(even, tokens)
+    even = {"large": 1 / 4, "middle": 1 / 20, "small": 1 / 2}  # times the tokens: equal
+    effective = shown("effective_shares")(even, {"large": 4, "middle": 20, "small": 2})
     assert effective == pytest.approx(dict.fromkeys(sizes, 1 / 3))
 
 

@@ -4,6 +4,8 @@ The tokenizers are made here: one id a byte (so ids can be counted by hand), one
 one of the SentencePiece kind, which puts a mark before the text it is given.
 """
 
+import bz2
+import gzip
 import html
 import importlib.util
 import json
@@ -507,6 +509,50 @@ def test_files_of_other_tools_have_the_ids_and_labels_of_trl_on_the_record_writt
     assert len(cases) >= 45
     for case, a, b in zip(cases, ours, theirs, strict=True):
         assert a == b, case.name
+
+
+def in_containers(rows: list[dict]) -> dict[str, bytes]:
+    """A file's name and bytes for each way in which tools write the same rows."""
+    lines = "\n".join(json.dumps(row) for row in rows) + "\n"
+    return {"rows.jsonl": lines.encode(),
+            "windows.jsonl": b"\xef\xbb\xbf" + lines.replace("\n", "\r\n").encode(),
+            "array.json": json.dumps(rows, indent=2).encode(),
+            "one_line.json": json.dumps(rows).encode(),
+            "object.json": json.dumps({"version": 1, "data": rows}).encode(),
+            "series.json": "\n".join(json.dumps(row, indent=1) for row in rows).encode(),
+            "rows.jsonl.gz": gzip.compress(lines.encode()),
+            "rows.jsonl.bz2": bz2.compress(lines.encode()),
+            "rows.ndjson": lines.encode()}
+
+
+def test_a_shape_has_the_ids_and_labels_of_trl_in_every_container(tmp_path):
+    """At least 250 files: each JSON shape of another tool in each way of writing its rows."""
+    tokenizer, files, wanted = byte_tokenizer(CHATML_MARKED), [], []
+    for i, case in enumerate(foreign_data.CASES):
+        if case.is_refused or callable(case.content) or not case.first.keys() <= {
+                "instruction", "input", "output", "messages"} or any(
+                "weight" in m for m in case.first.get("messages", ())):
+            continue
+        try:
+            rows = json.loads(b"[" + b",".join(case.content.splitlines()) + b"]")
+        except ValueError:  # it is a container of its own
+            continue
+        rows = rows[0] if len(rows) == 1 and isinstance(rows[0], list) else rows
+        if not all(isinstance(row, dict) and "data" not in row for row in rows):
+            continue
+        (tmp_path / str(i)).mkdir()
+        for name, content in in_containers(rows).items():
+            files.append(tmp_path / str(i) / name)
+            files[-1].write_bytes(content)
+            wanted.append(case)
+    shapes = list({case.name: case for case in wanted}.values())
+    theirs = dict(zip((case.name for case in shapes), trl_dataset(
+        tokenizer, [{"messages": turns_of(case.first)} for case in shapes], tmp_path,
+        assistant_only_loss=True), strict=True))
+    ours = encoding.encode_all([schema.records(file)[0] for file in files], tokenizer).examples
+    assert len(files) >= 250
+    for file, case, mine in zip(files, wanted, ours, strict=True):
+        assert mine == theirs[case.name], (file.name, case.name)
 
 
 def turns_of(record) -> list[dict]:

@@ -163,7 +163,7 @@ def test_the_drill_works_in_a_plain_terminal(home):
     until("how sure, in %?")
     type("70")
     for _ in range(2):
-        until("answer (Enter goes on)> ")
+        until("your answer (Enter: none)> ")
         type("")
     until("which of these did you say")
     type("")

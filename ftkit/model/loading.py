@@ -17,6 +17,9 @@ from ftkit.base.formatting import show
 from ftkit.model import adapter_folder, download, merge, peft_methods, soundness
 
 quiet.mute_known_noise()
+# From 5.25 on transformers replaces layers by kernels of the hub unless told not to. A run computes
+# with torch's operations, with and without a network; USE_HUB_KERNELS, if set, is respected.
+os.environ.setdefault("USE_HUB_KERNELS", "NO")
 
 
 def tiny_path() -> Path:

@@ -278,7 +278,8 @@ def _check_names(content: dict, folder: Path):
         with quiet.no_advice(), quiet.no_warnings():
             _, found = model_class(content).from_pretrained(
                 folder, output_loading_info=True, ignore_mismatched_sizes=True,
-                use_safetensors=True, trust_remote_code=False, device_map={"": "meta"})
+                use_safetensors=True, trust_remote_code=False, device_map={"": "meta"},
+                use_kernels=False)  # kernels know no meta device
     except Exception as error:  # noqa: BLE001  each architecture checks its config in its own way
         raise UserError(f"{printable_name(folder / 'config.json')} does not describe a model: "
                         f"{in_short(error)}; expected the config.json that save_pretrained "

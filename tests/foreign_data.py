@@ -96,6 +96,9 @@ CALLED = {"messages": [
     USER, {"role": "assistant", "content": None, "tool_calls": [CALL]},
     {"role": "tool", "tool_call_id": "call_1", "content": "298 m"},
     {"role": "assistant", "content": A}]}
+PARSED = CALL | {"function": CALL["function"] | {"arguments": {"sea": "Dead Sea"}}}
+AS_READ = {"messages": [USER, {"role": "assistant", "content": "", "tool_calls": [PARSED]},
+                        *CALLED["messages"][2:]]}
 AS_TEXT = [USER, {"role": "assistant", "content": '<tool_call>\n{"name": "depth", "arguments": '
                   '{"sea": "Dead Sea"}}\n</tool_call>'},
            {"role": "user", "content": "<tool_response>\n298 m\n</tool_response>"}, BOT]
@@ -236,12 +239,16 @@ CASES = [
     Case("latin1.jsonl", twice(SHORT | {"output": "café"}).decode().encode("latin-1"),
          SHORT | {"output": "café"}, is_refused=True),
     Case("named.jsonl", lambda path: parquet(ASKED, ASKED)(path), ASKED, is_refused=True),
-    Case("openai_tools.jsonl", twice(CALLED | {"tools": [TOOL]}),
+    Case("openai_tools.jsonl", twice(CALLED | {"tools": [TOOL]}), AS_READ | {"tools": [TOOL]}),
+    Case("openai_functions.jsonl", twice(CALLED | {"functions": [TOOL]}),
          {"messages": [LISTED, *AS_TEXT]}, is_refused=True),
-    Case("openai_calls.jsonl", twice(CALLED), {"messages": AS_TEXT}, is_refused=True),
+    Case("openai_calls.jsonl", twice(CALLED), AS_READ),
     Case("llama_factory_calls.json", json.dumps([sharegpt(
         ("human", Q), ("function_call", '{"name": "depth", "arguments": {"sea": "Dead Sea"}}'),
         ("observation", "298 m"), ("gpt", A), tools=json.dumps([TOOL]))] * 2).encode(),
-         {"messages": [LISTED, *AS_TEXT]}, is_refused=True),
+         {"tools": [TOOL], "messages": [
+             USER, {"role": "assistant", "content": "", "tool_calls": [
+                 {key: PARSED[key] for key in ("type", "function")}]},
+             {"role": "tool", "content": "298 m"}, BOT]}),
     Case("openai_images.jsonl", lines(TALK, WITH_IMAGE, TALK), TALK, is_refused=True),
 ]

@@ -200,7 +200,7 @@ COMMANDS = {
         "fine-tune a model once and report the result", JSON,
         _option("--model", "NAME", "tiny (default), smollm2, a folder, or a hub id", "Data",
                 default="tiny"),
-        _option("--data", "NAME|FILE", "a sample or a JSONL file (default: translation; "
+        _option("--data", "NAME|FILE", "a sample, a CSV or a JSONL file (default: translation; "
                 "preferences for an objective on pairs)", "Data"),
         _option("--val", "FILE", "validation records (default: the sample's, else a tenth of the "
                 "data)", "Data"),

@@ -22,6 +22,8 @@ MOJIBAKE = re.compile("\ufffd|Ã[\x80-\xbf]|â€")  # typical of text decoded w
 SPACE = re.compile(r"\s|\\[nrt]")  # white space in a line of JSON
 PAIRS = ("the rows are preference pairs: `ftkit run --objective dpo` learns from both answers, a "
          "run without --objective from `chosen` only")
+CALLS = ("some rows call functions, which not every model's chat template can write: `ftkit check "
+         "FILE --model MODEL` tries it")
 CHUNK = 512  # records that are tokenized together
 
 
@@ -46,6 +48,7 @@ def check(path, tokenizer=None, max_length: int | None = None, against=None) -> 
         result = audit.result()
     notes = [] if find_spec("detect_secrets") else [suspect.MISSING]
     notes += [PAIRS] if audit.kind == "preference" else []
+    notes += [CALLS] if audit.calls and tokenizer is None else []
     return result | {"suspected": audit.suspected, "notes": notes}
 
 
@@ -69,7 +72,7 @@ class _Audit:
         self.private, self.suspected = private, 0
         self.tokenizer, self.max_length = tokenizer, max_length
         self.others_questions = others_questions
-        self.rows = self.leaks = 0
+        self.rows = self.leaks = self.calls = 0
         self.kind: str | None = None  # the first record's kind
         self.errors: list[Problem] = []
         self.warnings: list[Problem] = []
@@ -100,9 +103,10 @@ class _Audit:
             self.good_row(line, record, self.kind)
 
     def good_row(self, line: int, record: dict, kind: str):
+        self.calls += foreign.uses_tools(record)
         prompt = schema.prompt_of(record)
         response = schema.response_of(record) if kind != "chat" else "\n".join(
-            m["content"] for m in record["messages"]
+            foreign.text_of(m) for m in record["messages"]
             if m["role"] == "assistant" and schema.is_trained(m))
         self.lengths["prompt"].append(len(prompt))
         self.lengths["response"].append(len(response))
@@ -223,7 +227,7 @@ def texts_of(record: dict, kind: str):
     """Yield (field, text) for each text of a record that is tokenized."""
     if kind == "chat":
         for i, message in enumerate(record["messages"]):
-            yield f"messages[{i}].content", message["content"]
+            yield f"messages[{i}].content", foreign.text_of(message)
     for name in schema.FIELDS[kind] if kind != "chat" else ():
         yield name, record.get(name) or ""
 

@@ -39,7 +39,8 @@ ROLES = {"human": "user", "gpt": "assistant", "chatgpt": "assistant", "bot": "as
 # Flags of a message: OpenAI's weight; train and training of axolotl; loss of XTuner and ms-swift.
 FLAGS = ("weight", "train", "training", "loss")
 REASONING = ("reasoning_content", "thinking", "reasoning")  # names of a thought before an answer
-READ = {"role", "content", "weight"}  # the fields of a message that ftkit always uses
+# The fields of a message that ftkit always uses.
+READ = {"role", "content", "weight", "tool_calls", "tool_call_id"}
 TEXT_PARTS = (None, "text", "input_text", "output_text")  # types of parts of a content
 TURN = re.compile(r"\n\n(Human|Assistant): ?")  # begins a turn in hh-rlhf
 
@@ -67,6 +68,8 @@ def to_record(record: Any) -> Any:
         ours = _with_history(ours)
     if isinstance(ours.get("messages"), list):
         ours = ours | {"messages": [to_message(message) for message in ours["messages"]]}
+        if isinstance(ours.get("tools"), str) and is_talk(tools := parsed(ours["tools"])):
+            ours["tools"] = tools
         ours = _with_system(ours)
     if "input" in ours and ours["input"] is None:
         ours = ours | {"input": ""}
@@ -86,6 +89,10 @@ def to_message(message: Any) -> Any:
         ours["role"] = ROLES.get(role.lower(), role)
         if role == "function_call" and "tool_calls" not in ours:
             ours |= {"content": None, "tool_calls": [ours.get("content")]}
+    calls = calls_of(ours)
+    if calls and ours.get("role") == "assistant":
+        ours = _without(ours, "function_call") | {"tool_calls": calls,
+                                                  "content": ours.get("content") or ""}
     content = ours.get("content")
     if is_talk(content):
         thoughts = [part.get("thinking") for part in content if part.get("type") == "thinking"]
@@ -107,13 +114,44 @@ def to_message(message: Any) -> Any:
     return message if ours == message else ours
 
 
+def calls_of(message: dict) -> list[dict]:
+    """The calls of a message, each {"type", "function": {"name", "arguments"}} and its id if it has
+    one, with the arguments as a dict; [] if there are none or one has another form."""
+    given = parsed(message.get("tool_calls")) or (
+        [message["function_call"]] if message.get("function_call") else [])
+    calls = []
+    for call in map(parsed, given if isinstance(given, list) else [given]):
+        inner = call.get("function", call) if isinstance(call, dict) else None
+        inner = inner if isinstance(inner, dict) else {}
+        arguments = parsed(inner.get("arguments", {}))
+        if not isinstance(inner.get("name"), str) or not isinstance(arguments, dict):
+            return []
+        calls.append({"type": "function"} | ({"id": call["id"]} if "id" in call else {}) | {
+            "function": {"name": inner["name"], "arguments": arguments}})
+    return calls
+
+
+def text_of(message: dict) -> str:
+    """The text of a message; calls are written as Hermes and Qwen models write them."""
+    calls = [f"<tool_call>\n{json.dumps(call['function'], ensure_ascii=False)}\n</tool_call>"
+             for call in message.get("tool_calls") or ()]
+    return "\n".join([*([message["content"]] if message["content"] else []), *calls])
+
+
+def uses_tools(record: dict) -> bool:
+    """Whether a valid record names functions or calls some."""
+    return bool(record.get("tools")) or any(
+        message.get("tool_calls") for message in record.get("messages") or ())
+
+
 def unread_fields(record: dict, kind: str, thoughts: bool = False) -> list[str]:
     """Fields of a valid record that ftkit ignores, in their order, except LABELS. thoughts: whether
     the chat template writes them."""
     read = READ | {*REASONING} if thoughts else READ
     talk = record.get("messages" if kind == "chat" else "history") if kind != "text" else None
     talk = talk if is_talk(talk) else ()
-    inside = (f"messages.{name}" for message in talk for name in message if name not in read)
+    inside = (f"messages.{name}" for message in talk for name in message if name not in read
+              and (name, message.get("role")) != ("name", "tool"))
     return list(dict.fromkeys((*(name for name, value in record.items() if name not in KNOWN[kind]
                                  and name not in LABELS and value not in (None, "", [])), *inside)))
 

@@ -33,7 +33,8 @@ INVISIBLE = "\u115f\u1160\u2800\u3164\uffa0"  # Hangul fillers, the empty braill
 LARGE = 4_000_000  # bytes; a larger file is kept as bytes
 MOST_MESSAGES = 1000  # per record; its mask takes quadratic time
 EXPECTED = "expected instruction and output, or messages, or text, or instruction, chosen, rejected"
-TOOLS = ("tool calls are not supported, since each chat template writes them differently; "
+TOOLS = ("these tools or calls cannot be written: that needs a chat template that knows them, and "
+         "OpenAI's form of a function and of a call; "
          "`ftkit convert OLD NEW.jsonl --tools text` turns them into text")
 FLAGS = dict.fromkeys(foreign.FLAGS[1:], "expected true or false, and true for answers only, since "
                       "no other turn is trained on") | {
@@ -176,6 +177,8 @@ def problems_in(record, row: int, expect: str | None = None) -> list[Problem]:
         renames = [f"{n} to {foreign.our_name(n)}" for n in record
                    if foreign.our_name(n) not in (None, n)]
         hint = f" (rename {', '.join(renames)})" if renames else "; rename your fields"
+        if {foreign.our_name(name) or name for name in record} == {"instruction"}:
+            hint += "; this record has no answer"
         return [Problem(row, None, f"no known field (the record has {_names(record)}); "
                                    f"{EXPECTED}{hint}")]
     if expect is not None and kind != expect:
@@ -247,7 +250,7 @@ def _chat_problems(messages, row: int, field: str = "messages") -> list[Problem]
     if len(messages) > MOST_MESSAGES:
         return [Problem(row, field, f"{len(messages):,} messages; expected at most "
                                     f"{MOST_MESSAGES:,}. Divide the conversation.")]
-    problems, roles = [], []
+    problems, roles, called = [], [], False
     for i, message in enumerate(messages):
         name = f"{field}[{i}]"
         if not isinstance(message, dict):
@@ -255,10 +258,12 @@ def _chat_problems(messages, row: int, field: str = "messages") -> list[Problem]
                                                "and content"))
             roles.append(None)
             continue
-        if message.get("role") == "tool" or "tool_calls" in message or "function_call" in message:
+        called = called or "tool_calls" in message
+        if not _has_valid_calls(message) or (message.get("role") == "tool" and not called):
             problems.append(Problem(row, name, TOOLS))
             continue
-        optional = message.get("role") == "system" and "content" in message
+        optional = "content" in message and (
+            message.get("role") in ("system", "tool") or "tool_calls" in message)
         checks = (("role", _role_problem(message, roles)),
                   ("content", _text_problem(message, "content", optional)),
                   ("weight", None if message.get("weight", 1) in (0, 1) else  # OpenAI's field
@@ -281,6 +286,14 @@ def _chat_problems(messages, row: int, field: str = "messages") -> list[Problem]
     return []
 
 
+def _has_valid_calls(message: dict) -> bool:
+    """Whether a message calls nothing, or is an answer whose calls are as `foreign` writes them."""
+    if "tool_calls" not in message and "function_call" not in message:
+        return True
+    calls = foreign.calls_of(message)
+    return message.get("role") == "assistant" and bool(calls) and calls == message["tool_calls"]
+
+
 def is_trained(message: dict) -> bool:
     """Whether an assistant message is trained on (its weight is not 0)."""
     return message.get("weight", 1) != 0
@@ -289,7 +302,7 @@ def is_trained(message: dict) -> bool:
 def _role_problem(message: dict, before: list) -> str | None:
     """Describe the problem of a message's role, or None. before: roles of earlier messages."""
     role = message.get("role")
-    if role not in ROLES:
+    if role not in (*ROLES, "tool"):
         what = show(role, 30) if "role" in message else (
             f"missing (the message has {_names(message)})")
         return f"{what}; expected system, user or assistant"
@@ -308,7 +321,7 @@ def prompt_of(record: dict) -> str:
     if "messages" in record:
         turns = record["messages"]
         last = max((i for i, m in enumerate(turns) if m["role"] == "assistant"), default=len(turns))
-        return "\n".join(m["content"] for m in turns[:last])
+        return "\n".join(foreign.text_of(m) for m in turns[:last])
     if kind_of(record) == "text":
         return ""
     before = [message["content"] for message in record.get("history") or ()]
@@ -323,7 +336,7 @@ def question_of(record: dict) -> str:
 def response_of(record: dict) -> str:
     """Return the target: output, chosen, the last assistant turn, or text."""
     if "messages" in record:
-        answers = [m["content"] for m in record["messages"] if m["role"] == "assistant"]
+        answers = [foreign.text_of(m) for m in record["messages"] if m["role"] == "assistant"]
         return answers[-1] if answers else ""
     return next((record[n] for n in ("chosen", "output", "text") if n in record), "")
 

@@ -98,7 +98,7 @@ def segments(records: list[dict], tokenizer, template: str | None, to_answer: bo
             raise Rejected(others[error.index], str(error)) from None
     else:
         for i in others:
-            if records[i].get("tools"):
+            if foreign.uses_tools(records[i]):
                 raise Rejected(i, schema.TOOLS)
         lines = [_filled(records[i], chosen, eos) for i in others]
         lines = [line[:-1] for line in lines] if to_answer else lines
@@ -193,7 +193,7 @@ class Rejected(ValueError):
 
 def _renderer(tokenizer, tools: list):
     """A function of (index, messages, whether to open an assistant turn) that applies the chat
-    template. The template sees role, content, the thought and the tools, nothing else."""
+    template. The template sees role, content, the thought, tools and calls, nothing else."""
     from transformers import PreTrainedTokenizerBase
 
     from ftkit.data import template_limits
@@ -203,7 +203,9 @@ def _renderer(tokenizer, tools: list):
 
     def message(given: dict) -> dict:
         thought = next((given[name] for name in foreign.REASONING if given.get(name)), None)
-        return {"role": given["role"], "content": given["content"]} | (
+        tools = {name: given[name] for name in ("tool_calls", "tool_call_id", "name")
+                 if name in given and (name != "name" or given["role"] == "tool")}
+        return {"role": given["role"], "content": given["content"]} | tools | (
             dict.fromkeys(foreign.REASONING, thought) if thought else {})
 
     def render(index: int, messages: list[dict], ask: bool) -> str:
@@ -257,6 +259,9 @@ def _chats(chats: list[list[dict]], tokenizer, to_answer: bool, tools: list,
             answer = _answer(before, until, whole[i], chats[i][k]["content"].strip(), ends)
         except ValueError as error:
             raise Rejected(i, f"messages[{k}]: {error}") from None
+        if any(call["function"]["name"] not in answer
+               for call in chats[i][k].get("tool_calls", ())):
+            raise Rejected(i, schema.TOOLS)
         lines[i] += [(whole[i][at[i] : len(before)], False),
                      (answer, schema.is_trained(chats[i][k]))]
         at[i] = len(before) + len(answer)

@@ -248,7 +248,7 @@ class Experiment:
                   experiment=self, machine=machine.describe(), versions=machine.versions())
         run.trainable_parameters, run.total_parameters = loading.count(model)
         unread = ("the records are preference pairs, and this run is trained on `chosen` only; "
-                  "ftkit.inside.preferences.DPO learns from both"
+                  "`ftkit run --objective dpo` or ftkit.inside.preferences.DPO learns from both"
                   if self.train.kind == "preference" and self.CONFIG is Config else None)
         known = loading.notes(self.model) if isinstance(self.model, str) else []
         known += _encoded_records[self][1].notes

@@ -11,13 +11,14 @@ import importlib.util
 import json
 import random
 import re
+from pathlib import Path
 
 import foreign_data
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from ftkit.data import audit, encoding, schema
+from ftkit.data import audit, encoding, foreign, schema
 
 CHATML = (
     "{% for m in messages %}{% if loop.first and m['role'] != 'system' %}"
@@ -499,6 +500,7 @@ def test_files_of_other_tools_have_the_ids_and_labels_of_trl_on_the_record_writt
         tmp_path):
     cases = [case for case in foreign_data.CASES if not case.is_refused
              and case.first.keys() <= {"instruction", "input", "output", "messages"}
+             and not foreign.uses_tools(case.first)
              and not any("weight" in m for m in case.first.get("messages", ()))  # not of TRL
              and not (case.name.endswith(".parquet") and not importlib.util.find_spec("pyarrow"))]
     files = [case.write(tmp_path / str(i)) for i, case in enumerate(cases)]
@@ -509,6 +511,30 @@ def test_files_of_other_tools_have_the_ids_and_labels_of_trl_on_the_record_writt
     assert len(cases) >= 45
     for case, a, b in zip(cases, ours, theirs, strict=True):
         assert a == b, case.name
+
+
+@pytest.mark.parametrize("model", ["qwen2_5", "qwen3", "qwen3_instruct_2507", "lfm2_v2"])
+def test_calls_have_the_ids_of_trl_and_its_labels_but_for_white_space(model, tmp_path):
+    """In models' chat templates as TRL marks them; it also trains on line ends around a turn."""
+    trl = pytest.importorskip("trl", reason="TRL is in the extra `bench`")
+    marked = Path(trl.__file__).parent / "chat_templates" / f"{model}_training.jinja"
+    if not marked.exists():
+        pytest.skip("this TRL has no such template")
+    tokenizer = byte_tokenizer(marked.read_text("utf-8"))
+    talk, tools = foreign_data.CALLED["messages"], [foreign_data.TOOL]
+    longer = [{"role": "system", "content": "Be brief."}, *talk, *talk]
+    rows = list(schema.records([{"messages": talk, "tools": tools},
+                                {"messages": talk, "tools": json.dumps(tools)},
+                                {"messages": longer, "tools": tools}]))
+    ours = encoding.encode_all(rows, tokenizer).examples
+    theirs = trl_dataset(tokenizer, rows, tmp_path, assistant_only_loss=True)
+
+    def trained(example):
+        return tokenizer.decode([i for i in example["labels"] if i != encoding.NO_LOSS]).split()
+
+    for a, b in zip(ours, theirs, strict=True):
+        assert a["input_ids"] == b["input_ids"]
+        assert "".join(trained(a)) == "".join(trained(b)) and "depth" in "".join(trained(a))
 
 
 def in_containers(rows: list[dict]) -> dict[str, bytes]:
@@ -529,7 +555,8 @@ def test_a_shape_has_the_ids_and_labels_of_trl_in_every_container(tmp_path):
     """At least 250 files: each JSON shape of another tool in each way of writing its rows."""
     tokenizer, files, wanted = byte_tokenizer(CHATML_MARKED), [], []
     for i, case in enumerate(foreign_data.CASES):
-        if case.is_refused or callable(case.content) or not case.first.keys() <= {
+        if case.is_refused or callable(case.content) or foreign.uses_tools(
+                case.first) or not case.first.keys() <= {
                 "instruction", "input", "output", "messages"} or any(
                 "weight" in m for m in case.first.get("messages", ())):
             continue

@@ -264,7 +264,7 @@ def test_convert_leaves_out_what_is_bad_only_on_request_and_never_writes_over_a_
 
 def test_rows_in_memory_with_tools_name_the_function_that_writes_them_as_text():
     with pytest.raises(schema.DataError, match=r"convert.convert\(records, tools='text'\)"):
-        schema.records([foreign_data.CALLED])
+        schema.records([foreign_data.CALLED | {"functions": [foreign_data.TOOL]}])
     records, left_out = convert.convert([foreign_data.CALLED], tools="text")
     assert records[0]["messages"] == foreign_data.AS_TEXT and left_out == 0
     assert schema.records(records) == records

@@ -16,7 +16,8 @@ pytestmark = pytest.mark.heavy
 TEMPLATE = (
     "{% if tools %}<T>{{ tools | tojson }}{% endif %}{% for m in messages %}"
     "<{{ m.role[0] | upper }}>{% if m.reasoning_content %}({{ m.reasoning_content }}){% endif %}"
-    "{{ m.content }}<E>{% endfor %}{% if add_generation_prompt %}<A>{% endif %}")
+    "{{ m.content }}{% for c in m.tool_calls or [] %}{{ c.function.arguments | tojson }}"
+    "@{{ c.function.name }}{% endfor %}<E>{% endfor %}{% if add_generation_prompt %}<A>{% endif %}")
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +48,8 @@ U, A, V, B = said("user", "u"), said("assistant", "a"), said("user", "v"), said(
 S, HUMAN, GPT = said("system", "s"), {"from": "human", "value": "u"}, {"from": "gpt", "value": "a"}
 TOOL = {"type": "function", "function": {"name": "f"}}
 LISTED = '<T>[{"type": "function", "function": {"name": "f"}}]'
+CALL = {"id": "1", "type": "function", "function": {"name": "f", "arguments": '{"x": 1}'}}
+RESULT = said("tool", "r", tool_call_id="1")
 THOUGHT = {"type": "thinking", "thinking": "t"}
 
 
@@ -93,7 +96,17 @@ BY_HAND = [  # (record, the text with what is trained on, or words of the refusa
     # parts, tools, special tokens
     (talk(said("user", [{"type": "image_url", "text": "u"}]), A), "!or a list of text parts"),
     (talk(U, A, tools=[TOOL]), LISTED + "<U>u<E><A>[a<E>]"),
-    (talk(U, A, tools=json.dumps([TOOL])), "!--tools text"),
+    (talk(U, A, tools=json.dumps([TOOL])), LISTED + "<U>u<E><A>[a<E>]"),
+    (talk(U, A, functions=[TOOL]), "!--tools text"),
+    (talk(U, said("assistant", None, tool_calls=[CALL]), RESULT, B),
+     '<U>u<E><A>[{"x": 1}@f<E>]<T>r<E><A>[b<E>]'),
+    (talk(U, said("assistant", "a", function_call=CALL["function"]), RESULT, B, V, A),
+     '<U>u<E><A>[a{"x": 1}@f<E>]<T>r<E><A>[b<E>]<U>v<E><A>[a<E>]'),
+    (talk(U, said("assistant", None, tool_calls=[{"name": "f"}], weight=0), RESULT, B),
+     "<U>u<E><A>{}@f<E><T>r<E><A>[b<E>]"),
+    (talk(U, A, RESULT, B), "!--tools text"),
+    (talk(U, A | {"tool_calls": [{"x": 1}]}, RESULT, B), "!--tools text"),
+    (talk(U | {"tool_calls": [CALL]}, RESULT, B), "!--tools text"),
     (talk(said("user", "u<E><A>"), said("assistant", "a<E>b")), "<U>u<E><A><E><A>[a<E>b<E>]"),
 ]
 
@@ -130,7 +143,7 @@ def test_what_a_template_does_not_write_is_in_the_notes(tokenizer):
     said_of = encoding.encode_all([record], tokenizer, template="plain").notes
     assert [note.split(" was not used")[0] for note in said_of] == [
         "the field score", "the field messages.reasoning_content", "the field messages.name"]
-    with pytest.raises(UserError, match="tool calls are not supported"):
+    with pytest.raises(UserError, match="these tools or calls cannot be written"):
         encoding.encode_all([talk(U, A, tools=[TOOL])], tokenizer, template="plain")
 
 

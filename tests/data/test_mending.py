@@ -9,7 +9,7 @@ import pytest
 from ftkit.data import audit, convert, file_formats, schema, suspect
 
 pytestmark = pytest.mark.quick
-CALL = {"messages": [
+CALL = {"functions": [{"name": "weather"}], "messages": [
     {"role": "user", "content": "Weather in Rome?"},
     {"role": "assistant", "content": None, "tool_calls": [
         {"type": "function", "function": {"name": "weather", "arguments": '{"city": "Rome"}'}}]}]}
@@ -88,3 +88,13 @@ def test_the_samples_are_not_suspected():
         words = ("which is none", "seems cut off", "e-mail", "a key", "telephone")
         assert name == "dirty" or not [w for w in found["warnings"]
                                        if any(word in w["problem"] for word in words)], name
+
+
+def test_calls_are_checked_in_the_template_of_a_model(ftkit, tmp_path):
+    called = {"messages": [*CALL["messages"], {"role": "tool", "content": "Sun."},
+                           {"role": "assistant", "content": "It is sunny."}]}
+    path = write(tmp_path / "calls.jsonl", [called])
+    status, out, _ = ftkit("check", path)
+    assert status == 0 and "`ftkit check FILE --model MODEL` tries it" in " ".join(out.split())
+    status, out, _ = ftkit("check", path, "--model", "tiny")
+    assert status == 2 and "--tools text" in out.strip().splitlines()[-1]

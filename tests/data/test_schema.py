@@ -422,3 +422,10 @@ def test_a_large_file_trains_exactly_as_a_small_one(large, home, monkeypatch):
         lab = Experiment(data=large, probes={"own": large})
         losses.append(lab.run(max_steps=2, batch_size=4, seed=3).rows[-1]["loss"])
     assert isinstance(lab.train, schema.LargeFile) and losses[0] == losses[1]
+
+
+def test_a_record_with_a_question_alone_is_said_to_have_no_answer():
+    (problem,) = schema.problems_in({"question": "Where is Oslo?"}, 2)
+    assert problem.problem.endswith("this record has no answer")
+    (problem,) = schema.problems_in({"question": "Where is Oslo?", "reply": "In Norway."}, 2)
+    assert "no answer" not in problem.problem

@@ -71,7 +71,12 @@ class Round:
         for words, said in NO_CAUSE.items():
             if words.search(text) and text.strip().lower() not in CAUSES:
                 return [said]
-        return [self.current.ask(word) if word.isdecimal() else self.current.judge(text).text]
+        if word.isdecimal():
+            return [self.current.ask(word)]
+        try:
+            return [self.current.judge(text).text]
+        except UserError as error:
+            raise UserError(f"{error} c lists all causes.") from None
 
 
 class Visit(Case):

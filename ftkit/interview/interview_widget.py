@@ -105,7 +105,11 @@ class Interview(W.VBox):
         if not text:
             return
         self.key.value = ""
-        if len(text) > 1 and self.phase in ("ask", "follow", "code"):
+        if len(text) > 1 and self.phase == "code":
+            self.comment.show("This field takes keys only, so nothing was added to your code. Tab "
+                              "moves to the area below.")
+            return
+        if len(text) > 1 and self.phase in ("ask", "follow"):
             asks = self.phase == "ask" and self.task.facts and text.endswith("?")
             text = f"I asked: {text}" if asks else text
             self.answer.value = f"{self.answer.value}\n{text}".lstrip("\n")

@@ -6,7 +6,8 @@
 Words are compared without their endings, and words that mean the same thing (`synonyms.txt`) count
 as one. The rarer a word is in the bank, the more it weighs. A point is heard where the answer has
 enough of its words; a ticked point is challenged where it has next to none of them, and next to
-none of the sentences of the model answer that explain the point.
+none of the sentences of the model answer that explain the point. Where a long answer fits other
+cards better than this one, a ticked point is challenged unless it is heard.
 """
 
 import functools
@@ -26,7 +27,8 @@ from ftkit.lessons.words import terms
 NEGATION = re.compile(r"\b(?:not?|never|nothing|none|cannot|without|neither|nor)\b|n't\b", re.I)
 SENTENCE = re.compile(r"(?<=[.;:!?])\s+|\n+")
 
-# Chosen on the labeled answers of `graded.jsonl`. Weights are in nats, ln(cards / cards with it).
+# Chosen by hand on the answers of `graded.jsonl` and `tests/interview/paraphrases.jsonl`, which
+# therefore cannot say how well they do elsewhere. Weights are in nats, ln(cards / cards with it).
 HEARD, PARTLY_HEARD, WITH = 0.45, 0.25, 5.0  # a fraction of a point's weight; less, with more words
 SHARED, OF_MODEL = 0.15, 3.5  # below both a ticked point is challenged
 IN_QUESTION = 0.4  # weight of a word that the question has too: to repeat it shows little
@@ -34,6 +36,7 @@ SYNONYM, AT_LEAST = 0.9, 0.7  # weight of another word for it, and its floor for
 MODEL_SYNONYM = 0.3  # the same for a word of the model answer
 CLOSE = 0.03  # relative difference of two numbers that count as the same
 EXPLAINS = 0.25  # fraction of a point that a sentence of the model answer has to share
+LONG, AWAY = 15, 10  # terms of an answer, and cards that fit it better, from which on it is astray
 
 
 @functools.cache
@@ -54,10 +57,17 @@ def _groups(said: frozenset[str]) -> frozenset[int]:
 
 
 @functools.cache
+def _cards() -> dict[str, frozenset[str]]:
+    """Question → the terms of its card."""
+    return {q.question: terms(" ".join([q.question, q.short, q.answer,
+                                        *(p.text for p in rubrics.points(q))]))
+            for q in bank.everything()}
+
+
+@functools.cache
 def _weights() -> tuple[dict[str, float], dict[int, float]]:
     """Term → weight, and group of synonyms → weight: the fewer cards have it, the more."""
-    cards = [terms(" ".join([q.question, q.short, q.answer, *(p.text for p in rubrics.points(q))]))
-             for q in bank.everything()]
+    cards = _cards().values()
 
     def weigh(counts: Counter) -> dict:
         return {each: math.log((len(cards) + 1) / (n + 0.5)) for each, n in counts.items()}
@@ -68,6 +78,22 @@ def _weights() -> tuple[dict[str, float], dict[int, float]]:
 
 def _weight(term: str) -> float:
     return _weights()[0].get(term, math.log(2 * (len(bank.everything()) + 1)))
+
+
+@functools.cache
+def _length(question: str) -> float:
+    return math.hypot(*map(_weight, _cards()[question]))
+
+
+def astray(answer: str, question: str) -> bool:
+    """Whether a long answer fits at least `AWAY` other cards better than this question's, by the
+    cosine of their terms; False for a question that is not in the bank."""
+    said = terms(answer)
+    if len(said) < LONG or question not in _cards():
+        return False
+    fits = {each: sum(_weight(term) ** 2 for term in said & card) / _length(each)
+            for each, card in _cards().items()}
+    return sum(fit > fits[question] for fit in fits.values()) >= AWAY
 
 
 class Words(NamedTuple):
@@ -160,6 +186,7 @@ class Heard:
         self.verdicts: list[str] = []  # what a grader says, in lines
         self.words = words_of(tuple(points), question, model)
         self.said = {i for i, words in enumerate(self.words) if words.heard_in(answer)}
+        self.astray = astray(answer, question)
 
     def tick(self, said: Iterable[int]):
         """Tick these points. Raises UserError for a point that does not exist."""
@@ -169,9 +196,13 @@ class Heard:
         self.said, self.partly = wanted, self.partly - wanted
 
     def challenged(self) -> list[int]:
-        """Ticked points of which a typed answer has next to no word; none if it was said aloud."""
+        """Ticked points of which a typed answer has next to no word, or that are not heard in an
+        answer to another question; none if it was said aloud."""
+        def found(words: Words) -> bool:
+            return words.heard_in(self.answer) if self.astray else words.named_in(self.answer)
+
         return [i for i in sorted(self.said) if self.answer and not (
-            self.words[i].named_in(self.answer) or self.words[i].named_in(self.added))]
+            found(self.words[i]) or self.words[i].named_in(self.added))]
 
     def challenge(self, index: int) -> str:
         """The sentence that asks where the answer has this point."""

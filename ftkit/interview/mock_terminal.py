@@ -5,7 +5,7 @@ from pathlib import Path
 from ftkit.interview import coding
 from ftkit.interview.grader import Grader
 from ftkit.interview.mock import Talk, Task, format_clock
-from ftkit.interview.typed_lines import Ask, more_is_waiting, read_line, say, say_as_is, tick
+from ftkit.interview.typed_lines import Ask, more_is_waiting, read_line, say, tick
 
 KEYS = "Keys at each prompt: ? help, t clock, s skip, l leave the round, q end with the report."
 HELP = ("Answer aloud, or type: lines are kept until an empty one, in a file with your answers. "
@@ -142,7 +142,7 @@ def _code(talk: Talk, task: Task, ask: Ask):
     """Let the candidate write the function in a file; check it until it is solved or given up."""
     file = talk.code_file()
     say(f"Complete this function in your editor. {coding.IMPORTED}", f"  {file}", hang=2)
-    say_as_is(task.stub.rstrip())
+    say(*task.stub.rstrip().split("\n"), hang=4)
     solved = in_time = False
     while not solved:
         text = _typed(talk, ask, "Enter runs the file, g gives up> ").lower()
@@ -159,7 +159,7 @@ def _code(talk: Talk, task: Task, ask: Ask):
         say(message, f"Clock: {format_clock(talk.seconds_for_task())}.", hang=2)
     talk.keep(_read(file) or task.stub)
     say("", "A solution:")
-    say_as_is(task.model[0])
+    say(*task.model[0].split("\n"), hang=4)
     talk.score(({0} if solved else set()) | ({1} if solved and in_time else set()))
     if talk.task is not None:
         try:  # the clock of the next question waits until the solution is read

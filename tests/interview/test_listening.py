@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ftkit.interview import agreement, bank, rubrics
-from ftkit.interview.listening import Heard
+from ftkit.interview.listening import Heard, astray
 
 pytestmark = pytest.mark.quick
 PARAPHRASES = [json.loads(line) for line in Path(__file__).with_name(
@@ -56,6 +56,22 @@ def test_sentences_on_another_topic_are_challenged():
         if bank.find(line["card"]).topic != question.topic:
             shares.append(challenged(question.id, line["said"]))
     assert len(shares) > 250 and sum(shares) / len(shares) >= 0.9
+
+
+def test_a_whole_answer_to_another_question_is_challenged():
+    every = bank.everything()
+    shares = [challenged(question.id, every[(i + 101) % len(every)].answer)
+              for i, question in enumerate(every)]
+    assert sum(shares) / len(shares) >= 0.8
+
+
+def test_no_right_answer_is_taken_for_one_to_another_question():
+    """Model answers, and the labeled right and partly right ones."""
+    own = [(question.question, text) for question in bank.everything()
+           for text in (question.answer, question.short)]
+    own += [(bank.find(one.card).question, one.answer) for one in agreement.labeled()
+            if one.kind in ("right", "partly")]
+    assert not [question for question, text in own if astray(text, question)]
 
 
 @pytest.mark.parametrize("text", ["foo bar", "I do not know", "ask me something else please",

@@ -17,7 +17,16 @@ from helpers import ROOT, others_later, start
 
 import ftkit as ft
 from ftkit.cli import options
-from ftkit.interview import bank, cards, coding, listening, mock, mock_terminal, rubrics
+from ftkit.interview import (
+    bank,
+    cards,
+    coding,
+    interview_widget,
+    listening,
+    mock,
+    mock_terminal,
+    rubrics,
+)
 from ftkit.lessons import progress_log
 from ftkit.notebook import widgets
 
@@ -128,7 +137,7 @@ def test_twelve_designs_ask_back_change_and_follow_up(home, capsys):
 
 
 def test_a_design_in_the_notebook_answers_questions_and_changes(home):
-    talk = ft.drill(interview=True, rounds="design")
+    talk = interview_widget.Interview(rounds="design", seed=0)
     key(talk, "g")
     key(talk, "xyzzy?")
     assert "Assume what is reasonable" in talk.comment.lines[0]
@@ -531,6 +540,13 @@ def test_an_answer_typed_into_the_field_of_keys_is_moved_and_leaves_nothing_out(
     assert not talk.key.continuous_update  # a letter acts with Enter only
     shown_model(talk)
     assert talk.talk.answer == talk.answer.value
+
+
+def test_what_is_typed_into_the_field_of_keys_does_not_get_into_the_code(home):
+    talk = ft.drill(interview=True, rounds="coding")
+    key(talk, "g")
+    key(talk, "how many users?")
+    assert talk.answer.value == talk.task.stub and "takes keys only" in talk.comment.lines[0]
 
 
 def test_the_own_answer_stays_in_sight_while_it_is_scored(home):

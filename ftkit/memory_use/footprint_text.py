@@ -156,6 +156,11 @@ def notes_on(config, shape, lengths, context, trainer, footprint, usual) -> tupl
         notes.append(f"only {quantized:.0%} of the frozen parameters are quantized: bitsandbytes "
                      "quantizes linear layers, and the rest (experts of a mixture, "
                      f"embeddings) stays in 16 or 32 bits; {share:.2f} bits on average")
+    if shape is not None and shape.model_type == "gpt_oss":
+        model = footprint.parameters if config.method == "full" else frozen
+        notes.append("this model is published with its experts in MXFP4, which serves for "
+                     f"inference ({gb(_in_mxfp4(shape, model))}); transformers trains it after "
+                     "Mxfp4Config(dequantize=True), in 16 bits as counted here")
     if isinstance(config, GRPOConfig):
         notes.append("the cache of keys and values while answers are drawn is not counted")
     if isinstance(config, DistillConfig):
@@ -167,3 +172,11 @@ def notes_on(config, shape, lengths, context, trainer, footprint, usual) -> tupl
         notes.append("TRL keeps a second copy of the weights as the reference, which is not "
                      "counted; precompute_ref_log_probs=True does without")
     return tuple(notes)
+
+
+def _in_mxfp4(shape, parameters: int) -> float:
+    """Bytes of a gpt-oss model whose experts are in MXFP4 (4-bit numbers, 8 bits of scale for 32)
+    and whose other parameters are in 16 bits."""
+    experts = (3 * shape.num_hidden_layers * shape.num_local_experts * shape.hidden_size
+               * shape.intermediate_size)
+    return experts * (4 + 8 / 32) / 8 + 2 * (parameters - experts)

@@ -115,7 +115,8 @@ def names() -> list[str]:
 
 class Sizes(SimpleNamespace):
     """The sizes in a config.json under uniform names: hidden_size, num_hidden_layers,
-    num_attention_heads, vocab_size, max_position_embeddings, model_type."""
+    num_attention_heads, vocab_size, max_position_embeddings, intermediate_size,
+    num_local_experts, model_type."""
 
     def get_text_config(self) -> Sizes:
         return self
@@ -133,7 +134,8 @@ def sizes(content: dict) -> Sizes:
         num_hidden_layers=size("num_hidden_layers", "n_layer") or 1,
         num_attention_heads=size("num_attention_heads", "n_head"), vocab_size=size("vocab_size"),
         max_position_embeddings=size("max_position_embeddings", "n_positions"),
-        model_type=str(content.get("model_type")))
+        intermediate_size=size("intermediate_size", "n_inner"),
+        num_local_experts=size("num_local_experts"), model_type=str(content.get("model_type")))
 
 
 def content(model) -> dict:

@@ -100,7 +100,7 @@ def main() -> int:
                 f"{machine.processor()}, {platform.system()}, torch {torch.__version__}. An error "
                 "is a cell that picks out a run by its seed. A lesson may have changed since its "
                 "part was made.\n\n"]
-        text += [f"## {key} {names[key]}\n{parts[key]}" for key in sorted(parts)]
+        text += [f"## {key} {names[key]}\n{parts[key]}" for key in sorted(parts.keys() & names)]
         target.write_text("".join(text).rstrip() + "\n")
     return 0
 

@@ -66,7 +66,7 @@ def row(model: str, fields: dict, lengths: list[int]) -> dict:
     if device == "cuda":
         measured = measure.step(model, config, lengths).peak
     else:
-        measured = allocator.forked(allocator.peak, model, config, lengths)
+        measured = allocator.forked(allocator.peak, model, config, lengths, start="forkserver")
     asked = dict(config.differs())
     asked.pop("gradient_checkpointing", None)
     told = " ".join(f"{k}={v}" for k, v in asked.items() if k not in ("method", "precision"))

@@ -24,7 +24,7 @@ TOO_BIG = [
     {"batch_size": 14, "optim": "adamw_bnb_8bit"},
     {"batch_size": 14, "optim": "adafactor", "precision": "fp32"},
     {"batch_size": 56, "gradient_checkpointing": True},
-    {"batch_size": 46, "max_length": 200}, {"batch_size": 15, "method": "lora"},
+    {"batch_size": 46, "max_length": 200}, {"batch_size": 22, "method": "lora"},
     {"batch_size": 14, "l2_sp": 0.01},
     {"batch_size": 18, "method": "lora", "target_modules": "q_proj,v_proj"},
     {"batch_size": 12, "method": "lora", "use_dora": True},

@@ -1,6 +1,7 @@
 """`ftkit memory --gpu`: the verdict, its search, whose step it is, and sizes that nobody means."""
 
 import json
+import re
 
 import pytest
 
@@ -177,6 +178,13 @@ def test_experts_that_are_not_quantized_are_counted_out():
     found = memory(model="mixtral-8x7b", method="qlora", batch_size=1, max_length=16)
     assert found.to_dict()["quantized_parameters"] < 0.05 * found.parameters
     assert "only 3% of the frozen parameters" in found.notes[-1]
+
+
+def test_a_model_published_in_mxfp4_has_a_note():
+    """12.8 GiB are the checkpoint of gpt-oss-20b by its model card (arXiv 2508.10925)."""
+    found = memory(model="gpt-oss-20b", method="lora", batch_size=1, max_length=16)
+    size = float(re.search(r"MXFP4.*\(([0-9.]+) GB\)", found.notes[-1])[1])
+    assert size * 1e9 == pytest.approx(12.8 * 2**30, rel=0.01)
 
 
 def test_stage_1_divides_no_weights():

@@ -107,8 +107,8 @@ class RunCollection:
 
     def name_of(self, run: Run, seeds: int = 1) -> str:
         """The letter of a run, and the name that the learner gave to it or how it differs from the
-        baseline. A run of a sweep is named by the swept value alone. seeds: how many runs that
-        differ only in their seed have this name together.
+        baseline. Next to runs of its sweep alone, it is named by the swept value. seeds: how many
+        runs that differ only in their seed have this name together.
         """
         given = annotations.read().get(run.id, {}).get("name")
         name = given or self._settings(run, seeds > 1)
@@ -123,7 +123,11 @@ class RunCollection:
         baseline, field = self.baseline or run, self.swept.get(run.id)
         ours, theirs = series.settings_of(run), series.settings_of(baseline)
         differing = [name for name in ours if ours[name] != theirs.get(name)]
-        names = differing if field is None else [field, *({"seed"} & {*differing})]
+        if field is not None:
+            alone = self._asked_alike(field)
+            names = [field, *(n for n in differing if n != field and (n == "seed" or not alone))]
+        else:
+            names = differing
         pairs = series.as_pairs({name: ours[name] for name in names
                                  if not (any_seed and name == "seed")})
         if run is baseline:
@@ -131,6 +135,14 @@ class RunCollection:
                 pairs = series.as_pairs({"learning_rate": ours["learning_rate"]})
             return f"{pairs} (baseline)" if pairs else "baseline"
         return pairs or ("as the baseline" if any_seed else "the same again")
+
+    def _asked_alike(self, field: str) -> bool:
+        """Whether the chosen runs, which are then alone in the chart, asked for the same values of
+        all fields but this one and the seed."""
+        asked = [{name: value for name, value
+                  in self.requested.get(run.id, run.config).differs().items()
+                  if name not in (field, "seed")} for run in self.chosen]
+        return bool(asked) and all(one == asked[0] for one in asked)
 
     def comparable(self) -> list[Run]:
         """The ticked runs that can be compared with the last of them; without any, all runs of the

@@ -19,7 +19,7 @@ from ftkit.notebook import widgets
 TIPS = {
     "model": ("model", "tiny, smollm2, a folder written by save_pretrained, or a hub id; then "
               "Enter"),
-    "data": ("data", "A sample, or the path of your own JSONL file; then Enter"),
+    "data": ("data", "A sample, or the path of your own CSV or JSONL file; then Enter"),
 }
 
 

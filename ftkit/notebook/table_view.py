@@ -182,7 +182,8 @@ class RunTable:
                  f"<small>{self._aside(entry)}</small></span>"]
         for name in columns[1:]:
             text = duration(entry[name]) if name == "seconds" else cell(entry.get(name))
-            cells.append(f"<span style='text-align:right'>{to_html(clean(text))}</span>")
+            cells.append("<span style='text-align:right;padding-left:8px'>"
+                         f"{to_html(clean(text))}</span>")
         page = W.HTML(f"<div style='display:grid;line-height:1.3;grid-template-columns:"
                       f"{_grid(columns)}'>{''.join(cells)}</div>",
                       layout=W.Layout(flex="1 1 auto", min_width="0"))

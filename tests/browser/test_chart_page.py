@@ -149,6 +149,15 @@ def test_seeds_are_a_band_and_several_measures_have_a_panel_each(shown):
     assert readings(page)["rate=1 · val_loss (nats per token)"] == "0.55 ± 0.055"
 
 
+def test_a_band_that_goes_below_zero_leaves_the_axis_logarithmic(shown):
+    runs = [a_run(top=top, seed=seed) for seed, top in enumerate((1.0, 2.0, 90.0))]
+    page = shown(html_of(plots.curves(runs, "val_loss")))
+    expect(page.locator(".ftkit-chart svg")).to_have_attribute("data-scale", "log")
+    box = page.locator("polygon.fc-band").evaluate("e => [e.getBBox().y, e.getBBox().height]")
+    height = page.locator(".ftkit-chart svg").bounding_box()["height"]
+    assert 0 <= box[0] and box[0] + box[1] <= height, "the band is in the picture"
+
+
 def test_curves_are_told_apart_without_color(shown):
     runs = {f"run {n}": a_run(top=9.0 + n, rate=n) for n in range(6)}
     page = shown(html_of(plots.curves(runs, "val_loss")))

@@ -522,6 +522,17 @@ def test_a_sweep_is_a_picture_of_losses_over_its_values_and_seeds_can_settle_it(
     assert panel.results.sweep.layout.display == "none"
 
 
+def test_a_run_of_a_sweep_is_named_in_full_next_to_runs_that_are_not_of_it(panel):
+    full, lora = run(panel), run(panel, method="lora", learning_rate=0.01)
+    runs = panel.collection
+    runs.swept[lora.id] = "learning_rate"
+    for chosen in ([], [full, lora]):
+        runs.choose(chosen)
+        assert "method=lora" in runs.name_of(lora), "the baseline in this chart is method=full"
+    runs.choose([lora])
+    assert runs.name_of(lora) == "B learning_rate=0.01"
+
+
 def test_a_run_keeps_its_color_and_the_chart_its_panels_when_it_ends(panel):
     panel.config = SMALL.but(max_steps=60, eval_steps=20)
     run(panel)

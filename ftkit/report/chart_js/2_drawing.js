@@ -18,15 +18,19 @@ class Drawing {
       .filter((x) => x >= low && x <= high).sort((a, b) => a - b);
   }
 
-  values(index) { // all finite heights of a panel in the part of x that is seen
+  values(index, log) { // all finite heights of a panel in the part of x that is seen
     const [low, high] = this.domain();
     return this.seen().filter((l) => l.panel === index).flatMap((l) => l.points
       .filter(([x, y]) => finite(y) && x >= low && x <= high)
-      .flatMap(([, y, sd]) => sd ? [y, y - sd, y + sd] : [y]));
+      .flatMap(([, y, sd]) => sd ? [y, this.below(y, sd, log), y + sd] : [y]));
+  }
+
+  below(y, sd, log) { // the lower edge of a band; a logarithmic axis has no 0
+    return log ? Math.max(y - sd, y / 4) : y - sd;
   }
 
   isWide(index) {
-    const values = this.values(index), low = Math.min(...values);
+    const values = this.values(index, true), low = Math.min(...values);
     return values.length > 0 && low > 0 && Math.max(...values) >= WIDE * low;
   }
 
@@ -106,7 +110,7 @@ class Drawing {
   }
 
   drawPanel(frame, log, last) {
-    const svg = this.svg, values = this.values(frame.index);
+    const svg = this.svg, values = this.values(frame.index, log);
     const positive = values.filter((v) => v > 0);
     log = log && positive.length > 0;
     let low = Math.min(...(log ? positive : values)), high = Math.max(...values);
@@ -171,11 +175,9 @@ class Drawing {
     };
     const shown = points.filter(good);
     if (shown.some((p) => p[2])) {
-      const edge = (p, sign) => {
-        const v = p[1] + sign * (p[2] ?? 0);
-        return `${round(x(p[0]))} ${round(y(log ? Math.max(v, p[1] / 4) : v))}`;
-      };
-      const outline = [...shown.map((p) => edge(p, 1)), ...shown.map((p) => edge(p, -1)).reverse()];
+      const edge = (p, v) => `${round(x(p[0]))} ${round(y(v))}`;
+      const outline = [...shown.map((p) => edge(p, p[1] + (p[2] ?? 0))),
+        ...shown.map((p) => edge(p, this.below(p[1], p[2] ?? 0, log))).reverse()];
       make("polygon", {class: "fc-band", fill: color, points: outline.join(" ")}, part);
     }
     const look = {fill: "none", stroke: color, "stroke-dasharray": DASHES[line.dash % 5]};

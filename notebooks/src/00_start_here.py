@@ -131,8 +131,9 @@ ft.table([{"instruction": record["instruction"], "input": record["input"],
                                   ft.answers(run.model, tokenizer, some), strict=True)])
 
 # %% [markdown]
-# **Exact match** is the fraction of answers that equal the expected one; case and final punctuation do
-# not count. It is strict: a right answer followed by more text counts as wrong.
+# The tuned model makes mistakes, too. How many? **Exact match** is the fraction of answers that equal the
+# expected one; case and final punctuation do not count. It is strict: a right answer followed by more text counts
+# as wrong.
 
 # %%
 before = ft.exact_match(base, tokenizer, sample)
@@ -351,8 +352,8 @@ at_135m("first_finetune", verdict)
 # (*zero-shot* is the untouched model again; *few-shot* shows it five solved examples.) Ten times the learning
 # rate (1e-3 instead of 1e-4) is worse here too. "Same" is about the first half of our claim. For the second,
 # answers that begin right are a poor measure: untuned, this model answers in sentences ("The whale's habitat
-# is typically found in the ocean"). Unfinished sentences on 100 other facts it completed nearly as well
-# before tuning as after: 69 and 78 % ([lesson 02](02_lora.ipynb)). So it knew more than it answered.
+# is typically found in the ocean"). It completed 69 % of unfinished sentences on 100 other facts
+# before tuning, and 78 % after ([lesson 02](02_lora.ipynb)). So it knew far more than it answered.
 #
 # ## When not to fine-tune
 #
@@ -412,18 +413,8 @@ ft.table([{"tokens": f"{tokens:,.0f}", "A100 at 1.50": training_cost(6.7e9, toke
 # - A higher learning rate is not simply faster: ten times as high broke the run.
 
 # %% [markdown]
-# Not all of them? `ft.progress()` shows four paths with the minutes that are left on each.
-#
-# | lessons | about |
-# |---|---|
-# | [01](01_full_fine_tuning.ipynb) [02](02_lora.ipynb) [03](03_the_peft_family.ipynb) | which parameters are trained: all, a low-rank update, the PEFT family |
-# | [04](04_instruction_tuning.ipynb) [05](05_templates_and_the_bug_zoo.ipynb) [06](06_domain_adaptation.ipynb) | the data: records, templates and their bugs, a domain |
-# | [07](07_learning_rate.ipynb) [08](08_the_small_knobs.ipynb) | learning rate and the other hyperparameters |
-# | [09](09_where_the_memory_goes.ipynb) [10](10_quantization_and_qlora.ipynb) [11](11_activations_and_checkpointing.ipynb) [12](12_floating_point.ipynb) [13](13_zero_and_fsdp.ipynb) | memory: measure it, reduce it, divide it |
-# | [14](14_perplexity.ipynb) [15](15_task_metrics.ipynb) | evaluation: perplexity, tasks, people |
-# | [16](16_catastrophic_forgetting.ipynb) [17](17_overfitting.ipynb) [18](18_data_quality.ipynb) | what goes wrong: forgetting, overfitting, data |
-# | [19](19_multi_task.ipynb) [20a](20a_preferences.ipynb) [20b](20b_rewards.ipynb) [20c](20c_distillation.ipynb) [20d](20d_agents.ipynb) | several tasks; preferences, rewards, distillation, agents |
-# | [21](21_interview_clinic.ipynb) [22](22_what_if_lab.ipynb) | interview clinic; your own experiments |
+# `ft.progress()` shows four paths through the lessons, with the minutes that are left on each. Next:
+# [01 full fine-tuning](01_full_fine_tuning.ipynb).
 
 # %%
 ft.progress("00")

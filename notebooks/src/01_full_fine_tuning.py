@@ -38,7 +38,8 @@ ft.setup(seed=0)
 # > model knew before?"*
 #
 # A common answer: "Forward, backward, step. Adam needs twice the memory of the model. With a low
-# learning rate nothing is lost." The first sentence skips two calls; the other two are wrong. You will see why.
+# learning rate nothing is lost." The first sentence skips two calls, the second counts only a part,
+# and the third is wrong.
 #
 # ## The idea
 # <!-- claims: C3 -->
@@ -229,7 +230,6 @@ ft.table([{"part": part, "bytes per parameter": size / parameters}
 # | fp32 | 4 | 4 | 0 | 8 | 16 |
 # | autocast over fp32 weights (`bf16=True`) | 4, and up to 2 for copies | 4 | 0 | 8 | 16 to 18 |
 # | 16-bit weights with an fp32 master copy ([ZeRO paper](https://arxiv.org/abs/1910.02054)) | 2 | 2 | 4 | 8 | 16 |
-# | the same with fp32 gradients | 2 | 4 | 4 | 8 | 18 |
 # | fp32 weights, 8-bit AdamW | 4 | 4 | 0 | 2 | 10 |
 # | pure bf16, m and v too | 2 | 2 | 0 | 4 | 8 |
 #
@@ -297,8 +297,7 @@ lowest.score({3e-4: "0.0003", 1e-3: "0.001", 3e-3: "0.003"}[best])
 # on the model's own answers ([lesson 16](16_catastrophic_forgetting.ipynb)).
 #
 # Why is the learning rate of fine-tuning usually lower than in pretraining? The weights are already good, and
-# old abilities should be kept. An exception is [Code Llama](https://arxiv.org/abs/2308.12950): trained on 500B
-# tokens of mostly code, it kept the pretraining learning rate of Llama 2.
+# old abilities should be kept.
 #
 # ## At 135M
 # <!-- claims: C4 C5 -->

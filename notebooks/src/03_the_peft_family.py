@@ -223,14 +223,16 @@ behind.score(outcome[bool(lora_behind), bool(verdict)])
 # Has it at least forgotten less than full fine-tuning?
 
 # %%
-small = ft.predict("After its 60 steps IA3 (0.15 % of the parameters) has, compared with full fine-tuning "
-                   "after 20, a general_loss that is ...", "lower", "higher", "not seen to differ")
+small = ft.predict("After 60 steps at the learning rate of the report IA3 (0.15 % of the parameters) has, "
+                   "compared with full fine-tuning after 20, a general_loss that is ...",
+                   "lower", "higher", "not seen to differ")
 small
 
 # %%
 from ftkit.teaching import direction
 
-slow = {measure: ends("IA3", best["IA3"], measure, max_steps=60) for measure in ("val_loss", "general_loss")}
+slow, low = [{measure: ends("IA3", rate, measure, max_steps=60) for measure in ("val_loss", "general_loss")}
+             for rate in (best["IA3"], 3e-2)]
 ft.expect(slow["val_loss"], "<", loss["IA3"], "IA3 in 60 steps is better than in 20", paired=True)
 ft.expect(slow["val_loss"], ">", loss["full"], "IA3 in 60 steps is still behind full fine-tuning in 20",
           paired=True, may_fail=True)
@@ -239,10 +241,17 @@ ft.expect(slow["general_loss"], ">", kept, "and it has forgotten more", paired=T
 small.score({"<": "lower", ">": "higher", "": "not seen to differ"}[
     direction(slow["general_loss"], kept, paired=True)])
 
+# %%
+ft.table([{"run": "IA3, 60 steps", "learning rate": best["IA3"]} | slow,
+          {"run": "IA3, 60 steps", "learning rate": 3e-2} | low,
+          {"run": "full, 20 steps", "learning rate": best["full"], "val_loss": loss["full"],
+           "general_loss": kept}])
+
 # %% [markdown]
-# So the claim fails on this model for IA³. It is slow: in three times the steps it gets much further. It is still
-# behind, and the learning rate is not the reason: at 0.03, 0.06 and 0.2, too, 60 steps stayed behind. Its few
-# parameters did not protect the model either. The frozen weights stay, but the function that the model computes
+# So the claim fails on this model for IA³. It is slow: in three times the steps it gets much further, but its mean
+# stays behind at both learning rates. (So it did at 0.06 and 0.2, and on other seeds, where three did not settle
+# it.) At 0.1 it forgot far more than full fine-tuning. At 0.03 it learned about as much as at 0.1 and forgot far
+# less. So few parameters do not protect a model: its frozen weights stay, but the function that it computes
 # changes. "Method X forgets more" needs the target and the learning rates to be a complete sentence.
 #
 # One protection is real. An adapter can be switched off for a request, and the base is as before. Full
@@ -301,7 +310,8 @@ shared.score({"<<": "full both times", ">>": "LoRA both times",
 # ## Recap
 #
 # - Methods differ in where they act. That decides cost, merging and serving.
-# - The claim failed here: at equal steps IA³ stayed behind full fine-tuning, and in more steps it forgot more.
+# - The claim failed here: at equal steps IA³ stayed behind full fine-tuning. What it forgot depended on the
+#   learning rate.
 #   Between LoRA and full fine-tuning no direction held on other seeds.
 # - Below one percent of the parameters, fewer are a smaller file, and hardly less memory or time.
 # - A fair comparison gives each method its own learning rate, several seeds, and records that chose nothing.

@@ -196,8 +196,8 @@ first_guess.score(max(mean_loss, key=mean_loss.get))
 # ## Guess 2: train on the prompt too?
 # <!-- claims: C18 · E03 -->
 #
-# Did the school's script train on the questions as well? `loss_on="all"` does. Here about one trained token in
-# seven then belongs to a response. A fair comparison gives each variant **its own learning rate**, chosen on
+# Did the school's script train on the questions as well? `loss_on="all"` does. Here about 16 % of the trained
+# tokens then belong to a response. A fair comparison gives each variant **its own learning rate**, chosen on
 # validation records. The winner of a search looks better than it is, so both then train with three other seeds,
 # on 640 records once each.
 
@@ -231,7 +231,7 @@ second_guess.score({"<": "lower", ">": "higher", "": "no difference seen"}[
 # Read the picture at 1e-3, the best learning rate of the response-only loss: there, training on everything looks
 # much worse. **A comparison at one shared learning rate can measure the learning rate**
 # ([lesson 03](03_the_peft_family.ipynb)). At its own, loss on all tokens comes within a few points of the other.
-# (On other seeds it was a little lower as well, by two or three points, which three seeds often cannot settle.)
+# (On other seeds it was lower by half a point to three points, which three seeds often cannot settle.)
 #
 # So the second half of the claim, that the labels make it special, fails here. Loss on all tokens has
 # the labels of pretraining, and the model learned to answer all the same. The *data* make it
@@ -304,7 +304,7 @@ third_guess.score({"<": "lower", ">": "higher", "": "no difference seen"}[
     direction(last["EOS masked"], last["EOS trained"], paired=True)])
 
 # %% [markdown]
-# The faulty models tend to run on after the answer, so few answers are exact. Yet their loss is *lower*, since
+# The faulty models tend to run on after the answer, so few answers are exact. Yet their mean loss is *lower*, since
 # the token that was hardest at first is left out. **The curve alone does not tell you that something is wrong.**
 # And a model that already knows its EOS can hide the bug ([05](05_templates_and_the_bug_zoo.ipynb)).
 #

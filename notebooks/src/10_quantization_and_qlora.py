@@ -172,8 +172,8 @@ ft.table([{"model": name, "fp32, GB": 4 * sum(parts), "bf16, GB": 2 * sum(parts)
            "NF4, GB": (parts[0] + parts[1]) * bits / 8 + 2 * parts[2]} for name, parts in candidates.items()])
 
 # %% [markdown]
-# So "an eighth as large" is a seventh for Llama 2 7B, and less for a model with a large vocabulary. The last
-# row has a catch. transformers 5 keeps all experts of a layer in one **fused** tensor, which is not a `Linear` layer.
+# So NF4 is a seventh of fp32 for Llama 2 7B, not an eighth. For Qwen3-8B it is more than a sixth, because its large
+# vocabulary stays in bf16. The last row has a catch. transformers 5 keeps all experts of a layer in one **fused** tensor, which is not a `Linear` layer.
 # bitsandbytes replaces `Linear` layers only, so the experts silently stay in bf16 ([bitsandbytes
 # #1849](https://github.com/bitsandbytes-foundation/bitsandbytes/issues/1849)). A test of this lesson checks it with
 # transformers 5.24.
@@ -361,8 +361,6 @@ ft.table([{"file": name, "same answers of 20": result["same"],
 
 # %% tags=["raises-exception"]
 def choose_base(model, free_gb):
-    bf16 = ...
-    nf4 = ...
     ...
 
 

@@ -311,7 +311,8 @@ second_guess.score("more than 6" if factor > 6 else "3 to 6" if factor > 3 else 
 # %% [markdown]
 # **The answer.** The batch rises tenfold. A largest batch is the free memory divided by the bytes of one more text. So
 # the factor is the ratio of these bytes, here 9.9 GB without and 1.0 GB with checkpointing. It is no constant: where logits are the
-# peak it is small, and where model states are, it is 1. The cost is 1.38 times the operations by the same count (1.48 with adapters on all linear layers), a little more than "a third".
+# peak it is small, and where model states are, it is 1. The cost is 1.38 times the
+# operations. With adapters on all linear layers, where PyTorch's early stop skips almost nothing, it is 1.48.
 
 # %% [markdown]
 # ## Your turn: the loss in chunks
@@ -362,45 +363,16 @@ ft.table([{"rows at once": rows, "peak, MB": peak_of_loss(rows)} for rows in (51
 # ## At 135M
 #
 # No box At 135M: checkpointing that repeats the same computation changes no gradient, so there is nothing to
-# compare. If SmolLM2 (30 layers) is on this machine, its step is measured.
-
-# %%
-from ftkit.inside import is_fetched
-
-if is_fetched("smollm2"):
-    real = activations.steps("smollm2", config.but(method="lora", precision="bf16"), [128] * 2)
-    before, after = (step.parts["activations"] / 1e6 for step in real.values())
-    ft.expect(after, "<", before, "SmolLM2, MB: activations fall to less than a third", times=1 / 3)
-
-# %% [markdown]
+# compare.
+#
 # ## In practice, 2026
 #
-# ```python
-# from datasets import load_dataset
-# from peft import LoraConfig
-# from trl import SFTConfig, SFTTrainer
-#
-# model_id = "Qwen/Qwen3-8B"
-# # train.jsonl: {"messages": [{"role": "user", "content": "..."},
-# #                            {"role": "assistant", "content": "..."}]}
-# config = SFTConfig(
-#     output_dir="out", bf16=True, max_length=8192, learning_rate=2e-4, num_train_epochs=1,
-#     per_device_train_batch_size=1, gradient_accumulation_steps=16,
-#     gradient_checkpointing=True, gradient_checkpointing_kwargs={"use_reentrant": False},
-#     model_init_kwargs={"dtype": "bfloat16", "attn_implementation": "flash_attention_2"})
-# trainer = SFTTrainer(
-#     model_id, args=config, peft_config=LoraConfig(r=16, lora_alpha=32, target_modules="all-linear"),
-#     train_dataset=load_dataset("json", data_files="train.jsonl", split="train"))
-# trainer.train()
-# ```
-
-# %% [markdown]
-# The order of measures, selective checkpointing, offloading, pitfalls and versions are on the [reference
-# page](reference/11_activations_and_checkpointing.md).
+# In TRL set `gradient_checkpointing=True`. The script, the order of measures, selective checkpointing, offloading and pitfalls
+# are on the [reference page](reference/11_activations_and_checkpointing.md).
 #
 # ## By the clock
 #
-# More texts in a batch are no aim; **tokens per second** are. What does checkpointing cost here, by the clock?
+# The aim is not a larger batch but more **tokens per second**. What does checkpointing cost here, by the clock?
 
 # %%
 lab = ft.Experiment(data=ft.records("tasks")[:400], eval_records=8, probes=())
@@ -411,9 +383,9 @@ ft.table([{"checkpointing": on, "tokens per second": run.tokens_per_second,
 
 # %% [markdown]
 # The clock also counts what the operations do not: moving data, the optimizer, and other programs on this machine. On a GPU
-# a larger batch can earn the loss back, up to the point where the GPU is busy. How busy says the **MFU**, model FLOPs
-# utilization: useful operations per second, divided by the GPU's peak. Useful are 6 for each trained parameter and real token (2 forward, 4 backward). Padding is not useful, and
-# recomputing is not either.
+# a larger batch can earn the loss back, up to the point where the GPU is busy. The **MFU**, model FLOPs utilization,
+# says how busy it is: useful operations per second, divided by the GPU's peak. Useful are 6 for each trained parameter and
+# real token (2 forward, 4 backward), but neither padding nor recomputing.
 #
 # ## Your turn: which setting?
 #

@@ -396,32 +396,10 @@ third_guess.score("half" if share < 0.6 else "three quarters" if share < 0.9 els
 # %% [markdown]
 # ## In practice, 2026
 #
-# Mixed precision with TRL, with a check that it is mixed. The states take 1.72e9 × 16 = 28 GB.
-#
-# ```python
-# import torch
-# from datasets import load_dataset
-# from trl import SFTConfig, SFTTrainer
-#
-# model_id = "Qwen/Qwen3-1.7B"
-# # train.jsonl: {"messages": [{"role": "user", "content": "..."},
-# #                            {"role": "assistant", "content": "..."}]}
-# config = SFTConfig(
-#     output_dir="out", bf16=True, tf32=True, learning_rate=1e-5, num_train_epochs=1,
-#     per_device_train_batch_size=4, gradient_accumulation_steps=4,
-#     lr_scheduler_type="cosine", optim="adamw_torch_fused",
-#     model_init_kwargs={"dtype": torch.float32})
-# trainer = SFTTrainer(
-#     model_id, args=config,
-#     train_dataset=load_dataset("json", data_files="train.jsonl", split="train"))
-# assert {p.dtype for p in trainer.model.parameters()} == {torch.float32}
-# trainer.train()
-# ```
-
-# %% [markdown]
-# `bf16=True` switches autocast on; it does not choose the type of the weights. transformers 5 loads a model in the type of
-# its checkpoint, mostly bf16. A trainer given such a model trains in *pure* bf16. Which frameworks make master
-# weights, two remedies by name, FP8, and types by tensor: [reference page](reference/12_floating_point.md).
+# In TRL, `bf16=True` switches autocast on; it does not choose the type of the weights. transformers 5 loads a model in the
+# type of its checkpoint, mostly bf16. A trainer given such a model trains in *pure* bf16. So load fp32 weights, with
+# `model_init_kwargs={"dtype": torch.float32}`. The script, frameworks that make master weights, two remedies by name, FP8,
+# and types by tensor: [reference page](reference/12_floating_point.md).
 #
 # ## Your turn: six sick runs
 #

@@ -359,41 +359,17 @@ print(f"labeled tokens {counts}: each token of the first rank counts {counts[1] 
 # %% [markdown]
 # ## In practice, 2026
 #
-# `train.py`, for any number of GPUs:
-#
-# ```python
-# import torch
-# from datasets import load_dataset
-# from trl import SFTConfig, SFTTrainer
-#
-# model_id = "Qwen/Qwen3-8B"
-# # train.jsonl: {"messages": [{"role": "user", "content": "..."},
-# #                            {"role": "assistant", "content": "..."}]}
-# config = SFTConfig(
-#     output_dir="out", bf16=True, learning_rate=1e-5, num_train_epochs=1, max_length=4096,
-#     per_device_train_batch_size=1, gradient_accumulation_steps=4,
-#     # from transformers 5.23 on: activation_checkpointing (the old name works, with a warning)
-#     gradient_checkpointing=True, save_steps=200, assistant_only_loss=True,
-#     accelerator_config={"gradient_accumulation_kwargs": {"sync_each_batch": True}},
-#     model_init_kwargs={"dtype": torch.float32})  # the shards; bf16 copies are made when gathered
-# trainer = SFTTrainer(
-#     model_id, args=config,
-#     train_dataset=load_dataset("json", data_files="train.jsonl", split="train"))
-# trainer.train()
-# if trainer.is_fsdp_enabled:  # without this, save_model writes no weights
-#     trainer.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
-# trainer.save_model("out/final")  # under FSDP in fp32, 33 GB
-# ```
-#
-# `accelerate launch --config_file fsdp2.yaml train.py` makes it stage 3, `deepspeed="zero1.json"` stage 1. Both files, a
-# loop of your own, checkpoints and pitfalls are on the [reference page](reference/13_zero_and_fsdp.md).
+# One script serves all stages: `accelerate launch --config_file fsdp2.yaml train.py` makes it stage 3,
+# `deepspeed="zero1.json"` stage 1. Script and files, a loop of your own, checkpoints and pitfalls are on the [reference
+# page](reference/13_zero_and_fsdp.md).
 
 # %% [markdown]
 # ## Your turn: the run that stands still
 #
 # The third run shows GPUs at 100 % and no progress: ranks wait in a collective that one of them never enters. Usual causes are
-# a rank with fewer batches, an `if` that only some ranks take, and a rank that still tokenizes. NCCL, NVIDIA's library for
-# collectives, gives up after 10 minutes. PyTorch's **flight recorder** then writes what each rank entered.
+# a rank with fewer batches, an `if` that only some ranks take, and a rank that still tokenizes. PyTorch gives up
+# after 10 minutes if the collectives are those of NCCL, NVIDIA's library. With `TORCH_NCCL_DUMP_ON_TIMEOUT=1` its **flight
+# recorder** then writes what each rank entered.
 #
 # Complete `find_culprit`. `entered` has for each rank its collectives in order. Return the first index at which the
 # ranks differ and a list of the ranks that are not with the majority there; None if all entered the same.

@@ -17,7 +17,7 @@
 # - decide whether two reports may be compared, and which model fits the text better;
 # - tell a change of confidence from a change of answers.
 #
-# *Needs [04 instruction tuning](04_instruction_tuning.ipynb). About 50 minutes; the code runs in about
+# *Needs [04 instruction tuning](04_instruction_tuning.ipynb). About 45 minutes; the code runs in about
 # 90 seconds on two CPU cores. What to look up is on the [reference page](reference/14_perplexity.md).*
 
 # %%
@@ -346,37 +346,8 @@ at_135m("calibration", verdict)
 # %% [markdown]
 # ## In practice, 2026
 #
-# The sliding window with transformers alone. This tokenizer adds no BOS, so the code does.
-#
-# ```python
-# import math
-#
-# import torch
-# from transformers import AutoModelForCausalLM, AutoTokenizer
-#
-# model_id = "HuggingFaceTB/SmolLM2-135M"
-# tokenizer = AutoTokenizer.from_pretrained(model_id)
-# model = AutoModelForCausalLM.from_pretrained(model_id).eval()
-# text = "Replace this by your held-out text. " * 100  # repeated text: almost no loss
-# window, stride = 512, 256
-# ids = torch.tensor([[tokenizer.bos_token_id] + tokenizer(text)["input_ids"]])
-# total, scored, done = 0.0, 0, 0
-# for start in range(0, ids.shape[1], stride):
-#     end = min(start + window, ids.shape[1])
-#     labels = ids[:, start:end].clone()
-#     labels[:, : done - start] = -100  # scored by an earlier window
-#     n = int((labels[:, 1:] != -100).sum())
-#     with torch.no_grad():
-#         loss = model(ids[:, start:end], labels=labels).loss.item()
-#     total, scored, done = total + loss * n, scored + n, end
-#     if end == ids.shape[1]:
-#         break
-# print(f"perplexity {math.exp(total / scored):.2f}")
-# print(f"bits per byte {total / math.log(2) / len(text.encode()):.3f}")
-# ```
-#
-# The schemes that papers and tools use, pitfalls, and perplexity for quantization and data filtering are on the
-# [reference page](reference/14_perplexity.md).
+# A script with transformers alone, the schemes that papers and tools use, pitfalls, and perplexity for quantization and data
+# filtering are on the [reference page](reference/14_perplexity.md).
 
 # %% [markdown]
 # ## Your turn: Friday

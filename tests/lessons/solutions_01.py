@@ -164,6 +164,12 @@ SOLUTIONS = {
             "state thrown away": (adamw_that_forgets_its_state, "those of the step before"),
             "Adam with L2": (adam_with_l2, "acts on the weight itself"),
             "decay without learning rate": (decay_without_lr, "not multiplied by the learning"),
+            "old means": (lambda w, g, m, v, t, lr, **rest: (
+                w if t == 1 else w - lr, *adamw_step(w, g, m, v, t, lr, **rest)[1:]),
+                "compute the new m and v first"),
+            "decay after the step": (lambda w, g, m, v, t, lr, weight_decay=0.0, **rest: (
+                adamw_step(w, g, m, v, t, lr, **rest)[0] * (1 - lr * weight_decay),
+                *adamw_step(w, g, m, v, t, lr, **rest)[1:]), "the moved weight"),
             "epsilon in the root": (edited(
                 "adamw_step", "(v_hat**0.5 + eps)", "(v_hat + eps) ** 0.5"), "outside of it"),
             "no epsilon": (

@@ -27,9 +27,12 @@ def cloned(W, A, B, r, lora_alpha):
 
 SOLUTIONS = {
     "lora_forward": {
-        "variants": [lambda x, W, A, B, lora_alpha: x @ (W + lora_alpha / A.shape[0] * B @ A).T,
-                     functional],
+        "variants": [functional,
+                     lambda x, W, A, B, a: x @ W.T + (a / len(A) * B @ (A @ x.T)).T],
         "wrong": {
+            "merged": (lambda x, W, A, B, a: x @ (W + a / len(A) * B @ A).T, "B A"),
+            "B A first": (lambda x, W, A, B, a: x @ W.T + a / len(A) * (x @ (B @ A).T),
+                          "as large as W, is built"),
             "scale forgotten": (lambda x, W, A, B, a: x @ W.T + x @ A.T @ B.T, "is missing"),
             "alpha not divided": (lambda x, W, A, B, a: x @ W.T + a * (x @ A.T @ B.T),
                                   "not divided by r"),
@@ -59,6 +62,8 @@ SOLUTIONS = {
             "product": (lambda layers, r: sum(r * n * m for n, m in layers), "not multiplied"),
             "missing parentheses": (lambda layers, r: sum(r * n + m for n, m in layers),
                                     "r multiplies both"),
+            "the first layer for all": (lambda layers, r: r * sum(layers[0]) * len(layers)
+                                        if layers else 0, "the layers differ"),
             "one layer": (lambda layers, r: r * sum(layers[0]), "sum over all"),
             "twice": (lambda layers, r: sum(2 * r * (n + m) for n, m in layers), "twice too much"),
             "product with r twice": (lambda layers, r: sum(r * n * r * m for n, m in layers),

@@ -119,6 +119,9 @@ SOLUTIONS = {
             "edges reported": (edges_reported, "a better one may be outside"),
             "lower edge reported": (upper_edge_only, "both ends of a grid"),
             "edge asked for": (asked_at_the_edge, "it is expensive"),
+            "nan kept by min": (lambda sweep, test_loss: {
+                m: None if (r := min(d, key=d.get)) in (min(d), max(d)) else (r, test_loss(m, r))
+                for m, d in sweep.items()}, "that is not nan"),
             "nan is the lowest": (nan_first, "nan is not the lowest"),
             "validation loss": (validation_reported, "is its validation loss"),
             "the highest loss": (the_worst, "yours the highest"),

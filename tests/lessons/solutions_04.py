@@ -132,6 +132,12 @@ SOLUTIONS = {
             "shifted twice": (
                 lambda logits, labels: by_cross_entropy(logits[:, :-1], labels[:, 1:]),
                 "shifted twice"),
+            "rows joined first": (
+                lambda logits, labels: F.cross_entropy(
+                    logits.flatten(0, 1)[:-1], labels.flatten()[1:]), "shift within each row"),
+            "not flattened": (
+                lambda logits, labels: F.cross_entropy(logits[:, :-1], labels[:, 1:]),
+                "flatten both"),
             "the sum": (the_sum, "that is the sum"),
             "over all positions": (
                 lambda logits, labels: the_sum(logits, labels) / labels[:, 1:].numel(),

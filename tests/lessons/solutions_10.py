@@ -117,6 +117,11 @@ SOLUTIONS = {
             "256 weights share": (lambda block, double: 4 + 8 / block + 32 / 256 if double
                                   else 4 + 32 / block,
                                   "256 · block"),
+            "8 bits for all": (lambda block, double: 4 + 8 / block + 8 / (256 * block) if double
+                               else 4 + 32 / block, "32 bits, not 8"),
+            "always blocks of 64": (
+                lambda block, double: 4 + 8 / block + 32 / (256 * 64) if double
+                else 4 + 32 / block, "not always of 64"),
             "shared by the block": (lambda block, double: 4 + 40 / block if double
                                     else 4 + 32 / block,
                                     "shared by 256 scales"),
@@ -129,6 +134,7 @@ SOLUTIONS = {
                                  'return "NF4" if nf4 <= free_gb else "neither"',
                                  'return "NF4" if nf4 <= free_gb else "neither"'),
                           "round only if you must"),
+            "lower case": (lambda model, free: choose_base(model, free).lower(), "'nf4'; return"),
             "GiB": (lambda model, free: sized(model, free, two=2 / 2**30), "15.3 are GiB"),
             "four bits": (lambda model, free: sized(model, free, 4), "are stored too"),
             "without double quantization": (lambda model, free: sized(model, free, 4.5),

@@ -68,6 +68,11 @@ def in_a_list(hidden, weight, targets, rows):
     return sum(parts) / (targets != -100).sum()
 
 
+def whole_chunks_only(hidden, weight, targets, rows):
+    end = len(hidden) // rows * rows
+    return chunked_loss(hidden[:end], weight, targets[:end], rows)
+
+
 def labeled_rows_only(hidden, weight, targets, rows):
     keep = targets != -100
     return chunked_loss(hidden[keep], weight, targets[keep], rows)
@@ -127,6 +132,10 @@ SOLUTIONS = {
             "the sum": (lambda h, w, t, rows: chunked_loss(h, w, t, rows) * (t != -100).sum(),
                         "that is the sum"),
             "a list of chunks": (in_a_list, "keep no list"),
+            "the last rows are left out": (whole_chunks_only, "in chunks of 4"),
+            "n chunks instead of chunks of n": (edited(
+                "chunked_loss", "hidden.split(rows), targets.split(rows)",
+                "hidden.chunk(rows), targets.chunk(rows)"), "makes `rows` chunks"),
         },
     },
     "choose_setting": {
@@ -139,6 +148,8 @@ SOLUTIONS = {
             "the least memory": (_by('-row["peak_gb"]'), "saves most memory"),
             "padding counts": (_by('row["texts"] * row["length"] / row["seconds"]'),
                                "real ones count"),
+            "padding in the MFU": (edited("choose_setting", 'best["tokens"]',
+                                          'best["texts"] * best["length"]'), "padding was counted"),
             "HFU": (edited("choose_setting", "6 *", "8 *"), "which is the HFU"),
             "forward alone": (edited("choose_setting", "6 *", "2 *"), "forward pass alone"),
             "percent": (edited("choose_setting", "6 *", "600 *"), "not percent"),

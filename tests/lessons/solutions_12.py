@@ -51,6 +51,9 @@ SOLUTIONS = {
             "ties up": (lambda x: math.floor(x / _spacing(x) + 0.5) * _spacing(x) if x else 0.0,
                         "a tie goes to the even multiple"),
             "no sign": (lambda x: round_bf16(abs(x)), "mirror image"),
+            "seven significant bits": (
+                lambda x: round(x / _spacing(x, 6)) * _spacing(x, 6) if x else 0.0,
+                "twice the spacing"),
             "three digits": (lambda x: float(f"{x:.3g}"), "decimal digits"),
         },
     },

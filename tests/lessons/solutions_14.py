@@ -68,11 +68,6 @@ def short_last_window(length, window, stride):
     return made
 
 
-def past_the_end(length, window, stride):
-    (a, _, first), *rest = windows(length, window, stride)
-    return [(a, window, first), *rest]
-
-
 def in_bits(a, b):
     for key in ("text", "scored", "context"):
         if a[key] != b[key]:
@@ -103,6 +98,8 @@ SOLUTIONS = {
     "corpus_perplexity": {
         "variants": [by_products, geometric_mean],
         "wrong": {
+            "the wrong sign": (lambda nll, mask: 1 / corpus_perplexity(nll, mask),
+                               "the sign is wrong"),
             "the mean of perplexities": (mean_of_perplexities, "mean of the two perplexities"),
             "the mean of the texts' losses": (mean_of_losses, "counts as much as one"),
             "exp of each token": (edited(
@@ -132,7 +129,8 @@ SOLUTIONS = {
             "the tail is left out": (tail_left_out, "is never scored"),
             "from index 0": (from_index_zero, "scores from index 1"),
             "short last window": (short_last_window, "is short"),
-            "past the end": (past_the_end, "no window ends after"),
+            "past the end": (edited("windows", "min(last_end + stride, length)",
+                                    "last_end + stride"), "no window ends after"),
             "stride of 1": (lambda length, window, stride: windows(length, window, 1),
                             "more windows than"),
         },

@@ -113,6 +113,7 @@ SOLUTIONS = {
             "no mask": (without_mask, "padding has a gradient"),
             "sign": (lambda *args: -grpo_loss(*args), "becomes less likely"),
             "no clip": (without_clip, "clip the ratio"),
+            "larger gain": (edited("grpo_loss", "torch.min", "torch.max"), "larger of gain"),
             "clipped where right": (clip_where_right, "and clipped gain 0.8 is the gain"),
             "clip above alone": (
                 edited("grpo_loss", "1 - epsilon, 1", "max=1"),

@@ -58,10 +58,9 @@ def find(text: str, causes: dict[str, C]) -> C:
     fitting = [name for name in order if scores[name] >= max(ASKED, NEARLY * best)]
     if best >= FITS and (len(fitting) == 1 or any(set(fitting) <= family for family in FAMILIES)):
         return causes[fitting[0]]
-    if fitting:
-        names = "; or ".join(f"{causes[name].title} ({name})" for name in fitting[:4])
-        raise UserError(f"Which do you mean by {wanted!r}? Expected one of {names}.")
-    raise UserError(f"no cause fits {wanted!r}; expected one of {', '.join(order[:4])}, or another")
+    names = "; or ".join(f"{causes[name].title} ({name})" for name in (fitting or order)[:4])
+    raise UserError(f"Which do you mean by {wanted!r}? Expected one of {names}." if fitting else
+                    f"no cause fits {wanted!r}; expected one of {names}; or another")
 
 
 # Lowest likeness of a cause that is meant, of one that is asked for, and the fraction of the best

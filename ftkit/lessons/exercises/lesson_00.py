@@ -26,9 +26,11 @@ def _(answer_loss):
     pairs = [(1, 4), (2, 7), (4, 2)]
     terms = [-log_probabilities[row, token].item() for row, token in pairs]
     unshifted = [-log_probabilities[row + 1, token].item() for row, token in pairs]
+    after = [-log_probabilities[row + 2, token].item() for row, token in pairs[:2]]
     everything = terms + [-log_probabilities[row, -100 % 9].item() for row in (0, 3)]
     mistakes = {
         sum(unshifted) / 3: "the prediction of labels[t] is in row t - 1, not in row t",
+        sum(after) / 2: "the shift goes the wrong way: labels[t] is predicted by row t - 1",
         -sum(terms) / 3: "the sign: the loss is minus the mean log-probability",
         sum(terms): "this is the sum; divide by the number of labels that count",
         sum(terms) / 6: "divided by all positions; divide by the labels that are not -100",
@@ -39,8 +41,9 @@ def _(answer_loss):
         terms[0]: "this is the loss of the first token that counts; take the mean over all",
         sum(terms) / 3 / math.log(2): "this is in bits; use the natural logarithm as it is given",
         math.exp(sum(terms) / 3): "this is e to the loss, the perplexity; return its exponent",
-        sum(map(math.exp, (-x for x in terms))) / 3:
-            "this is the mean probability; take the mean of the log-probabilities, with a minus",
+        **{sign * sum(map(math.exp, (-x for x in terms))) / 3:
+           "this is the mean probability; take the mean of the log-probabilities, with a minus"
+           for sign in (1, -1)},
     }
     if message := check_number("an example with 3 labels that count", result, sum(terms) / 3,
                                mistakes, 1e-4):

@@ -131,6 +131,10 @@ def _first_step_mistake(w: float, decay: float) -> str | None:
         return "divide by the square root of v, not by v"
     if near(w, kept - 0.1 * math.sqrt(2), 1e-6):
         return "v is the mean of the squared gradients: g * g"
+    if near(w, kept, 1e-6):
+        return "no step was taken: compute the new m and v first, then move w by the new ones"
+    if decay and near(w, 0.4 * (1 - 0.1 * decay), 1e-6):
+        return "the decay is taken from the moved weight: it uses w as it was before the step"
     if decay and near(w, 0.4, 1e-6):
         return ("weight_decay has no effect on the first step. In AdamW it acts on the weight "
                 "itself, w - lr * weight_decay * w; added to the gradient, the division by the "

@@ -30,6 +30,9 @@ def _wrong_scales(base, update, where: str) -> list[tuple]:
 
 @exercise("lora_forward")
 def _(lora_forward):
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
     x, W, A, B = _example()
     try:
         result = lora_forward(x, W, A, B, 6.0)
@@ -39,13 +42,19 @@ def _(lora_forward):
         return f"the output has shape {shape}; expected (n, d_out) = (3, 5)"
     base, update = x @ W.T, x @ A.T @ B.T
     off = (result - base - 3 * update).abs().max().item()
-    return told(result, base + 3 * update, [
+    message = told(result, base + 3 * update, [
         (3 * update, "this is the update alone; add the output of the frozen layer, x @ W.T"),
         (base, "this is the frozen layer alone; add the scaled path through A and B"),
         (3 * (base + update),
          "the frozen layer is scaled too; lora_alpha / r belongs to the update only"),
         *_wrong_scales(base, update, "the output"),
     ], f"the output is off by up to {off:.2g}; expected x W.T + lora_alpha / r * x A.T B.T", close)
+    with FlopCounterMode(display=False) as counter:  # one row, 16 wide, r = 1
+        lora_forward(*map(torch.ones, ((1, 16), (16, 16), (1, 16), (16, 1))), 1.0)
+    if not message and counter.get_total_flops() > 2 * (16 * 16 + 16 + 16):
+        return ("the values are right, but B A, which is as large as W, is built; multiply x by "
+                "A.T first, and the result by B.T")
+    return message
 
 
 @exercise("lora_parameters")
@@ -67,6 +76,8 @@ def _(lora_parameters):
     if result in (16 * 2 * (6 * 4096 + 11008), 16 * 2 * (5 * 4096 + 2 * 11008)):
         return (f"{case}: {result:,}; the matrices of the MLP are not square, so d_in and d_out "
                 f"both count; expected {expected:,}")
+    if result == 16 * 2 * 4096 * 7:
+        return f"{case}: {result:,}; the layers differ: add up r * (d_in + d_out) of each"
     if result != expected:
         return f"{case}: {result!r}; expected {expected:,}"
     if lora_parameters([], 8) != 0:

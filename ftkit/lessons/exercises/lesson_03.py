@@ -89,7 +89,8 @@ def _(fair_report):
         losses = SWEEP[name]
         if row is None:
             return (f"{name} is None, but its best learning rate, {rate:g}, is inside the grid "
-                    f"{sorted(losses)}: sort it by learning rate, it comes in any order")
+                    f"{sorted(losses)}. Take the lowest loss that is not nan, and sort the grid by "
+                    "learning rate: it comes in any order")
         if row[0] != rate:
             worst = losses.get(row[0]) == max(loss for loss in losses.values() if loss == loss)
             return f"{name} gets the learning rate {row[0]:g}; {rate:g} has " + (

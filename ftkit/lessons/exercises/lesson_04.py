@@ -55,7 +55,11 @@ def _(sft_loss):
     kept = targets != -100
     each = F.cross_entropy(shifted[kept], targets[kept], reduction="none")
     expected = float(each.mean())
-    made = sft_loss(logits.clone(), labels.clone())
+    try:
+        made = sft_loss(logits.clone(), labels.clone())
+    except RuntimeError as error:
+        return (f"two shapes do not fit ({error}); cross_entropy takes (n, vocabulary) and (n,): "
+                "select or flatten both after the shift")
     if getattr(made, "numel", lambda: 1)() != 1:
         return f"it returned a tensor of shape {tuple(made.shape)}; expected one number, the mean"
     made = float(made)
@@ -69,6 +73,9 @@ def _(sft_loss):
         float(F.cross_entropy(logits[:, :-2][labels[:, 2:] != -100],
                               labels[:, 2:][labels[:, 2:] != -100])):
             "the labels are shifted twice: each position is compared with the token after the next",
+        float(F.cross_entropy(logits.flatten(0, 1)[:-1], labels.flatten()[1:])):
+            "the rows are joined before the shift, so the end of one row predicts the start of the "
+            "next; shift within each row",
         float(every): "that is the sum; divide by the number of labels that are not -100",
         float(every) / 5: "the labels were counted before the shift; the first one of a row is "
                           "predicted from nothing and does not count",

@@ -63,8 +63,11 @@ def _(bits_per_weight):
         4.5: "`double` is ignored; with it a scale has 8 bits",
         4 + 8 / 64 + 32 / 64: "the fp32 scale is shared by 256 scales, so by 256 · 64 weights",
         4 + 8 / 64 + 32 / 256: "256 scales share it, not 256 weights: divide by 256 · block",
+        4 + 8 / 64 + 8 / (256 * 64): "the value that 256 scales share is fp32: 32 bits, not 8",
     }, 1e-5) or check_number("block 32, double", small, 4.2539062, {
-        4.126953125: "`block` is ignored: smaller blocks have more scales"}, tolerance=1e-5)
+        4.126953125: "`block` is ignored: smaller blocks have more scales",
+        4 + 8 / 32 + 32 / (256 * 64): "256 scales of blocks of `block` weights, not always of 64",
+    }, tolerance=1e-5)
 
 
 @exercise("choose_base")
@@ -97,5 +100,7 @@ def _(choose_base):
     ]
     for case, model, free, right, why in cases:
         made = choose_base(dict(model), free)
+        if made is not None and made not in ("bf16", "NF4", "neither"):
+            return f"{case}: {made!r}; return \"bf16\", \"NF4\" or \"neither\""
         if made != right:
             return f"{case}: {made!r}; expected {right!r}: {why}"

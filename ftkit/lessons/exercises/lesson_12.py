@@ -21,6 +21,9 @@ def _(round_bf16):
                     "after")
         if near(made, _multiple(x, spacing / 8), 1e-12):
             return f"at {x:g}: that is the spacing of fp16, which has 10 bits of fraction"
+        if near(made, _multiple(x, spacing * 2), 1e-12):
+            return (f"at {x:g}: twice the spacing; it is 2 ** (e - 7), and 2 ** e is at most "
+                    "abs(x): take the floor of the logarithm")
         if near(made, float(f"{x:.3g}"), 1e-12) or near(made, float(f"{x:.2g}"), 1e-12):
             return (f"at {x:g}: {made:g} is rounded to decimal digits; bf16 has 8 binary digits, "
                     f"so {wanted:.7g}")

@@ -16,6 +16,7 @@ def _(corpus_perplexity):
             "that is the mean of the tokens' perplexities; average the losses first, then take exp",
         math.exp(3): "a text of 10 tokens counts as much as one of 990",
         2.02: "that is the loss; perplexity is its exp",
+        math.exp(-2.02): "a perplexity below 1: the sign is wrong; these losses are positive",
         2 ** 2.02: "that is 2 to the power of the loss; losses in nats need exp",
     }) or check_number("with padding it", padded, math.exp(2.0), {
         math.exp(1.0): "positions with mask 0 add nothing but are counted: divide by the number "
@@ -40,7 +41,7 @@ def _(windows):
 def _wrong_windows(made, length, window, stride) -> str | None:
     if not made or any(len(triple) != 3 for triple in made):
         return "expected a list of (start, end, first)"
-    if made[0][1] > length:
+    if max(end for _, end, _ in made) > length:
         return f"the text has {length} tokens, so no window ends after {length}"
     if made[0][2] == 0:
         return "index 0 has no token before it, so the first window scores from index 1"

@@ -83,6 +83,9 @@ def _clipping(slope):
     """The mistake in the clipping of a loss that is correct at a ratio of 1, or None."""
     loss, grad = slope(1.0, [1.0, 1.0])
     if grad is not None and grad.abs().max() > 1e-6:
+        if near(slope(-1.0, [1.0, 1.0])[0], -0.8):
+            return ("ratio 2.72, advantage 1: the larger of gain 2.72 and clipped gain 1.2 was "
+                    "taken; take the smaller (torch.min)")
         return ("a token is e times as likely as when it was drawn and is still pushed up: "
                 "clip the ratio to 1 ± epsilon")
     if not near(loss, -1.2):

@@ -81,7 +81,7 @@ def distill_loss(student, teacher, mask, reverse):
 
     student, teacher: (answers, tokens, vocabulary), logits. mask: (answers, tokens), 1 for real
     tokens. reverse: True for KL(student || teacher), False for KL(teacher || student). The
-    teacher gets no gradient.
+    teacher gets no gradient. It stays finite where logits are hundreds apart.
     """
     ...
 

@@ -101,6 +101,20 @@ SOLUTIONS = {
                 lambda rewards: ((rewards - rewards.mean(1, keepdim=True))
                                  / (rewards.var(1, keepdim=True) + 1e-4)),
                 "expected 1.62"),
+            "sign": (lambda rewards: -group_advantages_population(rewards), "wrong sign"),
+            "groups of eight": (lambda rewards: (
+                (rewards - rewards.sum(1, keepdim=True) / 8)
+                / (rewards.std(1, keepdim=True) + 1e-4)), "a group of 4"),
+            "others, divided": (lambda rewards: 8 / 7 * (
+                rewards - rewards.mean(1, keepdim=True)) / (rewards.std(1, keepdim=True) + 1e-4),
+                "the mean of the OTHER answers"),
+            "norm": (lambda rewards: (lambda centered: centered / (
+                centered.norm(dim=1, keepdim=True) + 1e-4))(
+                    rewards - rewards.mean(1, keepdim=True)), "divided by the norm"),
+            "in place": (lambda rewards: rewards.sub_(rewards.mean(1, keepdim=True)).div_(
+                rewards.std(1, keepdim=True) + 1e-4), "rewards was changed"),
+            "right answers only": (lambda rewards: group_advantages_population(rewards).clamp(0),
+                                   "do not belong together"),
         },
     },
     "grpo_loss": {
@@ -120,6 +134,20 @@ SOLUTIONS = {
                 "limited on both sides"),
             "fixed epsilon": (lambda policy, old, mask, advantages, epsilon=0.2: (
                 grpo_loss(policy, old, mask, advantages)), "whatever is given"),
+            "one ratio an answer": (lambda policy, old, mask, advantages, epsilon=0.2: grpo_loss(
+                old + ((policy - old) * mask).sum(1, keepdim=True) / mask.sum(1, keepdim=True),
+                old, mask, advantages, epsilon), "one ratio for the answer is GSPO"),
+            "fixed lower limit": (edited("grpo_loss", "clamp(1 - epsilon", "clamp(0.8"),
+                                  "epsilon 0.5, ratio 0.37"),
+            "detached": (lambda policy, *rest: grpo_loss(policy.detach(), *rest),
+                         "does not depend on policy"),
+            "sum": (lambda policy, old, mask, *rest: grpo_loss(policy, old, mask, *rest)
+                    * mask.sum(), "a sum over the tokens"),
+            "ratio clipped before the sign": (
+                lambda policy, old, mask, advantages, epsilon=0.2: -(torch.min(
+                    (policy - old).exp(), (policy - old).exp().clamp(1 - epsilon, 1 + epsilon))
+                    * advantages[:, None] * mask).sum() / mask.sum(),
+                "so that only the gain is limited"),
             "log ratio": (log_ratio, "the ratio is exp(policy - old)"),
         },
     },
@@ -149,6 +177,17 @@ SOLUTIONS = {
             "sign": (lambda r, v, gamma=1.0, lam=0.95: -token_advantages(r, v, gamma, lam),
                      "wrong sign"),
             "one number": (lambda r, v, gamma=1.0, lam=0.95: r.sum() - v[0], "4 advantages"),
+            "rewards changed": (lambda r, v, gamma=1.0, lam=0.95: token_advantages(
+                r.mul_(0.5), v, gamma, lam), "rewards was changed"),
+            "returns": (lambda r, v, gamma=1.0, lam=0.95: token_advantages(r, 0 * v, gamma, 1.0),
+                        "these are the returns"),
+            "last reward": (lambda r, v, gamma=1.0, lam=0.95: r[-1] - v, "only the last reward"),
+            "reversed": (lambda r, v, gamma=1.0, lam=0.95: token_advantages(r, v, gamma, lam)
+                         .flip(0), "in reversed order"),
+            "defaults": (lambda r, v, gamma=1.0, lam=0.95: token_advantages(r, v),
+                         "the defaults are used"),
+            "normalized": (lambda r, v, gamma=1.0, lam=0.95: (lambda a: (a - a.mean()) / a.std())(
+                token_advantages(r, v, gamma, lam)), "normalized"),
         },
     },
 }

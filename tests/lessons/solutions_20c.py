@@ -71,6 +71,23 @@ SOLUTIONS = {
                                "the teacher gets a gradient"),
             "weights detached": (edited("distill_loss", "p.exp() *", "p.exp().detach() *"),
                                  "its gradient is not"),
+            "student detached in forward KL": (lambda s, t, m, reverse: distill_loss(
+                s if reverse else s.detach(), t, m, reverse), "reverse=False: the loss does not"),
+            "teacher learns in forward KL": (edited(
+                "distill_loss", "teacher.detach()", "(teacher.detach() if reverse else teacher)"),
+                "reverse=False: the teacher gets"),
+            "log of softmax": (edited("distill_loss", "student.log_softmax(-1)",
+                                      "student.softmax(-1).log()"), "use log_softmax"),
+            "both": (lambda s, t, m, reverse: (distill_loss(s, t, m, True)
+                                               + distill_loss(s, t, m, False)) / 2,
+                     "the mean of both directions"),
+            "batchmean": (lambda s, t, m, reverse: F.kl_div(
+                s.log_softmax(-1), t.log_softmax(-1), log_target=True, reduction="batchmean"),
+                "batchmean divides"),
+            "squares": (lambda s, t, m, reverse: ((s - t.detach()).square().mean(-1) * m).sum()
+                        / m.sum(), "squared differences"),
+            "float": (lambda s, t, m, reverse: float(distill_loss(s, t, m, reverse)),
+                      "got a float"),
             "no gradient": (lambda s, t, m, reverse: distill_loss(s.detach(), t, m, reverse),
                             "does not depend on student"),
         },
@@ -90,6 +107,13 @@ SOLUTIONS = {
             "weighted": (lambda s, t, m: s.exp().detach() * token_rewards(s, t, m), "weighted by"),
             "ratio": (lambda s, t, m: (t - s).exp().detach() * m, "the ratio"),
             "gradient": (lambda s, t, m: (t - s) * m, "a gradient flows"),
+            "quotient": (lambda s, t, m: (t / s).detach() * m, "a quotient of logarithms"),
+            "student alone": (lambda s, t, m: -s.detach() * m, "rewards surprise"),
+            "clamped": (lambda s, t, m: token_rewards(s, t, m).clamp(min=0), "no clamp"),
+            "distance": (lambda s, t, m: -token_rewards(s, t, m).abs(), "the distance"),
+            "k3": (lambda s, t, m: -((t - s).exp() - (t - s) - 1).detach() * m, "this is k3"),
+            "return": (lambda s, t, m: token_rewards(s, t, m).flip(1).cumsum(1).flip(1) * m,
+                       "later tokens are added"),
         },
     },
     "keep_right": {
@@ -107,11 +131,28 @@ SOLUTIONS = {
                 if any(is_right(t.strip(), r) for t in ts)], "the record's own output"),
             "most unused": (lambda records, answers, is_right, most=1:
                             keep_right(records, answers, is_right, 1), "most is not used"),
-            "not limited": (_all_kept, "most=1 kept"),
+            "not limited": (_all_kept, "more than one answer"),
             "copies": (lambda records, answers, is_right, most=1: [
                 r | {"output": t.strip()} for r, ts in zip(records, answers, strict=True)
                 for t in [t for t in ts if is_right(t.strip(), r)][:most]], "kept twice"),
             "distinct over all questions": (distinct_over_all, "q3 is lost"),
+            "only instruction and output": (lambda *given: [
+                {"instruction": r["instruction"], "output": r["output"]}
+                for r in keep_right(*given)], "the input of a record is lost"),
+            "most frequent": (lambda records, answers, is_right, most=1: [
+                r | {"output": t} for r, ts in zip(records, answers, strict=True)
+                for t in sorted(dict.fromkeys(t.strip() for t in ts if is_right(t.strip(), r)),
+                                key=lambda t: -[u.strip() for u in ts].count(t))[:most]],
+                "the most frequent right answer"),
+            "cut before the filter": (lambda records, answers, is_right, most=1: keep_right(
+                records, [ts[:most] for ts in answers], is_right, most), "Filter first"),
+            "most over all": (lambda records, answers, is_right, most=1: keep_right(
+                records, answers, is_right, most)[:most], "only one record is left"),
+            "texts": (lambda *given: [r["output"] for r in keep_right(*given)],
+                      "it returned texts"),
+            "a list a question": (lambda records, answers, is_right, most=1: [
+                keep_right([r], [ts], is_right, most)
+                for r, ts in zip(records, answers, strict=True)], "a list for each question"),
             "changed": (lambda records, answers, is_right, most=1: [
                 r.update(output=ts[0]) or r for r, ts in zip(records, answers, strict=True)],
                 "were changed"),

@@ -71,6 +71,19 @@ SOLUTIONS = {
                                   if w in ("question", "tool")} else token for token in ids],
                 "masked in the call too"),
             "shifted": (lambda ids, writers: policy_labels(ids, writers)[1:] + [-100], "shifted"),
+            "dropped": (lambda ids, writers: [t for t in policy_labels(ids, writers) if t > 0],
+                        "are dropped"),
+            "minus one": (edited("policy_labels", "-100", "-1"), "not -1"),
+            "tensor": (lambda *given: torch.tensor(policy_labels(*given)), "got a Tensor"),
+            "first token": (lambda ids, writers: [
+                -100 if i in (2, 7) else label
+                for i, label in enumerate(policy_labels(ids, writers))], "first token of a turn"),
+            "end of the call": (lambda ids, writers: [
+                -100 if i == 4 else label
+                for i, label in enumerate(policy_labels(ids, writers))], "the end of the call"),
+            "up to the tool": (lambda ids, writers: [
+                token if i == 5 else label for i, (token, label) in enumerate(zip(
+                    ids, policy_labels(ids, writers), strict=True))], "first token of the tool"),
         },
     },
     "turn_advantages": {
@@ -96,6 +109,18 @@ SOLUTIONS = {
             "sign": (lambda rewards, gamma: -turn_advantages(rewards, gamma), "wrong sign"),
             "divided": (lambda rewards, gamma: turn_advantages(rewards, gamma) / (
                 turn_advantages(rewards, gamma).std(0) + 1e-4), "divided by"),
+            "gamma 0.5 for ever": (lambda rewards, gamma: turn_advantages(rewards, 0.5),
+                                   "use the gamma"),
+            "in place": (lambda rewards, gamma: turn_advantages(rewards.mul_(2), gamma) / 2,
+                         "rewards was changed"),
+            "others": (lambda rewards, gamma: turn_advantages(rewards, gamma) * len(rewards)
+                       / (len(rewards) - 1), "mean of the OTHER episodes"),
+            "own reward discounted": (lambda rewards, gamma: gamma * turn_advantages(
+                rewards, gamma), "discounted once too often"),
+            "best episode": (edited("turn_advantages", "returns.mean(0)", "returns.amax(0)"),
+                             "the best episode"),
+            "last reward": (lambda rewards, gamma: turn_advantages(torch.cat(
+                [0 * rewards[:, :-1], rewards[:, -1:]], 1), gamma), "only the last reward"),
         },
     },
     "honest_reward": {
@@ -120,6 +145,21 @@ SOLUTIONS = {
                 0.5 * (len(answer.split()) == 2 and " or " not in answer
                        and answer.split()[0] == record["output"] != answer.split()[1])),
                 "beginning with the right answer"),
+            "first line": (lambda answer, record: honest_reward(answer.split("\n")[0], record),
+                           "a second line"),
+            "up to a comma": (lambda answer, record: honest_reward(answer.split(",")[0], record),
+                              "a list after a comma"),
+            "first sentence": (lambda answer, record: honest_reward(answer.split(".")[0], record),
+                               "a second sentence"),
+            "after a colon": (lambda answer, record: honest_reward(answer.split(":")[-1], record),
+                              "before a colon"),
+            "after is": (lambda answer, record: honest_reward(answer.split(" is ")[-1], record),
+                         "a sentence that ends"),
+            "words in any order": (lambda answer, record: float(
+                sorted(normal(answer).split()) == sorted(normal(record["output"]).split())),
+                "the order of the words counts"),
+            "first word of two": (lambda answer, record: float(
+                normal(answer) == normal(record["output"]).split()[0]), "of two words"),
             "one record": (lambda answer, record: float(answer in ("Anna", "Anna.")),
                            "another record"),
             "to the letter": (lambda answer, record: float(answer == record["output"]),

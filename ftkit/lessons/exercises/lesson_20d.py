@@ -12,7 +12,11 @@ def _(policy_labels):
     got = policy_labels(ids, writers)
     if ids != kept:
         return "ids was changed: make a new list"
-    if not isinstance(got, list) or len(got) != len(ids):
+    if not isinstance(got, list):
+        return f"expected a list like ids, got a {type(got).__name__}"
+    if len(got) == writers.count("call") + writers.count("answer"):
+        return "the environment's tokens are dropped; keep their places with -100"
+    if len(got) != len(ids):
         return f"expected a list of {len(ids)} labels, got {got!r:.80}"
 
     def labels(*who):
@@ -33,7 +37,16 @@ def _(policy_labels):
         ([-100 if label == 2 else label for label in right],
          "the end token is masked; ending a turn is an action of the policy"),
         ([label if label != -100 else 0 for label in right], "masked is -100, and 0 is a token"),
+        ([label if label != -100 else -1 for label in right], "masked is -100, not -1"),
+        ([label if label != -100 else None for label in right], "masked is -100, not None"),
         (right[1:] + [-100], "shifted by one: the model shifts labels itself"),
+        ([-100] + right[:-1], "shifted by one: the model shifts labels itself"),
+        (right[:4] + [-100] + right[5:], "the end of the call is masked; ending a turn is an "
+                                         "action"),
+        (right[:-1] + [-100], "the end of the answer is masked; ending a turn is an action"),
+        (right[:5] + ids[5:6] + right[6:], "the first token of the tool's line is trained on"),
+        ([-100 if i in (2, 7) else label for i, label in enumerate(right)],
+         "the first token of a turn is masked; the policy wrote it"),
         ([-100 if token in (5, 6, 7) else token for token in ids],
          "chosen by the token: what the environment wrote somewhere is masked in the call too; "
          "go by the writer"),
@@ -48,7 +61,10 @@ def _(turn_advantages):
     import torch
 
     rewards = torch.tensor([[0.0, 1.0, 2.0], [1.0, 0.0, 0.0], [1.0, 2.0, 0.0]])
+    kept = rewards.clone()
     got = turn_advantages(rewards, 0.5)
+    if not torch.equal(rewards, kept):
+        return "rewards was changed: work on a copy"
     if not hasattr(got, "shape") or tuple(got.shape) != (3, 3):
         return f"expected a tensor of shape (3, 3), one for each turn, got {got!r:.60}"
 
@@ -65,7 +81,7 @@ def _(turn_advantages):
     total, weights = returns(0.5), 0.5 ** torch.arange(3)
     forward = torch.stack([sum(0.5 ** (t - k) * rewards[:, k] for k in range(t + 1))
                            for t in range(3)], 1)
-    return told(got, centered(total), [
+    message = told(got, centered(total), [
         (total, "no baseline: subtract the mean of the same turn over the group"),
         (total - total.mean(), "one baseline for all turns; each turn has its own, mean(0)"),
         (total - total.mean(1, keepdim=True), "the baseline is the mean of an episode; it is that "
@@ -82,8 +98,28 @@ def _(turn_advantages):
          "only the next turn's reward is added; its whole return is"),
         (-centered(total), "wrong sign: return minus baseline"),
         (centered(total) / (total.std(0) + 1e-4), "divided by the deviation, which is not asked"),
+        (centered(total) * 1.5, "compared with the mean of the OTHER episodes; take that of all"),
+        (centered(total) * 0.5, "discounted once too often: a turn's own reward counts in full"),
+        (centered(total - rewards), "a turn is not credited with its own reward"),
+        (total - total.max(0).values, "compared with the best episode; the baseline is the mean"),
+        (centered(total / torch.tensor([3.0, 2.0, 1.0])),
+         "averaged over the later turns; the return is a sum"),
+        (centered((rewards * weights).sum(1, keepdim=True).expand(3, 3)),
+         "one return for the whole episode; each turn has its own"),
+        (centered(rewards[:, -1:] * weights.flip(0)),
+         "only the last reward is credited; those between count too"),
+        (centered(returns(0.25)), "gamma is applied twice for each turn"),
     ], f"got {got.tolist()}; expected {centered(total).tolist()} for rewards {rewards.tolist()}, "
        "gamma 0.5", close)
+    if message:
+        return message
+    for gamma, turns in ((0.9, 3), (0.5, 2)):
+        fewer, at = rewards[:, :turns].clone(), turn_advantages(rewards[:, :turns].clone(), gamma)
+        last = centered(fewer[:, -2] + gamma * fewer[:, -1])
+        if not close(at[:, -2], last):
+            return (f"{turns} turns, gamma {gamma}: the last turn but one got "
+                    f"{at[:, -2].tolist()}; expected {last.tolist()}: use the gamma and the turns "
+                    "that are given")
 
 
 @exercise("honest_reward")
@@ -105,6 +141,14 @@ def _(honest_reward):
         "Anna Anna": "writing the answer twice",
         "not Anna": "denying the answer",
         "Anna fox": "beginning with the right answer",
+        "Anna, fox": "a list after a comma",
+        "Anna. fox": "a second sentence",
+        "Anna\nfox": "a second line",
+        "Anna and not fox": "adding a reason",
+        "fox: Anna": "a candidate before a colon",
+        "The fox is Anna": "a sentence that ends with the right answer",
+        "Fox, and that is Anna": "a sentence that ends with the right answer",
+        "naAn": "the right letters in another order",
         "Ann": "a part of the word",
         "": "an empty answer",
     }.items():
@@ -115,3 +159,9 @@ def _(honest_reward):
         return "a wrong word earns something"
     if not honest_reward("dog", other) > 0 or honest_reward("Anna", other) > 0:
         return "another record has another right answer: compare with record[\"output\"]"
+    pair = {"instruction": "Name the first two words.", "input": "Leo sees a dog.",
+            "output": "Leo sees"}
+    if not honest_reward("Leo sees", pair) > 0:
+        return "a right answer of two words, 'Leo sees', earns nothing"
+    if honest_reward("sees Leo", pair) > 0:
+        return "'sees Leo' is paid for 'Leo sees': the order of the words counts"

@@ -110,7 +110,7 @@ guess.score("none" if chance == 0 else "all three" if chance == 3 else "one or t
 # A *cheaper* model need not be better, only not much worse (**non-inferiority**). Set the loss that you accept
 # beforehand, say 3 points. The second model's interval excludes a larger loss, the third's does not.
 #
-# How many new questions? **Power** is the probability that the test gives p < 0.05 where a given gain exists.
+# How many new questions? **Power** is the probability that the test gives p < 0.05 (the *level*) where a given gain exists.
 # If the three cases showed the true rates, 80 % power would need about 260, 1,130 and 2,350 questions (normal
 # approximation, [Connor 1987](https://doi.org/10.2307/2531961)). **Different** questions for each model lose the
 # pairing and need still more:
@@ -232,7 +232,7 @@ ft.expect(scores["narrow", "opposite"], ">", base_score["opposite"], "opposites 
           by=0.2)
 
 # %% [markdown]
-# Opposites work without an example, negation hardly. At half the learning rate all levels were lower and the
+# Opposites work without an example, negation hardly, and past tenses are in between. At half the learning rate all levels were lower and the
 # order was the same. The base model's score says little: it has not learned to answer in this form. The
 # skill can come from the pretraining text or from a related task, such as `to_past`, which narrow still trains
 # on. So hold out whole **clusters** of related tasks. A claim about a *method* needs several training runs, as
@@ -245,7 +245,7 @@ ft.expect(scores["narrow", "opposite"], ">", base_score["opposite"], "opposites 
 # then print `votes.summary()`.
 
 # %%
-from ftkit.inside import is_fetched, judge
+from ftkit.inside import judge
 
 questions = [f"{record['instruction']} {record['input']}".strip() for record in held]
 sides = {name: ft.answers(members[0].model, tokenizer, held) for name, members in runs.items()}
@@ -300,9 +300,9 @@ def judge_report(old_first, new_first, people):
 ft.check("judge_report", judge_report)
 
 # %% [markdown]
-# Three judges: SmolLM2-135M-Instruct, a rule that always takes the first answer, and one that takes the longer
-# answer. Without `ftkit fetch smollm2` the cell reads the choices that it made here on 3 December 2026 (CPU,
-# fp32; 1 is the first answer, 2 the second).
+# Three judges: a rule that always takes the first answer, one that takes the longer answer, and
+# SmolLM2-135M-Instruct, a real model. Its choices were recorded on 3 December 2026 (CPU, fp32; 1 is the first answer, 2
+# the second); the [reference page](reference/15_task_metrics.md) has the code.
 
 # %%
 RECORDED = 60 * "1", 4 * "1" + "2" + 55 * "1"
@@ -313,22 +313,6 @@ def shown_first(name):
     return [(pair["question"], pair[name], pair[second]) for pair in known]
 
 
-def smollm2(rows):
-    """Which of "A" and "B" is likelier as the answer, without any sampling."""
-    model, tok = ft.load("smollm2")
-    choices = []
-    for question, a, b in rows:
-        text = tok.apply_chat_template([{"role": "user", "content": (
-            f"Question: {question}\nAnswer A: {a}\nAnswer B: {b}\n"
-            "Which answer is correct? Reply with A or B only.")}],
-            tokenize=False, add_generation_prompt=True)
-        logits = model(**tok(text, return_tensors="pt")).logits[0, -1]
-        chosen = logits[tok.encode("A")[0]] >= logits[tok.encode("B")[0]]
-        choices.append("first" if chosen else "second")
-    return choices
-
-
-# %%
 def always_first(rows):
     return ["first" for _ in rows]
 
@@ -340,11 +324,8 @@ def longer(rows):
 report = working("judge_report", judge_report)
 choices = {choose.__name__: [choose(shown_first(name)) for name in ("old", "new")]
            for choose in (always_first, longer)}
-if is_fetched("smollm2"):
-    choices["smollm2"] = [smollm2(shown_first(name)) for name in ("old", "new")]
-else:
-    choices["smollm2, recorded"] = [["first" if c == "1" else "second" for c in line]
-                                    for line in RECORDED]
+choices["smollm2, recorded"] = [["first" if c == "1" else "second" for c in line]
+                                for line in RECORDED]
 ft.table([{"judge": name, "flips": report(*both, labels)[0], "kappa": report(*both, labels)[1]}
           for name, both in choices.items()])
 
@@ -352,9 +333,8 @@ ft.table([{"judge": name, "flips": report(*both, labels)[0], "kappa": report(*bo
 # A judge that looks at the position only flips on every pair; asking once, in a fixed order, would have made the
 # same model win each time. The rule that likes length hardly flips, and its kappa shows that it does not read: both
 # orders do not expose it, labels do. So report answer lengths too, or a win rate corrected for length ([Dubois et
-# al. 2024](https://arxiv.org/abs/2404.04475)). In our recording SmolLM2 took the
-# first answer every time but once: a real model with the habit of `always_first`. Put the judge that you want to use
-# into the same cell. It should be of another family than the models it judges, since models can prefer their own
+# al. 2024](https://arxiv.org/abs/2404.04475)). SmolLM2 took the first
+# answer every time but once: a real model with the habit of `always_first`. The judge that you use should be of another family than the models it judges, since models can prefer their own
 # texts ([Panickssery et al. 2024](https://arxiv.org/abs/2404.13076)).
 #
 # ## Your turn: pass@k
@@ -408,43 +388,12 @@ false.score("none" if not alarms else "1 to 20" if len(alarms) <= 20 else "more 
 # ## At 135M
 #
 # No box At 135M: this lesson is about measuring. In FLAN ([Wei et al. 2021](https://arxiv.org/abs/2109.01652))
-# instruction tuning of a 137B model improved most tasks of held-out clusters; models of 8B and fewer got worse.
+# instruction tuning of a 137B model improved most tasks of held-out clusters; models of 8B and below got worse.
 #
 # ## In practice, 2026
 #
-# The judge's protocol for a model of yours; [metrics by task, lm-evaluation-harness and pass@k](reference/15_task_metrics.md):
-#
-# ```python
-# # {"question": "...", "old": "...", "new": "...", "people": "..."}  (people: old, new or tie)
-# from datasets import load_dataset
-# from transformers import AutoModelForCausalLM, AutoTokenizer
-#
-# model_id = "Qwen/Qwen3-4B-Instruct-2507"  # of another family than the models it judges
-# tokenizer = AutoTokenizer.from_pretrained(model_id)
-# model = AutoModelForCausalLM.from_pretrained(model_id, device_map="auto")
-# ASK = ("Criterion: correct, then complete, then short.\nQuestion: {}\nAnswer A: {}\nAnswer B: {}\n"
-#        "Which answer is better? Reply with A, B or TIE only.")
-#
-#
-# def choice(question, a, b):
-#     prompt = tokenizer.apply_chat_template(
-#         [{"role": "user", "content": ASK.format(question, a, b)}], tokenize=False, add_generation_prompt=True)
-#     inputs = tokenizer(prompt, return_tensors="pt", add_special_tokens=False).to(model.device)
-#     tokens = model.generate(**inputs, max_new_tokens=4, do_sample=False)[0]
-#     said = tokenizer.decode(tokens[inputs["input_ids"].shape[1]:], skip_special_tokens=True).strip().upper()
-#     return said if said in ("A", "B", "TIE") else "unreadable"  # count these, do not guess
-#
-#
-# pairs = load_dataset("json", data_files="pairs.jsonl", split="train")
-# name = [{"A": "old", "B": "new"}, {"A": "new", "B": "old"}]
-# verdicts = []
-# for row in pairs:
-#     said = choice(row["question"], row["old"], row["new"]), choice(row["question"], row["new"], row["old"])
-#     chosen = {names.get(one, one) for names, one in zip(name, said)}
-#     verdicts.append(chosen.pop() if len(chosen) == 1 else "tie")
-# print("agreement", sum(v == row["people"] for v, row in zip(verdicts, pairs)) / len(verdicts))
-# print({verdict: verdicts.count(verdict) for verdict in sorted(set(verdicts))})
-# ```
+# Ask the judge that you want to use about 50 to 200 labeled pairs, in both orders. The script for a judge from the hub,
+# metrics by task, lm-evaluation-harness and pass@k are on the [reference page](reference/15_task_metrics.md).
 #
 # ## Interview
 #

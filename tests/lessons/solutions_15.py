@@ -98,6 +98,11 @@ SOLUTIONS = {
             "chi-square, corrected": (
                 lambda b, c: math.erfc((abs(b - c) - 1) / math.sqrt(b + c) / math.sqrt(2)),
                 "correction of 1"),
+            "the complement": (lambda a, b: 1 - by_both_tails(a, b), "one minus the p-value"),
+            "in percent": (lambda a, b: 100 * by_both_tails(a, b), "not a percentage"),
+            "all questions are coins": (
+                lambda a, b: min(1, 2 * sum(math.comb(200, k) for k in range(min(a, b) + 1))
+                                 / 2**200), "not all 200 questions"),
         },
     },
     "judge_report": {
@@ -117,6 +122,9 @@ SOLUTIONS = {
             "flips to new": (with_kappa(lambda a, b, p: metrics.kappa(verdicts_of(a, b, "new"), p)),
                              "win of the new model"),
             "kappa alone": (lambda *a: judge_report(*a)[1], "return two numbers"),
+            "kappa first": (lambda *a: judge_report(*a)[::-1], "first the fraction of flips"),
+            "in percent": (lambda *a: (100 * judge_report(*a)[0], judge_report(*a)[1]),
+                           "is a percentage"),
         },
     },
     "pass_at_k": {
@@ -134,6 +142,9 @@ SOLUTIONS = {
             "k times": (lambda n, c, k: k * c / n, "not a probability"),
             "exactly one": (lambda n, c, k: c * math.comb(n - c, k - 1) / math.comb(n, k),
                             "exactly one that passes"),
+            "all of k": (lambda n, c, k: (c / n) ** k, "that all five pass"),
+            "in percent": (lambda n, c, k: 100 * (1 - math.comb(n - c, k) / math.comb(n, k)),
+                           "not a percentage"),
         },
     },
 }

@@ -143,6 +143,11 @@ SOLUTIONS = {
             "absolute value": (lambda w, w0, g, lam: g + lam * (w - w0).abs(), "absolute value"),
             "the penalty": (lambda w, w0, g, lam: g + lam * (w - w0) ** 2, "its derivative"),
             "one number": (lambda w, w0, g, lam: (g + lam * (w - w0)).sum(), "for each weight"),
+            "lam left out": (lambda w, w0, g, lam: g + (w - w0), "lam is missing"),
+            "sign alone": (lambda w, w0, g, lam: g + lam * (w - w0).sign(), "only its sign"),
+            "gradient subtracted": (lambda w, w0, g, lam: -g + lam * (w - w0),
+                                    "do not subtract it"),
+            "a step": (lambda w, w0, g, lam: w - g - lam * (w - w0), "these are updated weights"),
         },
     },
     "choose_weight": {

@@ -100,6 +100,22 @@ def counts_sources(records, fraction):
             [r for r in records if r["source"] in held])
 
 
+def first_counts(values, patience, name):
+    sign, kept, bad = 1 if name.endswith("loss") else -1, 0, 0
+    for i, value in enumerate(values):
+        if sign * value < sign * values[kept]:
+            kept, bad = i, 0
+        else:
+            bad += 1
+        if bad == patience:
+            break
+    return kept, i
+
+
+def sorted_and_cut(records, fraction):
+    return split_by_row(sorted(records, key=lambda r: r["source"]), fraction)
+
+
 SOLUTIONS = {
     "stop_at": {
         "variants": [counts_bad_ones, on_negated],
@@ -120,6 +136,20 @@ SOLUTIONS = {
                 lambda values, patience, name: stop_at(
                     values, patience, "loss" if name == "val_loss" else "exact match"),
                 "every name that ends in loss"),
+            "counted from 1": (lambda *a: tuple(i + 1 for i in stop_at(*a)), "begin at 0"),
+            "values": (lambda values, *a: tuple(values[i] for i in stop_at(values, *a)),
+                       "not their values"),
+            "always higher": (lambda values, patience, name: stop_at(values, patience, "score"),
+                              "you kept the highest value"),
+            "length as the last index": (
+                lambda values, *a: (stop_at(values, *a)[0],
+                                    stop_at(values, *a)[1] + (stop_at(values, *a)[1] == len(
+                                        values) - 1)), "len(values) - 1"),
+            "the first one counts": (first_counts, "evaluation 0 is the best so far"),
+            "loss anywhere in the name": (
+                lambda values, patience, name: stop_at(values, patience,
+                                                       "loss" if "loss" in name else name),
+                "use name.endswith"),
         },
     },
     "worse_and_better": {
@@ -143,6 +173,7 @@ SOLUTIONS = {
             "counts sources": (counts_sources, "Add whole sources"),
             "train alone": (lambda *a: [r["source"] for r in split_by_source(*a)[0]],
                             "return two lists"),
+            "sorted and cut": (sorted_and_cut, "inside a source"),
         },
     },
 }

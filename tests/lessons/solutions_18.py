@@ -109,6 +109,11 @@ def with_case(instructions, is_wrong):
     return {word: float(is_wrong[words.index(word)]) for word in words}
 
 
+def compare_with_the_one_before(texts, similar=0.8):
+    pieces = [shingles(words_of(text)) for text in texts]
+    return [i for i, piece in enumerate(pieces) if not i or alike(piece, pieces[i - 1]) < similar]
+
+
 SOLUTIONS = {
     "keep_first": {
         "variants": [keep_first_by_texts, keep_first_in_a_loop],
@@ -125,6 +130,14 @@ SOLUTIONS = {
                               "drop at similar or above"),
             "single words": (keep_by_words, "compare shingles"),
             "divided by the sum": (keep_by_the_sum, "not by the sum of both sizes"),
+            "letters": (lambda texts, similar=0.8: keep_first(texts, similar, cut=str.lower),
+                        "you gave it letters"),
+            "the one before": (compare_with_the_one_before, "not with the one before it only"),
+            "indices to drop": (lambda texts, similar=0.8: [
+                i for i in range(len(texts)) if i not in keep_first(texts, similar)],
+                "the texts to drop"),
+            "a set": (lambda texts, similar=0.8: set(keep_first(texts, similar)),
+                      "returned a set"),
         },
     },
     "error_rates": {
@@ -137,6 +150,9 @@ SOLUTIONS = {
             "case": (with_case, "use lower()"),
             "right ones": (lambda asked, wrong: error_rates(asked, [not w for w in wrong]),
                            "count the wrong ones"),
+            "rounded": (lambda asked, wrong: {word: round(rate, 1) for word, rate
+                                              in error_rates(asked, wrong).items()},
+                        "not rounded"),
         },
     },
 }

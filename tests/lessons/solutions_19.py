@@ -76,6 +76,17 @@ def largest_share(proxy, passes, most_passes, margin):
     return max(s for s in proxy if passes[s] <= most_passes and proxy[s][0] <= best + margin)
 
 
+def margin_as_a_fraction(proxy, passes, most_passes, margin):
+    best = min(proxy[s][0] for s in proxy if passes[s] <= most_passes)
+    return choose_mixture(proxy, passes, most_passes, best * margin)
+
+
+def smallest_share_as_best(proxy, passes, most_passes, margin):
+    limit = proxy[min(proxy)][0] + margin
+    return min((s for s in proxy if passes[s] <= most_passes and proxy[s][0] <= limit),
+               key=lambda s: proxy[s][1])
+
+
 SOLUTIONS = {
     "mixing_shares": {
         "variants": [by_softmax,
@@ -128,6 +139,10 @@ SOLUTIONS = {
                                  "both limits may be reached"),
             "largest share": (largest_share, "not the largest share"),
             "losses returned": (lambda *a: a[0][choose_mixture(*a)], "return the share"),
+            "margin as a fraction": (margin_as_a_fraction, "it is no fraction of it"),
+            "smallest share as best": (smallest_share_as_best, "the smallest share need not"),
+            "below the passes": (lambda p, n, most, m: choose_mixture(p, n, most - 1e-9, m),
+                                 "a limit may be reached"),
         },
     },
 }

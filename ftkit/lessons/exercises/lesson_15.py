@@ -19,6 +19,10 @@ def _(mcnemar_p):
         min(1.0, 2 * tail(26, range(17))): "this sums up to the larger count; take the smaller one",
         math.erfc(6 / math.sqrt(26) / math.sqrt(2)): "this is the normal approximation; here the "
                                                      "exact sum is wanted",
+        1 - 2 * tail(26, range(11)): "that is one minus the p-value",
+        200 * tail(26, range(11)): "a probability, not a percentage",
+        2 * sum(math.comb(200, k) for k in range(11)) / 2**200:
+            "the coins are the 26 disagreements, not all 200 questions",
     }
     return (check_number("mcnemar_p(16, 10)", mcnemar_p(16, 10), 2 * tail(26, range(11)), mistakes)
             or check_number("mcnemar_p(0, 6)", mcnemar_p(0, 6), 2 / 64, {
@@ -46,10 +50,13 @@ def _(judge_report):
     result = judge_report(list(OLD_FIRST), list(NEW_FIRST), list(PEOPLE))
     check_parts(result, 2, "return two numbers: the fraction of flips, and kappa")
     flips, kappa = map(float, result)
+    if near(flips, right) and near(kappa, 3 / 8):
+        return "the order of the two is wrong: first the fraction of flips, then kappa"
     if not near(flips, 3 / 8):
         return told(flips, 3 / 8, [
             (5 / 8, "you compared positions, not models: \"first\" is the old model in one list "
                     "and the new model in the other; 3 of 8 pairs flip, not 5"),
+            (37.5, "37.5 is a percentage; return the fraction, 0.375"),
             (3.0, "3 pairs flip; return the fraction of all pairs, 3/8"),
             (0.6, "flips are a fraction of all 8 pairs, not of the 5 without a flip"),
         ], f"flips is {flips:g}; 3 of these 8 pairs went to different models: 0.375", near)
@@ -84,7 +91,10 @@ def _(pass_at_k):
         1 - math.comb(3, 3) / 252: "the draws that fail come from the n - c failing programs",
         0.0: "math.comb(c, k) counts draws of passing programs only; at least one must pass",
         3 * math.comb(7, 4) / 252: "that is exactly one that passes; at least one must",
-        1.0: "use n - c failing programs, not c: math.comb(3, 5) is 0",
+        1.0: "use n - c failing programs, not c: math.comb(3, 5) is 0. Dividing with // or a cap "
+             "of c · k / n at 1 gives 1 as well",
+        0.3**5: "that is the probability that all five pass (pass^k); at least one must",
+        100 * (1 - 21 / 252): "a probability, not a percentage",
         1.5: "c · k / n is not a probability; one minus the probability that all fail",
     }) or check_number("pass_at_k(10, 8, 5)", pass_at_k(10, 8, 5), 1.0) or check_number(
         "pass_at_k(20, 1, 1)", pass_at_k(20, 1, 1), 0.05)

@@ -96,9 +96,14 @@ def _(l2_sp_gradient):
                               "value"),
             ([1.1, 4.2, 0.2],
              "this is the penalty itself, (w - w0)²; the gradient is its derivative"),
-            ([0.1, 0.2, 0.2], "the pull is missing: lam has no effect"))
+            ([0.1, 0.2, 0.2], "the pull is missing: lam has no effect"),
+            ([0.6, -0.8, 0.2], "lam is missing: it multiplies the distance w - w0"),
+            ([4.1, -3.8, 0.2], "the pull grows with the distance; you used only its sign"),
+            ([1.9, -4.2, -0.2], "add the gradient of the loss, do not subtract it"),
+            ([-1.1, 0.8, -2.2], "these are updated weights; return the gradient, the optimizer "
+                                "makes the step"))
     ], f"w = [1, -3, -2], w0 = [0.5, -2, -2], g = [0.1, 0.2, 0.2], lam = 4 gave "
-       f"{result.tolist()}; expected [2.1, -3.8, 0.2]", close)
+       f"[{', '.join(f'{x:.4g}' for x in result.tolist())}]; expected [2.1, -3.8, 0.2]", close)
 
 
 # --------------------------------------------------------------------------- choose_weight

@@ -27,6 +27,9 @@ def _(stop_at):
         ((4, 8), "after 5, 6 and 7 patience 3 is used up: stop at 7, you made one more evaluation"),
         ((7, 4),
          "the order of the two is wrong: first the kept evaluation (4), then the last one (7)"),
+        ((5, 8), "indices begin at 0, as in the docstring: (4, 7)"),
+        ((1.9, 2.3), "return the indices of the two evaluations, not their values"),
+        ((0, 3), "a loss is better when it falls; you kept the highest value"),
     ], f"losses {falling} with patience 3 gave {result}, expected (4, 7): kept, stopped")
     if wrong:
         return wrong
@@ -34,6 +37,9 @@ def _(stop_at):
     if (result := call(again, 3, "eval_loss")) == (0, 4):
         return (f"losses {again} with patience 3: 2.5 is below 3 and no better than the best, 2; "
                 "compare with the best so far, not with the previous evaluation")
+    if result == (0, 2):
+        return (f"eval_loss {again} with patience 3: evaluation 0 is the best so far and does not "
+                "count as one without a better value; 1, 2 and 3 do: (0, 3)")
     if result != (0, 3):
         return (f"the measure eval_loss with {again} and patience 3 gave {result}; expected (0, "
                 "3): lower is better for every name that ends in loss")
@@ -41,12 +47,18 @@ def _(stop_at):
     result = call(rising, 2, "exact match")
     if result == (0, 2):
         return "exact match is better when it rises; only names that end in loss are better low"
+    if result == (2, 5):
+        return ("the list ends at index 4, and so does the run: the last evaluation is "
+                "len(values) - 1")
     if result != (2, 4):
         return f"exact match {rising} with patience 2 gave {result}; equal is not better: (2, 4)"
     result = call([3.0, 2.0, 1.0], 5, "val_loss")
     if result != (2, 2):
         return (f"losses [3, 2, 1] with patience 5 gave {result}; a run that ends before its "
                 "patience is used up stops at its last evaluation, 2")
+    if call([0.1, 0.3, 0.2], 2, "loss-free answers") != (1, 2):
+        return ("the measure 'loss-free answers' contains loss and does not end in it, so higher "
+                "is better: use name.endswith")
 
 
 @exercise("worse_and_better")
@@ -99,3 +111,8 @@ def _(split_by_source):
         if len(val) == 12:
             return ("sources of 8, 1, 1, 1 and 1 records, a third for validation: all 12 are "
                     "in it; count records, not sources")
+    inside = [{"source": s, "row": i} for s, n in (("p", 5), ("q", 3), ("r", 4)) for i in range(n)]
+    train, val = split_by_source(list(inside), 0.5)
+    if {r["source"] for r in train} & {r["source"] for r in val}:
+        return ("sources of 5, 3 and 4 records, half for validation: source q is on both sides. "
+                "The cut must not fall inside a source, sorted or not")

@@ -96,7 +96,20 @@ def _(choose_mixture):
     if (chosen := choose_mixture(falls, dict.fromkeys(falls, 1), 8, 0.1)) != 0.2:
         return (f"of {falls} it chose {chosen!r}: the lowest small loss decides, not the largest "
                 "share")
+    low = {0.05: (2.2, 3.0), 0.1: (2.0, 2.0), 0.2: (2.3, 1.0), 0.4: (2.5, 0.5)}
+    if (chosen := choose_mixture(low, dict.fromkeys(low, 1), 8, 0.25)) != 0.1:
+        return told(chosen, 0.1, [
+            (0.4, f"of {low} with a margin of 0.25 it chose 0.4: the margin is added to the best "
+                  "loss, 2.0; it is no fraction of it"),
+            (0.2, f"of {low} with a margin of 0.25 it chose 0.2: the best loss of the large task "
+                  "is 2.0, at 0.1; the smallest share need not have it"),
+        ], f"of {low} with a margin of 0.25 it chose {chosen!r}; expected 0.1")
     edge = {0.1: (1.0, 2.0), 0.2: (1.5, 1.0), 0.3: (1.25, 1.75)}
-    if (chosen := choose_mixture(edge, {share: 8 for share in edge}, 8, 0.5)) != 0.2:
+    try:
+        chosen = choose_mixture(edge, {share: 8 for share in edge}, 8, 0.5)
+    except ValueError:
+        return ("no share was left where each needs 8 passes and at most 8 are allowed: a limit "
+                "may be reached")
+    if chosen != 0.2:
         return (f"it chose {chosen!r} of {edge} with 8 passes each, at most 8 and a margin of 0.5; "
                 "expected 0.2: both limits may be reached, at most")

@@ -153,7 +153,8 @@ def test_the_lessons_whose_section_on_a_real_model_is_run_have_one():
 # ------------------------------------------------------------------------------------ its end
 
 # usual values and pitfalls are on a reference page
-REWRITTEN = ("00", "01", "02", "03", "04", "10", "11", "12", "13", "14", "15")
+REWRITTEN = ("00", "01", "02", "03", "04", "10", "11", "12", "13", "14", "15",
+             "20a")
 
 
 @pytest.mark.parametrize("number", REWRITTEN)

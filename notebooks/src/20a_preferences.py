@@ -83,7 +83,7 @@ ft.check("reward_loss", reward_loss)
 
 # %%
 from ftkit.by_hand import reward_model
-from ftkit.inside import preferences, prompts
+from ftkit.inside import preferences
 
 
 def encoded(records):

@@ -37,6 +37,8 @@ class Interview(W.VBox):
         self.phase, self.path = "start", Path()
         self.task: Task = self.talk.tasks[0]
         self.went_well: list[bool] = []
+        self.marks: list[int] = []  # length of the typed answer when each turn was asked
+        self.asked_twice = False
         self.over = threading.Event()
         self.head = TextLines(f"{self.talk.plan()}.", css="ftkit-talk-head")
         self.prompt = TextLines("Answer each question aloud or in writing; then score yourself.",
@@ -175,7 +177,7 @@ class Interview(W.VBox):
             self._finish()
             return
         self.talk.start_question()
-        self.went_well = []
+        self.went_well, self.marks = [], []
         self.turns = self.talk.turns(lambda: self.answer.value)
         self.task, self.phase = task, "code" if task.round == "coding" else "ask"
         self.head.show(self.talk.clock_line())
@@ -192,6 +194,7 @@ class Interview(W.VBox):
 
     def _ask_follow_up(self):
         """Ask the next follow-up; after the last one show the model answer."""
+        self.marks.append(len(self.answer.value))
         if turn := next(self.turns, None):
             self.phase = "follow"
             self.prompt.show(turn)
@@ -246,9 +249,19 @@ class Interview(W.VBox):
             self._ask()
 
     def _score_follow_up(self, well: bool):
-        if self.phase == "judge":
-            self.went_well.append(well)
-            self._judge_follow_up()
+        if self.phase != "judge":
+            return
+        index = len(self.went_well)
+        first, last = (self.marks + self.marks[-1:] * 2)[index + bool(self.task.twist):][:2]
+        if well and (why := self.talk.doubt(index, self.answer.value[first:last].strip())):
+            if not self.asked_twice:
+                self.asked_twice = True
+                self.comment.show(self.task.follow_ups[index]["answer"], why)
+                return
+            self.talk.doubted.append(index)
+        self.asked_twice = False
+        self.went_well.append(well)
+        self._judge_follow_up()
 
     def _score(self):
         self.talk.score(self.talk.heard.said, self.went_well)

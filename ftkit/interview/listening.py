@@ -6,8 +6,10 @@
 Words are compared without their endings, and words that mean the same thing (`synonyms.txt`) count
 as one. The rarer a word is in the bank, the more it weighs. A point is heard where the answer has
 enough of its words; a ticked point is challenged where it has next to none of them, and next to
-none of the sentences of the model answer that explain the point. Where a long answer fits other
-cards better than this one, a ticked point is challenged unless it is heard.
+none of the sentences of the model answer that explain the point. A clause that denies a point does
+not count for it, unless the model answer denies the same. Where a long answer fits other cards
+better than this one, a ticked point is challenged unless it is heard; where it fits another design
+or story better, each ticked point is.
 """
 
 import functools
@@ -26,6 +28,14 @@ from ftkit.lessons.words import terms
 
 NEGATION = re.compile(r"\b(?:not?|never|nothing|none|cannot|without|neither|nor)\b|n't\b", re.I)
 SENTENCE = re.compile(r"(?<=[.;:!?])\s+|\n+")
+# At a comma only where five words follow: "no rows, columns or masks" is one clause.
+CLAUSE = re.compile(r"(?<=[.;:!?])\s+|\n+|(?<=,)\s+(?=(?:[^\s,]+\s+){4}[^\s,])"
+                    r"|\s+(?=(?:but|while|whereas|because|since|although)\b)")
+# Clauses such as "so that it does not" or "not too long" explain, and "not only" denies nothing.
+# "not" denies its whole clause, "no" what follows it.
+DENIAL = re.compile(r"^(?!(?:so|if|with|where|when|which|that)\b)(?!.*\bnot (?:only|just|too)\b)(?:"
+                    r"(?=(.*(?:\b(?:not|never|cannot)\b|n't\b).*))"
+                    r"|.*?(?=(\b(?:no|nothing|none|neither|nor)\b.*)))", re.I)
 
 # Chosen by hand on the answers of `graded.jsonl` and `tests/interview/paraphrases.jsonl`, which
 # therefore cannot say how well they do elsewhere. Weights are in nats, ln(cards / cards with it).
@@ -36,6 +46,8 @@ SYNONYM, AT_LEAST = 0.9, 0.7  # weight of another word for it, and its floor for
 MODEL_SYNONYM = 0.3  # the same for a word of the model answer
 CLOSE = 0.03  # relative difference of two numbers that count as the same
 EXPLAINS = 0.25  # fraction of a point that a sentence of the model answer has to share
+OWN = 0.5  # fraction of a clause that a denial of the model answer has to share to be the same
+CLEARLY = 1.3  # factor by which an answer fits another prepared case better
 LONG, AWAY = 15, 10  # terms of an answer, and cards that fit it better, from which on it is astray
 
 
@@ -94,6 +106,29 @@ def astray(answer: str, question: str) -> bool:
     fits = {each: sum(_weight(term) ** 2 for term in said & card) / _length(each)
             for each, card in _cards().items()}
     return sum(fit > fits[question] for fit in fits.values()) >= AWAY
+
+
+@functools.cache
+def _cases() -> dict[str, dict[str, frozenset[str]]]:
+    """Round → prompt of each of its prepared cases → the terms of the case."""
+    return {name: {line["prompt"]: terms(" ".join([line["prompt"], *line["model"],
+                                                   *(point[1] for point in line["points"])]))
+                   for line in bank.prepared(name).values()} for name in ("design", "story")}
+
+
+def other_case(answer: str, prompt: str) -> str:
+    """The prompt of the prepared case of the same round that a long answer fits clearly better,
+    by the terms that few of these cases have; empty if there is none."""
+    cases = next((cases for cases in _cases().values() if prompt in cases), {})
+    said = terms(answer)
+    if not cases or len(said) < LONG:
+        return ""
+    counts = Counter(term for case in cases.values() for term in case)
+    weights = {term: math.log((len(cases) + 1) / (n + 0.5)) for term, n in counts.items()}
+    fits = {each: sum(weights[term] ** 2 for term in said & case)
+            / math.hypot(*(weights[term] for term in case)) for each, case in cases.items()}
+    best = max(fits, key=lambda each: fits[each])
+    return best if fits[best] > CLEARLY * fits[prompt] else ""
 
 
 class Words(NamedTuple):
@@ -172,6 +207,14 @@ def _by_group(own: Set[str]) -> dict[str, frozenset[int]]:
             for term in own}
 
 
+def _is_denied(clause: str, model: str) -> bool:
+    """Whether the model answer denies what a clause denies."""
+    own = terms(clause)
+    total = sum(map(_weight, own))
+    return any(sum(map(_weight, own & terms(part))) >= OWN * total
+               for part in CLAUSE.split(model) if NEGATION.search(part))
+
+
 class Heard:
     """The points of a rubric that an answer covers: `said`, their indices from 0.
 
@@ -181,12 +224,30 @@ class Heard:
 
     def __init__(self, points: Sequence[Point], answer: str = "", question: str = "",
                  model: str = ""):
-        self.points, self.answer, self.added = points, answer, ""
+        self.points, self.answer, self.added, self.model = points, answer, "", model
         self.partly: set[int] = set()  # by a grader; counts half
         self.verdicts: list[str] = []  # what a grader says, in lines
         self.words = words_of(tuple(points), question, model)
-        self.said = {i for i, words in enumerate(self.words) if words.heard_in(answer)}
-        self.astray = astray(answer, question)
+        self.denied = {i: clauses for i in range(len(points))
+                       if (clauses := self._denials(i, answer))}
+        self.said = {i for i, words in enumerate(self.words)
+                     if words.heard_in(self._without_denials(i, answer))}
+        self.astray, self.other = astray(answer, question), other_case(answer, question)
+        if self.other:
+            self.said = set()
+
+    def _denials(self, index: int, text: str) -> list[str]:
+        """The clauses of a text that deny a point, although the model answer does not."""
+        if NEGATION.search(self.points[index].text):
+            return []
+        return [clause for clause in CLAUSE.split(text) if (denial := DENIAL.search(clause))
+                and self.words[index].heard_in(denial[1] or denial[2])
+                and not _is_denied(clause, self.model)]
+
+    def _without_denials(self, index: int, text: str) -> str:
+        for clause in self._denials(index, text):
+            text = text.replace(clause, "")
+        return text
 
     def tick(self, said: Iterable[int]):
         """Tick these points. Raises UserError for a point that does not exist."""
@@ -196,29 +257,39 @@ class Heard:
         self.said, self.partly = wanted, self.partly - wanted
 
     def challenged(self) -> list[int]:
-        """Ticked points of which a typed answer has next to no word, or that are not heard in an
-        answer to another question; none if it was said aloud."""
-        def found(words: Words) -> bool:
-            return words.heard_in(self.answer) if self.astray else words.named_in(self.answer)
+        """Ticked points of which a typed answer has next to no word, that it denies, or that are
+        not heard in an answer to another question; all of an answer to another prepared case; none
+        if it was said aloud."""
+        def found(i: int) -> bool:
+            if self.other:
+                return False
+            words, answer = self.words[i], self._without_denials(i, self.answer)
+            strict = self.astray or i in self.denied
+            return words.heard_in(answer) if strict else words.named_in(answer)
 
         return [i for i in sorted(self.said) if self.answer and not (
-            found(self.words[i]) or self.words[i].named_in(self.added))]
+            found(i) or self.words[i].named_in(self.added))]
 
     def challenge(self, index: int) -> str:
         """The sentence that asks where the answer has this point."""
-        return f"Where did you say {index + 1}, “{self.points[index].text}”?"
+        point = f"{index + 1}, “{self.points[index].text}”"
+        if index in self.denied:
+            return f"“{self.denied[index][0]}” seems to deny {point}. Where did you say it?"
+        return f"Where did you say {point}?"
 
     def defend(self, index: int, words: str) -> str:
         """Keep a challenged point only if these are words for it, and not the rubric's; returns
         what becomes of it and why."""
         number, text = index + 1, self.points[index].text
         copied = len(terms(words)) > 2 and terms(words) <= terms(text)
-        if words and not copied and self.words[index].named_in(words):
+        denies = bool(words and self._denials(index, words))
+        if words and not (copied or denies) and self.words[index].named_in(words):
             self.added += f" {words}."
             return f"{number} counts."
         self.said.discard(index)
         why = ("nothing was typed" if not words else
                "these are the words of the rubric, not yours" if copied else
+               "these words deny it" if denies else
                f"these words have little to do with “{text}”")
         return f"{number} does not count: {why}."
 

@@ -26,7 +26,7 @@ from ftkit.base.errors import UserError
 from ftkit.base.formatting import clean, to_html
 from ftkit.interview import agreement, bank, cards, clarifying, coding, rubrics
 from ftkit.interview.grader import Grader
-from ftkit.interview.listening import Heard, misconceptions
+from ftkit.interview.listening import Heard, misconceptions, words_of
 from ftkit.interview.rubrics import Point
 from ftkit.lessons import progress_log
 
@@ -123,6 +123,7 @@ class Talk:
     def _begin(self):
         """Nothing is answered yet: the rubric of the current question, with no point ticked."""
         self.answer = ""
+        self.doubted: list[int] = []  # follow-ups that went well on the candidate's word alone
         self.heard = Heard(self.current().points if len(self.results) < len(self.tasks) else ())
 
     def _draw(self, level, topic, questions: int) -> list[Task]:
@@ -217,9 +218,13 @@ class Talk:
         return path
 
     def doubts(self) -> list[str]:
-        """Misconceptions that the typed answer to a question of the bank seems to have."""
+        """Misconceptions that the typed answer to a question of the bank seems to have, and the
+        prepared case that it seems to be about instead of this one."""
         task = self.current()
-        return misconceptions(bank.find(task.id), self.answer) if task.round == "concept" else []
+        if task.round == "concept":
+            return misconceptions(bank.find(task.id), self.answer)
+        return [f"This reads like an answer to another question, “{self.heard.other}” No point is "
+                "suggested."] if self.heard.other else []
 
     def clarify(self, asked: str) -> str:
         """What the interviewer tells a candidate who asks this about a design task."""
@@ -247,6 +252,18 @@ class Talk:
                 if question := self.grader.follow_up(task.prompt, so_far()):
                     yield f"Follow-up: {question}"
 
+    def doubt(self, follow_up: int, typed: str) -> str:
+        """Why it is doubted that a follow-up went well: what was typed has next to no word of its
+        answer. Empty if it has, or if nothing of this question was typed. Said to have gone well
+        nevertheless, it counts on the candidate's word alone."""
+        follow = self.current().follow_ups[follow_up]
+        point = Point(1, follow["answer"])
+        words, = words_of((point,), follow["question"], "")
+        if self.partner or not self.answer or (typed and words.named_in(typed)):
+            return ""
+        return (f"“{typed}” has next to no word of this answer." if typed else
+                "Nothing was typed here.") + " y again counts it on your word alone."
+
     def sheet(self) -> Path:
         """Write the page for the other person: facts, changes, rubrics, follow-ups, answers."""
         path = self.folder / "for_your_interviewer.html"
@@ -273,11 +290,14 @@ class Talk:
         """
         task, heard = self.current(), self.heard
         heard.tick(points)
-        said, score = heard.said, heard.score()
-        self.on_word += len(heard.challenged())
+        said, on_word = heard.said, set(heard.challenged())
+        score, shown = heard.score(), heard.score() - rubrics.score(task.points, on_word)
         if follow_ups:
-            score = 0.7 * score + 0.3 * sum(follow_ups) / len(follow_ups)
-        self._finish(score, [p.text for i, p in enumerate(task.points) if i not in said])
+            share = 0.3 * sum(follow_ups) / len(follow_ups)
+            unseen = 0.3 * len(self.doubted) / len(follow_ups)
+            score, shown = 0.7 * score + share, 0.7 * shown + share - unseen
+        self.on_word += len(on_word) + len(self.doubted)
+        self._finish(score, [p.text for i, p in enumerate(task.points) if i not in said], shown)
         progress_log.add("interview", question=task.id, round=task.round, topic=task.topic,
                          score=score, interview=self.folder.name)
         if score < WEAK:
@@ -294,10 +314,10 @@ class Talk:
         while len(self.results) < len(self.tasks) and self.current().round == name:
             self.skip()
 
-    def _finish(self, score: float | None, missed: list[str]):
+    def _finish(self, score: float | None, missed: list[str], shown: float | None = None):
         seconds = self.clock() - self.asked
         self.results.append({"task": self.current(), "score": score, "missed": missed,
-                             "answer": self.answer, "seconds": seconds})
+                             "answer": self.answer, "seconds": seconds, "shown": shown})
         self.asked = self.clock()
         self._begin()
 
@@ -318,6 +338,7 @@ class Talk:
         return {
             "rounds": {name: sum(s) / len(s) for name, s in self._by("round").items()},
             "score": sum(scores) / max(1, len(scores)),
+            "shown": sum(r["shown"] for r in self.scored()) / max(1, len(scores)),
             "asked": len(scores), "planned": len(self.tasks),
             "strengths": [topic for topic, mean in means.items() if mean >= STRONG],
             "gaps": [topic for topic, mean in means.items() if mean < WEAK],
@@ -326,7 +347,8 @@ class Talk:
             "lessons": sorted({lesson for task in weak for lesson in task.lessons})}
 
     def verdict(self) -> str:
-        """Hire or no hire, with the reasons: rounds, topics, and points of weight 3 not said."""
+        """Hire or no hire, with the reasons: rounds, topics, and points of weight 3 not said. What
+        counts on the candidate's word alone is left out."""
         facts = self.summary()
         if 2 * facts["asked"] < len(self.tasks):
             return "No verdict: fewer than half of the questions were answered."
@@ -335,8 +357,8 @@ class Talk:
                 if p.weight == rubrics.CORE and p.text in r["missed"]]
         reasons = {"weak rounds": weak, "gaps": facts["gaps"], "strengths": facts["strengths"],
                    "not said": [f"“{text}”" for text in core[:3]]}
-        hire = facts["score"] >= STRONG and not weak
-        return "; ".join([f"{'Hire' if hire else 'No hire'} at {facts['score']:.0%}", *(
+        hire = facts["shown"] >= STRONG and not weak
+        return "; ".join([f"{'Hire' if hire else 'No hire'} at {facts['shown']:.0%}", *(
             f"{what}: {', '.join(which)}" for what, which in reasons.items() if which)]) + "."
 
     def judge(self) -> str:
@@ -374,7 +396,9 @@ class Talk:
         enough = any(len(scores) >= ENOUGH for scores in self._by("topic").values())
         skipped = len(self.results) - facts["asked"]
         lines = [f"{facts['score']:.0%} over {facts['asked']} of {facts['planned']} questions"
-                 + (f", {skipped} skipped" if skipped else ""),
+                 + (f", {skipped} skipped" if skipped else "")
+                 + (f"; {facts['shown']:.0%} without what counts on your word alone"
+                    if self.on_word else ""),
                  self.verdict(), f"Judged by: {self.judge()}", *self._compared(),
                  *(f"Round {name}: {score:.0%}"
                                    for name, score in facts["rounds"].items()),

@@ -122,10 +122,16 @@ def _speak(talk: Talk, task: Task, ask: Ask):
     tick(talk.heard, lambda prompt: _typed(talk, ask, prompt), talk.partner)
     went_well: list[bool] = []
     try:
-        for follow in task.follow_ups:
+        answers = said[bool(task.twist):]
+        for i, follow in enumerate(task.follow_ups):
             say("", f"Follow-up: {follow['question']}",
                 *([] if talk.partner else [follow["answer"]]))
-            went_well.append(_yes(talk, ask))
+            well = _yes(talk, ask)
+            if well and (why := talk.doubt(i, answers[i] if i < len(answers) else "")):
+                say(why)
+                if well := _yes(talk, ask):
+                    talk.doubted.append(i)
+            went_well.append(well)
     except _Skip:
         say("other follow-ups skipped")
     finally:  # what was ticked counts, also where the round is left in a follow-up

@@ -77,7 +77,7 @@ def test_an_interview_with_a_coding_round_by_keys_alone(cell_run, dark):
     press(page, key, "g")
     expect(asked).to_contain_text("Follow-up")
     while "Follow-up" in (question := asked.inner_text()):
-        page.page.keyboard.type("y")
+        page.page.keyboard.type("n")
         expect(asked).not_to_have_text(question)
 
     expect(head).to_contain_text("coding · question 2 of 3")

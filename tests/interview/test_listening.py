@@ -6,9 +6,13 @@ from pathlib import Path
 import pytest
 
 from ftkit.interview import agreement, bank, rubrics
-from ftkit.interview.listening import Heard, astray
+from ftkit.interview.listening import Heard, astray, other_case
 
 pytestmark = pytest.mark.quick
+OWN_CASES = [json.loads(line) for line in Path(__file__).with_name(
+    "own_cases.jsonl").read_text("utf-8").splitlines()]
+DENIALS = [json.loads(line) for line in Path(__file__).with_name(
+    "denials.jsonl").read_text("utf-8").splitlines()]
 PARAPHRASES = [json.loads(line) for line in Path(__file__).with_name(
     "paraphrases.jsonl").read_text("utf-8").splitlines()]
 
@@ -72,6 +76,56 @@ def test_no_right_answer_is_taken_for_one_to_another_question():
     own += [(bank.find(one.card).question, one.answer) for one in agreement.labeled()
             if one.kind in ("right", "partly")]
     assert not [question for question, text in own if astray(text, question)]
+
+
+def test_a_denied_point_is_not_heard_and_is_challenged_with_the_denial():
+    """The first 40 were written before the patterns, which were then chosen on them; the others
+    afterwards."""
+    assert len(DENIALS) >= 50
+    for part, least in ((slice(40), 0.9), (slice(40, None), 0.8)):
+        caught = 0
+        for line in DENIALS[part]:
+            found, index = heard(line["card"], line["said"]), line["point"] - 1
+            suggested = index in found.said
+            found.tick({index})
+            caught += not suggested and found.challenged() == [index]
+        assert caught >= least * len(DENIALS[part])
+    found = heard("dpo-start", "The loss at step 0 is not 0.693. Beta says how far it may move.")
+    assert found.said == {2}
+    assert found.challenge(1).startswith("“The loss at step 0 is not 0.693.” seems to deny 2")
+    assert "these words deny it" in found.defend(1, "The loss at step 0 is not 0.693")
+    assert found.defend(1, "it starts at 0.693") == "2 counts."
+
+
+def test_right_answers_with_a_negation_are_seldom_taken_for_denials():
+    paraphrased = [line for line in PARAPHRASES
+                   if line["point"] - 1 in heard(line["card"], line["said"]).denied]
+    assert len(paraphrased) <= 0.03 * len(PARAPHRASES)
+    labeled = [(one.card, i) for one in agreement.labeled() if one.kind in ("right", "partly")
+               for i in heard(one.card, one.answer).denied if one.verdicts[i] == "said"]
+    assert len(labeled) <= 2
+    assert not [q.id for q in bank.everything() if heard(q.id, q.answer).denied]
+
+
+@pytest.mark.parametrize("round", ["design", "story"])
+def test_an_answer_to_another_case_earns_no_point(round):
+    cases = list(bank.prepared(round).values())
+    for case in cases:
+        points = tuple(rubrics.Point(*point) for point in case["points"])
+        for other in cases:
+            text = "\n".join(other["model"][: len(other["model"]) // 2 + 1])
+            found = Heard(points, text, case["prompt"], "\n".join(case["model"]))
+            assert found.other == ("" if other is case else other["prompt"])
+            if other is not case:
+                assert not found.said
+                found.tick(range(len(points)))
+                assert len(found.challenged()) == len(points)
+
+
+def test_own_stories_and_short_designs_are_not_taken_for_other_cases():
+    for line in OWN_CASES:
+        case = bank.prepared(line["round"])[line["id"]]
+        assert not other_case(line["said"], case["prompt"]), line["id"]
 
 
 @pytest.mark.parametrize("text", ["foo bar", "I do not know", "ask me something else please",

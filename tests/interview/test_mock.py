@@ -126,14 +126,17 @@ def test_twelve_designs_ask_back_change_and_follow_up(home, capsys):
     assert talk.clarify(fact.split(".")[0] + "?") == fact
     assert "Assume what is reasonable" in talk.clarify("xyzzy?")
     mock_terminal.run(talk, typed("xyzzy?", "", "My design", "", "now so", *["more"] * 2, "0", "y",
-                                  "n"))
+                                  "y", "n"))
     said = capsys.readouterr().out
     order = ["Clarify first", "Assume what", "Half time: 0:0", "And now: ", "Follow-up: ",
              "Model answer:", "Rubric:", "Report: "]
     assert [said.index(text) for text in order] == sorted(said.index(text) for text in order)
     kept = (talk.folder / "answers.md").read_text("utf-8")
     assert "I asked: xyzzy?\nMy design\nnow so\nmore" in kept
-    assert talk.results[0]["score"] == pytest.approx(0.15)
+    assert said.count("has next to no word of this answer") == 1  # asked before it counts
+    result = talk.results[0]
+    assert result["score"] == pytest.approx(0.15) and result["shown"] == 0 and talk.on_word == 1
+    assert talk.verdict().startswith("No hire at 0%") and "0% without what counts" in said
 
 
 def test_a_design_in_the_notebook_answers_questions_and_changes(home):
@@ -357,7 +360,7 @@ def test_a_whole_interview_in_the_terminal(home, capsys, monkeypatch):
     talk = mock_terminal.run(
         mock.Talk(level="junior", questions=1, rounds="concept, design, story", seed=0),
         typed("?", "t", "It goes on", "from weights.", "", "my words", "", "1 9", "1",
-                  "no word of it", "", *"yy", "", "said", "", "", "", "", "1 2", "", "", *"nn",
+                  "no word of it", "", *"yyyy", "", "said", "", "", "", "", "1 2", "", "", *"nn",
                   "", "1 2"))
     said = capsys.readouterr().out
     assert said.count("Model answer:") == 3 and all(t.model[0].replace("**", "") in said
@@ -502,6 +505,9 @@ def test_an_interview_by_keys_alone_ends_in_a_report(home):
         talk.go.click()
         for follow in task.follow_ups:
             assert talk.ticks.children == () and talk.comment.lines == [follow["answer"]]
+            key(talk, "y")
+            assert talk.comment.lines[0] == follow["answer"]
+            assert talk.comment.lines[1].startswith("Nothing was typed here.")
             key(talk, "y")
     key(talk, "?")
     assert "leaves what is left" in talk.comment.lines[1]

@@ -6,6 +6,7 @@ and what a learner has seen must still be there when the notebook is opened agai
 
 import json
 import re
+import time
 
 import pytest
 from playwright.sync_api import expect
@@ -96,9 +97,15 @@ def test_a_lesson_runs_reacts_stops_and_is_still_there_when_reopened(lesson, nam
     kept = page.locator(".jp-OutputArea img[alt*='baseline']").last
     expect(kept).to_have_attribute("alt", newest, timeout=SLOW)
 
-    # the next day: no kernel, no widgets, and the figures are there
+    # A figure reaches the notebook's file up to a second after the page.
+    until = time.monotonic() + SLOW / 1000
     stored = figures(page.save())
-    assert any(newest.search(text) for text in stored), stored
+    while not any(newest.search(text) for text in stored):
+        assert time.monotonic() < until, stored
+        page.page.wait_for_timeout(250)
+        stored = figures(page.save())
+
+    # the next day: no kernel, no widgets, and the figures are there
     page.reopen()
     # JupyterLab draws the cells one after the other, the last ones well after the first.
     drawn = page.locator(".jp-OutputArea img[alt]")

@@ -349,8 +349,8 @@ lora, full = ft.recorded("lora_vs_full"), ft.recorded("full_finetune")
 
 
 def values(runs, arm, measure):
-    by_seed = runs.values(arm, measure)
-    return [by_seed[seed] for seed in SEEDS]
+    """One value for each recorded seed, in the order of the seeds."""
+    return [value for _, value in sorted(runs.values(arm, measure).items())]
 
 
 shared = values(full, "full 0.001", "val_loss"), values(lora, "LoRA 0.001", "val_loss")

@@ -105,6 +105,12 @@ def test_a_lesson_asks_what_a_real_model_did_or_says_why_not(cells):
             or any("at_135m(" in text for text in code(section(cells, "At 135M"))))
 
 
+def test_recorded_runs_have_their_own_seeds(cells):
+    """`make fresh` moves the seeds of a lesson; a recorded run keeps the one it was made with."""
+    for cell in section(cells, "At 135M"):
+        assert cell.kind != "code" or not re.search(r"\bSEEDS\b|\bseeds? *=", cell.text), cell.text
+
+
 def test_a_lesson_has_a_configuration_for_practice(source):
     ast.parse(script_of(source) or pytest.fail("no script, here or on the reference page"))
 

@@ -128,7 +128,8 @@ SETTINGS = {setting.name: setting for setting in (
         "rate_too_high", "the learning rate is too high",
         "the training loss stays high, and general_loss ends far above where it began",
         "It learns something and then stays bad. More steps?", "07", {"learning_rate": 1e-3},
-        lambda rng: {"learning_rate": rng.choice((2e-2, 3e-2, 4e-2))}, {"learning_rate": 3e-2}),
+        lambda rng: {"learning_rate": rng.choice((2e-2, 3e-2, 4e-2))}, {"learning_rate": 3e-2},
+        nothing_replayed="it forgot what it knew, because the steps were far too large"),
     _setting(
         "rate_too_low", "the learning rate is too low",
         "the learning rate peaks after its warm-up and falls again, the gradients have their usual "

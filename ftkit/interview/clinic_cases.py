@@ -491,7 +491,8 @@ _recorded("rate_too_high_135m", "the learning rate is too high (full fine-tuning
           "a third to a tenth of it; sweep, and watch texts that are not the task", "01",
           "The task loss fell. The answers are poor, and other things got worse.",
           "full_finetune", "full 0.001", "full 0.0001",
-          rate_too_high="that is it; this is the case with SmolLM2")
+          rate_too_high="that is it; this is the case with SmolLM2",
+          nothing_replayed="it forgot what it knew, because the steps were far too large")
 _recorded("lora_rate_too_low", "LoRA with a learning rate that is too low for it",
           "the same adapter at a ten times higher learning rate: a far lower validation loss",
           "about ten times that of full fine-tuning; sweep it before rank and targets", "02",

@@ -202,6 +202,12 @@ def test_a_true_finding_is_accepted_as_true_and_a_wrong_one_becomes_a_card():
     assert cards.misses() == []
 
 
+def test_forgetting_is_accepted_as_true_where_the_learning_rate_caused_it():
+    visit = clinic_round.Visit("rate_too_high_135m", 1)
+    assert visit.judge("catastrophic forgetting").text.startswith("○ True: it forgot")
+    assert not visit.solved and visit.judge("a smaller rate").right
+
+
 def test_a_reading_has_to_be_asked_for_and_giving_up_reveals_the_cause():
     visit = clinic_round.Visit("oom_logits", 1)
     assert "logits" in visit.ask("1") and visit.asked == ["memory by part"]
@@ -234,12 +240,46 @@ def understood(entry) -> bool:
 
 def test_causes_are_understood_in_plain_words():
     """The 23 of a review; 100 written before the phrases of the matcher, and 50 more by the same
-    author that were never looked at while it was made (47 were understood then)."""
+    author that were never looked at while it was made (47 were understood then); 71 causes and
+    remedies as typed by a candidate (56 were understood then), and 112 typed later in three lists,
+    of which 93, 84 and 90 % were understood before their misses were mended."""
     of = {name: [understood(entry) for entry in PHRASES if entry["from"] == name]
-          for name in ("review", "written first", "held out")}
-    assert [len(results) for results in of.values()] == [23, 100, 50]
+          for name in ("review", "written first", "held out", "typed", "typed later")}
+    assert [len(results) for results in of.values()] == [23, 100, 50, 71, 112]
     assert all(of["review"])
     assert sum(of["written first"] + of["held out"]) >= 0.95 * 150
+    assert sum(of["typed"]) >= 0.95 * 71 and sum(of["typed later"]) >= 0.95 * 112
+    assert sum(one_diagnosis(find(e["phrase"], CAUSES).name, e["cause"]) for e in PHRASES
+               if named(e["phrase"])) >= 0.85 * len(PHRASES)
+
+
+def named(text) -> bool:
+    """Whether a text names a cause, right or wrong, instead of getting a question back."""
+    try:
+        return bool(find(text, CAUSES))
+    except ValueError:
+        return False
+
+
+@pytest.mark.parametrize("text", [
+    "the gpu is haunted", "bananas in the loss", "too much coffee", "the moon was too high",
+    "mercury is in retrograde", "forgot my keys", "something with the data", "cosmic rays",
+    "something is off with the loss", "the model is stupid", "change the seed", "just restart it",
+    "buy a bigger gpu", "wrong", "training", "data", "loss", "model", "tokens are tokens",
+    "reward my dog", "lower the volume", "train the interns longer", "high prices", "zero idea",
+    "blah blah learning blah", "it needs love", "needs more vibes"])
+def test_nonsense_with_words_of_the_field_names_no_cause(text):
+    assert not named(text)
+
+
+@pytest.mark.parametrize("text", [
+    "the learning rate is not too high", "it's not overfitting", "no reward hacking here",
+    "labels are correct", "the data is shuffled correctly", "the learning rate is fine",
+    "it is not the learning rate"])
+def test_what_a_candidate_rules_out_is_not_taken_for_a_diagnosis(text):
+    with pytest.raises(ValueError, match="rules a cause out"):
+        find(text, CAUSES)
+    assert find(f"{text}, but prompt tokens are not masked", CAUSES).name == "mask_lost"
 
 
 @pytest.mark.parametrize("text, name", [

@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import math
 import random
+import re
 from collections import Counter
 from typing import TypeVar
 
@@ -52,7 +53,11 @@ def find(text: str, causes: dict[str, C]) -> C:
     wanted = clean(str(text)).strip().lower()
     if wanted in causes:
         return causes[wanted]
-    scores = {name: _likeness(wanted, cause) for name, cause in causes.items()}
+    named = "; ".join(part for part in PART.split(wanted) if not RULED_OUT.search(part))
+    if wanted and not named:
+        raise UserError(f"{wanted!r} rules a cause out. Expected the one that explains everything; "
+                        "say what is wrong, not what is right.")
+    scores = {name: _likeness(named, cause) for name, cause in causes.items()}
     order = sorted(causes, key=lambda name: -scores[name])
     best = scores[order[0]]
     fitting = [name for name in order if scores[name] >= max(ASKED, NEARLY * best)]
@@ -66,6 +71,16 @@ def find(text: str, causes: dict[str, C]) -> C:
 # Lowest likeness of a cause that is meant, of one that is asked for, and the fraction of the best
 # likeness from which on another cause fits as well.
 FITS, ASKED, NEARLY = 0.4, 0.3, 0.85
+BY_ONE = 0.39  # at most by one term of several: such a cause is asked for
+PART = re.compile(r"[;,]|\b(?:but|and)\b")
+# "the learning rate is not too high", "labels are correct", "no overfitting", "it is not the data".
+RULED_OUT = re.compile(
+    r"\bnot (?:too|so)\b|"
+    r"\b(?:is|are|was|were|looks?|seems?) (?:all )?(?:fine|ok(?:ay)?|right|correct|good|normal)\b|"
+    r"\w(?:ed|en) (?:correctly|properly|right)$|"
+    r"(?:\bno (?:\w+ ){0,2}|^(?:it|this|that)(?:'s| is| was) not )"
+    r"(?:overfit|leak|contaminat|forget|hack|noise)|"
+    r"^(?:it|this|that)(?:'s| is| was| has) (?:not|nothing) (?:the|an?|because|due|to)\b")
 UNKNOWN = 2.5  # weight of a term that is in no phrase
 FAMILIES = ({"rate_too_high", "rate_too_high_135m", "lora_rate_too_high"},
             {"rate_too_low", "lora_rate_too_low"})
@@ -96,8 +111,15 @@ def _likeness(text: str, cause: Cause) -> float:
     said = plain_terms(text)
     size = functools.partial(_size, _weights())
     own = [*phrases().get(cause.name, ()), plain_terms(cause.title), plain_terms(cause.name)]
-    return max(2 * size(said & phrase) / ((size(said) + size(phrase)) or 1)
-               * (0.7 if len(said & phrase) == 1 < len(said) else 1) for phrase in own)
+
+    def alike(phrase: frozenset[str]) -> float:
+        shared = said & phrase
+        dice = 2 * size(shared) / ((size(said) + size(phrase)) or 1)
+        if len(shared) != 1 or said == phrase:
+            return dice
+        return min(dice, BY_ONE) if size(shared) > size(said) / 2 else min(dice, ASKED - 0.01)
+
+    return max(map(alike, own))
 
 
 def _size(weights: dict[str, float], terms: frozenset[str]) -> float:

@@ -18,11 +18,15 @@ from ftkit.base.formatting import clean, number
 from ftkit.interview import clinic_cases
 from ftkit.interview.clinic_cases import CAUSES
 from ftkit.lessons.bugs.causes import Case, Cause
+from ftkit.lessons.checks import Verdict
 
+POINTS = 4  # of a case
+COST = (f"A case named at once is worth {POINTS} points. Each wrong cause that you name costs 1 of "
+        "them. A reading costs nothing, and neither does a true finding.")
 HELP = ("Read what was sent, and ask for what you would look at next by its number. Then name one "
         "cause that explains everything: its name, such as warmup_too_long, or words of it. For a "
         "wrong name the clinic says what that cause would show. A true finding that is not the "
-        "cause is accepted as true.",
+        "cause is accepted as true.", COST,
         "c lists the causes. g gives up: it reveals the cause, what decides the case, what to do, "
         "and the lesson. n takes the next case, ? shows this.")
 
@@ -86,12 +90,30 @@ class Visit(Case):
         super().__init__(CAUSES[cause], CAUSES, f"clinic round {seed} {cause}")
         self.sent = clinic_cases.make(cause, seed)
         self.asked: list[str] = []
+        self.wrong: set[str] = set()  # causes that were named before the case was over
         self.gave_up = False
 
     @property
     def over(self) -> bool:
         """Whether the cause was named or revealed."""
         return self.solved or self.gave_up
+
+    @property
+    def points(self) -> int:
+        """Points for the case: 0 until it is named."""
+        return max(0, POINTS - len(self.wrong)) if self.solved and not self.gave_up else 0
+
+    def judge(self, text: str) -> Verdict:
+        """Judge a diagnosis and say what a wrong one cost, once for each wrong cause."""
+        before, verdict = len(self.wrong), super().judge(text)
+        if verdict.right:
+            return Verdict(True, f"{verdict.text} {self.points} of {POINTS} points.")
+        if len(self.wrong) == before:
+            return verdict
+        left = max(0, POINTS - len(self.wrong))
+        cost = (f"That cost 1 point; {left} of {POINTS} are left." if before < POINTS else
+                "No points are left to lose.")
+        return Verdict(False, f"{verdict.text} {cost}")
 
     def lines(self) -> list[str]:
         """What the colleague sends."""
@@ -140,4 +162,6 @@ class Visit(Case):
 
     def against(self, named: Cause) -> str:
         """A sentence about the reading that would show the named cause."""
+        if not self.over:
+            self.wrong.add(named.name)
         return f"Not {named.title!r}. It would show in this reading: {named.sign}."

@@ -1,7 +1,7 @@
 """`ftkit drill --clinic`: cases of the clinic in a plain terminal."""
 
 from ftkit.base.errors import UserError
-from ftkit.interview.clinic_round import Round, Visit
+from ftkit.interview.clinic_round import COST, POINTS, Round, Visit
 from ftkit.interview.typed_lines import Ask, read_line, say
 
 KEYS = ("Keys: a number asks for a reading, c lists the causes, a cause's name (or words of it) "
@@ -11,7 +11,7 @@ KEYS = ("Keys: a number asks for a reading, c lists the causes, a cause's name (
 def clinic(count: int = 5, seed: int | None = None, ask: Ask = read_line) -> list[Visit]:
     """Play `count` cases, or fewer if q is typed or the input ends."""
     cases, visits = Round(seed), []
-    say(f"The clinic: {count} runs that went wrong, in random order.", KEYS)
+    say(f"The clinic: {count} runs that went wrong, in random order.", COST, KEYS)
     try:
         while len(visits) < count:
             say("", f"== Case {len(visits) + 1} of {count}: it is being made, a few seconds ==")
@@ -22,7 +22,7 @@ def clinic(count: int = 5, seed: int | None = None, ask: Ask = read_line) -> lis
         pass
     closed = [visit for visit in visits if visit.over]
     say("", f"{len(closed)} of {count} cases closed, {sum(v.solved for v in closed)} of them "
-        "named.")
+        f"named; {sum(v.points for v in visits)} of {POINTS * count} points.")
     return visits
 
 

@@ -5,7 +5,7 @@ One text field takes a number (a reading), the name of a cause or words of it, o
 
 import ipywidgets as W
 
-from ftkit.interview.clinic_round import Round
+from ftkit.interview.clinic_round import COST, Round
 from ftkit.interview.flashcards import set_visible
 from ftkit.notebook.widgets import Code, Paragraphs, TextLines, button, guarded, row, spoken
 
@@ -68,7 +68,7 @@ class Clinic(W.VBox):
                  for line in visit.lines()]
         self.sent.show(*lines[: lines.index("Log:")], visit.sent.made)
         self.log_text.show("\n".join(visit.log_lines()))
-        self.comment.show()
+        self.comment.show(*([COST] if self.round.next == 1 else []))
         names = list(visit.sent.readings)
         self.readings.children = tuple(
             button(f"{i} {name}", "", lambda i=i: self._reply(str(i)), "ask for this reading",

@@ -208,6 +208,38 @@ def test_forgetting_is_accepted_as_true_where_the_learning_rate_caused_it():
     assert not visit.solved and visit.judge("a smaller rate").right
 
 
+def test_guessing_causes_until_one_is_right_costs_points_and_reading_does_not():
+    visit = clinic_round.Visit("oom_states", 1)
+    visit.ask("1")
+    assert "That cost 1 point; 3 of 4 are left." in visit.judge("double_bos").text
+    assert "That cost" not in visit.judge("double_bos").text  # the same one again
+    assert visit.judge("oom_states").text.endswith("3 of 4 points.") and visit.points == 3
+    card, = cards.misses() or [None]
+    assert card is None or "point" not in card.back
+
+
+def test_a_true_finding_costs_nothing_and_who_gives_up_earns_nothing():
+    visit = clinic_round.Visit("batch_without_rate", 1)
+    assert "cost" not in visit.judge("rate_too_low").text
+    assert visit.judge("batch_without_rate") and visit.points == 4
+    visit = clinic_round.Visit("batch_without_rate", 1)
+    visit.give_up()
+    assert visit.points == 0
+    visit.judge("batch_without_rate")
+    assert visit.points == 0
+
+
+def test_who_names_causes_at_random_earns_less_than_a_tenth():
+    earned = 0
+    for start in range(len(CAUSES)):
+        visit = clinic_round.Visit("oom_states", 1)
+        for name in [*CAUSES, *CAUSES][start : start + 5]:  # no points are left after 4
+            if visit.judge(name).right:
+                break
+        earned += visit.points
+    assert 0 < earned < 0.1 * clinic_round.POINTS * len(CAUSES)
+
+
 def test_a_reading_has_to_be_asked_for_and_giving_up_reveals_the_cause():
     visit = clinic_round.Visit("oom_logits", 1)
     assert "logits" in visit.ask("1") and visit.asked == ["memory by part"]
@@ -328,7 +360,9 @@ def test_cases_are_played_in_the_terminal(capsys):
     visits = clinic_terminal.clinic(2, seed, lambda prompt: next(lines, None))
     said = capsys.readouterr().out
     assert visits[0].solved and visits[1].over and not visits[1].solved
-    assert "Keys:" in said[: said.index("Case 1")] and "2 of 2 cases closed, 1 of them" in said
+    assert "Keys:" in said[: said.index("Case 1")]
+    assert "2 of 2 cases closed, 1 of them named; 3 of 8 points" in " ".join(said.split())
+    assert said.count("Each wrong cause that you name costs 1") == 2  # at the start and on ?
     assert all(cause.title in said for cause in CAUSES.values())
 
 

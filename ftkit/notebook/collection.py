@@ -120,8 +120,13 @@ class RunCollection:
         return f"{self.name_of(run)}: {after}" + (f" ({run.stopped})" if run.stopped else "")
 
     def _settings(self, run: Run, any_seed: bool) -> str:
-        baseline, field = self.baseline or run, self.swept.get(run.id)
+        baseline, field = self._reference(run), self.swept.get(run.id)
         ours, theirs = series.settings_of(run), series.settings_of(baseline)
+        if self.baseline is None and run.id in self._known():  # of another model or other data
+            theirs |= {"model": None, "data": None}
+        elif ours["data"] == theirs["data"] and len({
+                one.data.get("sha256") for one in (run, baseline)} - {None}) > 1:
+            ours["data"] = f"{ours['data']} (other records)"
         differing = [name for name in ours if ours[name] != theirs.get(name)]
         if field is not None:
             alone = self._asked_alike(field)
@@ -130,11 +135,22 @@ class RunCollection:
             names = differing
         pairs = series.as_pairs({name: ours[name] for name in names
                                  if not (any_seed and name == "seed")})
-        if run is baseline:
+        if run.id == baseline.id and theirs["data"] is not None:
             if run.changes:  # differs from itself at its start
                 pairs = series.as_pairs({"learning_rate": ours["learning_rate"]})
             return f"{pairs} (baseline)" if pairs else "baseline"
         return pairs or ("as the baseline" if any_seed else "the same again")
+
+    def _known(self) -> dict[str, Run]:
+        return {run.id: run for run in (*self._stored.values(), *self.all) if run is not None}
+
+    def _reference(self, run: Run) -> Run:
+        """The run whose settings are left out of the names of others: the baseline. Until there is
+        one for the present model and data, the oldest run; a new run will be the baseline."""
+        if self.baseline is not None:
+            return self.baseline
+        known = self._known()
+        return known[min(known)] if run.id in known else run
 
     def _asked_alike(self, field: str) -> bool:
         """Whether the chosen runs, which are then alone in the chart, asked for the same values of

@@ -59,7 +59,7 @@ def of_lines(panels, labels: list[str], x: str, text: str) -> dict:
 
 def mark(index: int) -> str:
     """The marker of line `index` as a letter."""
-    return list(SIGNS.values())[index % 7 % len(SIGNS)]
+    return list(SIGNS.values())[index % len(SIGNS)]
 
 
 def colors_css() -> str:
@@ -75,6 +75,7 @@ def line_spec(id: str, name: str, panel: int, look: dict, points, *, best=False)
     color, dash = look["color"], look.get("linestyle", "-")
     return {"id": clean(id), "name": clean(name), "panel": panel,
             "color": COLORS.index(color) if color in COLORS else "calm",
+            "mark": list(SIGNS).index(look["marker"]) if look.get("marker") in SIGNS else 0,
             "dash": DASHES.index(dash) if dash in DASHES else 0,  # solid
             "best": best, "points": [plain_point(point) for point in points]}
 

@@ -101,6 +101,27 @@ def test_runs_of_other_sessions_are_listed_when_asked_for(panel, lab):
     assert shown(fresh) == ["0"]
 
 
+def test_runs_on_other_data_are_named_by_their_data_and_only_the_baseline_is_called_that():
+    panel = ft.what_if(data="capital", probes=(), config=SMALL)
+    background.QUEUE.join(panel.forecast)
+    for number, (name, digest, seed) in enumerate((
+            ("translation", "aa", 0), ("translation", "aa", 1), ("arithmetic", "bb", 0))):
+        store.add(Run(f"20260101-00000{number}-aaaa", SMALL.but(seed=seed), "tiny",
+                      {"name": name, "sha256": digest}, 1, rows=[{"step": 1, "loss": 2.0}]))
+    panel.table.store.value = True
+    stored, name_of = panel.collection.stored(), panel.collection.name_of
+    assert [name_of(run) for run in stored] == [
+        "A model=tiny, data=translation", "B model=tiny, data=translation, seed=1",
+        "C model=tiny, data=arithmetic"]
+    panel.start()
+    panel.wait()
+    assert name_of(panel.runs[-1]) == "D baseline"
+    assert all("data=" in name_of(run) for run in stored)
+    changed = Run("20260101-000009-aaaa", panel.runs[-1].config, "tiny",
+                  {"name": "capital", "sha256": "cc"}, 1, rows=[{"step": 1, "loss": 2.0}])
+    assert name_of(changed) == "E data=capital (other records)"
+
+
 def test_ticked_runs_are_the_ones_in_the_chart_with_a_verdict_on_their_difference(panel):
     first, second, third = (add(panel, n, seed=7, learning_rate=1e-3 * (n + 1)) for n in range(3))
     tick(panel, first, third)

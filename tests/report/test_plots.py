@@ -14,7 +14,7 @@ import pytest
 
 from ftkit.base import formatting
 from ftkit.base.run_end import End
-from ftkit.report import plots, run_chart, series
+from ftkit.report import chart, plots, run_chart, series
 from ftkit.report import style as fig
 from ftkit.report.live import Live, final_picture
 from ftkit.report.table import table
@@ -538,6 +538,17 @@ def test_the_live_chart_and_the_final_one_have_the_same_points_colors_and_panels
                 for line in spec["lines"]}
 
     assert lines(growing) == lines(final)
+
+
+def test_sixteen_runs_of_a_chart_and_of_a_table_differ_in_color_and_mark_and_without_color():
+    runs = [run_chart.Drawn(chart.mark(i), i, [make_run(losses=[4.0, 3.0, 2.0])])
+            for i in range(16)]
+    lines = [line for line in run_chart.spec(runs, "", training=False)["lines"]
+             if line["panel"] == 0]
+    assert len({(line["color"], line["mark"]) for line in lines}) == 16
+    assert len({(line["mark"], line["dash"]) for line in lines}) == 16
+    signs = list(chart.SIGNS.values())
+    assert [signs[line["mark"]] for line in lines] == [line["name"] for line in lines]
 
 
 def test_a_drawing_error_is_reported_once_and_never_reaches_the_training(capsys):

@@ -2,8 +2,8 @@
 //
 // The files of this folder are joined by chart.py into one function (uid, first) of a page. It turns
 // the element #ftkit-chart-<uid> into a chart of the spec `first`: {x, run, total, text, panels:
-// [{label, log, small}], quiet, marks: [{x, text}], lines}; a line has {id, name, panel, color, dash, best, points:
-// [[x, y, sd]]}, with null for a value that is not finite. Without a spec the chart follows two
+// [{label, log, small}], quiet, marks: [{x, text}], lines}; a line has {id, name, panel, color, mark,
+// dash, best, points: [[x, y, sd]]}, with null for a value that is not finite. Without a spec the chart follows two
 // hidden elements that the kernel writes: .ftkit-wire-<uid>-base holds a spec, .ftkit-wire-<uid>-more
 // the points that came after it. Nothing is fetched.
 

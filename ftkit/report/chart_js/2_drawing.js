@@ -41,7 +41,7 @@ class Drawing {
 
   markOf(line) {
     const none = line.color === "calm" || this.spec.panels[line.panel].small;
-    return none ? "" : MARKS[line.color % 7 % 6];
+    return none ? "" : MARKS[line.mark];
   }
 
   nameOf(line) { // with its panel, where several have a line of this name
@@ -191,7 +191,7 @@ class Drawing {
       const first = Math.floor(line.color * every / 4) % every;
       for (let i = first; i < shown.length; i += every) {
         const at = `translate(${round(x(shown[i][0]))} ${round(y(shown[i][1]))}) scale(1.2)`;
-        make("path", {d: SHAPES[line.color % 7 % 6], fill: color, transform: at, class: "fc-mark"},
+        make("path", {d: SHAPES[line.mark], fill: color, transform: at, class: "fc-mark"},
           part);
       }
     }
